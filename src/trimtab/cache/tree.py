@@ -1,0 +1,313 @@
+"""Tree reading: k candidates over one shared prefix in one forward, the chosen one kept.
+
+Legend: B rows, K candidates of a row, L tokens of a candidate, Q tokens per row in a forward,
+D size of the network's output (hidden states of a guide, logits of a base model), R some rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trimtab.cache.masks import Lanes, MaskMaker
+from trimtab.cache.slots import Recorder, Slot, SlotStore
+from trimtab.errors import PromptError
+from trimtab.types import Candidates, Cost
+
+CHUNK = 1024
+"""Most query tokens per row in one forward; longer readings go in pieces, so masks stay small."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the last `branch` left behind each row's prefix.
+
+    Attributes:
+        tokens: the candidates, one token each.
+        out: the network's output at each.
+        closed: whether the next token is certain to be among them (the tail was dropped).
+    """
+
+    tokens: Int[Tensor, "B K"]
+    out: Float[Tensor, "B K D"]
+    closed: bool
+
+
+@dataclass
+class TreeState:
+    """Rows that have been read. `bounds` are the lengths as far as the host knows them.
+
+    Attributes:
+        slots: where each row's keys and values are.
+        lengths: tokens read, on the device.
+        bounds: upper bounds of the lengths on the host; exact unless rows were extended raggedly.
+        last: the network's output at each row's last token.
+        scored: candidates whose keys and values stand behind the prefix.
+    """
+
+    slots: tuple[Slot, ...]
+    lengths: Int[Tensor, "B"]
+    bounds: list[int]
+    last: Float[Tensor, "B D"]
+    scored: Scored | None = None
+
+    def rows(self, rows: Sequence[int]) -> TreeState:
+        """The same for some rows, each at most once."""
+        at = torch.tensor(rows, dtype=torch.int64).to(self.lengths.device)
+        scored = self.scored and Scored(
+            self.scored.tokens[at], self.scored.out[at], self.scored.closed
+        )
+        return TreeState(
+            tuple(self.slots[i] for i in rows),
+            self.lengths[at],
+            [self.bounds[i] for i in rows],
+            self.last[at],
+            scored,
+        )
+
+
+class TreeReader:
+    """A transformers decoder as a reader of prefixes; see `trimtab.cache.reader`.
+
+    Args:
+        net: the model; only called, never changed.
+        output: what to take from its output, `[B, Q, D]`.
+        context: most tokens a row may have; None if unlimited.
+        arguments: more arguments of each forward (`logits_to_keep=1`).
+    """
+
+    attention = "tree"
+
+    def __init__(
+        self,
+        net: PreTrainedModel,
+        output: Callable[[Any], Tensor],
+        *,
+        context: int | None = None,
+        **arguments: Any,
+    ) -> None:
+        self.net, self.context, self.cost = net, context, Cost()
+        self.store = SlotStore()
+        self._output, self._arguments = output, arguments
+        self._mask = MaskMaker(net.config)
+
+    @torch.inference_mode()
+    def prefill(self, ids: Sequence[Sequence[int]]) -> TreeState:
+        """Read whole prompts."""
+        if not self.store.ready:
+            self._lay_out()
+        lengths = [len(row) for row in ids]
+        tokens = torch.zeros(len(ids), max(lengths), dtype=torch.int64)
+        for i, row in enumerate(ids):
+            tokens[i, : len(row)] = torch.tensor(row)
+        self.store.reserve(max(lengths) + 1)
+        device = self.net.device
+        empty = TreeState(
+            self.store.lease(len(ids)),
+            torch.zeros(len(ids), dtype=torch.int64, device=device),
+            [0] * len(ids),
+            torch.empty(len(ids), 0, device=device),
+        )
+        self.cost.prefill += sum(lengths)
+        state = self._read(empty, tokens.to(device), torch.tensor(lengths, device=device))
+        return replace(state, bounds=lengths)
+
+    def _lay_out(self) -> None:
+        """Show the store the shape of every layer's keys and values, by one token."""
+        recorder = Recorder()
+        zero = torch.zeros(1, 1, dtype=torch.int64, device=self.net.device)
+        lanes = Lanes(zero[0], zero, zero, zero == 0)
+        self._forward(zero, lanes, 1, recorder)
+        self.cost.forwards -= 1
+        self.store.lay_out(recorder.seen)
+
+    @torch.inference_mode()
+    def extend(
+        self, state: TreeState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+    ) -> TreeState:
+        """Append tokens: kept where they were just scored, read where they were not."""
+        if state.scored is None or tokens.shape[1] != 1:
+            self.cost.extended += self._count(lengths)
+            return self._read(state, tokens, lengths)
+        hit = state.scored.tokens == tokens
+        kept = hit.any(dim=-1)
+        if state.scored.closed and kept.is_cuda:
+            # Asking whether all were hit would wait for the device. The caller has said so; a
+            # token from elsewhere turns the row's scores into NaN, which the loop reports.
+            state = self._keep(state, hit)
+            rows = self._index(state.slots)
+            self.store.poison(rows, state.lengths - 1, ~kept)
+            return state
+        if bool(kept.all()):
+            return self._keep(state, hit)
+        return self._keep_or_read(state, tokens, hit, kept)
+
+    def _keep(self, state: TreeState, hit: Bool[Tensor, "B K"]) -> TreeState:
+        """Move the chosen candidate's keys and values to the end of the prefix."""
+        assert state.scored is not None
+        index = hit.int().argmax(dim=-1)
+        self.store.move(self._index(state.slots), state.lengths + index, state.lengths)
+        return TreeState(
+            state.slots,
+            state.lengths + 1,
+            [b + 1 for b in state.bounds],
+            state.scored.out[torch.arange(len(index), device=index.device), index],
+        )
+
+    def _keep_or_read(
+        self,
+        state: TreeState,
+        tokens: Int[Tensor, "B 1"],
+        hit: Bool[Tensor, "B K"],
+        kept: Bool[Tensor, "B"],
+    ) -> TreeState:
+        """Some rows took a token that was no candidate (the tail): only those are read."""
+        flags = kept.tolist()
+        yes = [i for i, k in enumerate(flags) if k]
+        no = [i for i, k in enumerate(flags) if not k]
+        self.cost.extended += len(no)
+        missed = replace(state.rows(no), scored=None)
+        parts = [self._read(missed, tokens[~kept], torch.ones_like(tokens[~kept, 0]))]
+        if yes:
+            parts.append(self._keep(state.rows(yes), hit[kept]))
+        return self.join(parts).rows([(no + yes).index(i) for i in range(len(flags))])
+
+    @torch.inference_mode()
+    def branch(self, state: TreeState, candidates: Candidates) -> Float[Tensor, "B K D"]:
+        """The output at each candidate's last token; the rows' prefixes stay as they were."""
+        b, k, length = candidates.shape
+        many = max(1, CHUNK // length)
+        outs = [
+            self._branch(
+                state, candidates.tokens[:, i : i + many], candidates.lengths[:, i : i + many]
+            )
+            for i in range(0, k, many)
+        ]
+        self.cost.scored += b * k if length == 1 else self._count(candidates.lengths)
+        out = torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
+        state.scored = None
+        if length == 1 and len(outs) == 1:
+            state.scored = Scored(candidates.tokens[:, :, 0], out, candidates.tail is None)
+        return out
+
+    def _branch(
+        self, state: TreeState, tokens: Int[Tensor, "B K L"], lengths: Int[Tensor, "B K"]
+    ) -> Float[Tensor, "B K D"]:
+        b, k, length = tokens.shape
+        lane = torch.arange(k * length, device=tokens.device).expand(b, -1)
+        prefix = state.lengths
+        lanes = Lanes(
+            prefix,
+            prefix[:, None] + lane // length * length,
+            prefix[:, None] + lane,
+            torch.ones_like(lane, dtype=torch.bool),
+        )
+        self._check(state.bounds, length)
+        out = self._write(state, tokens.reshape(b, -1), lanes, max(state.bounds) + k * length)
+        if length == 1:
+            return out
+        last = (lengths - 1).clamp(min=0)[..., None, None].expand(-1, -1, 1, out.shape[-1])
+        return out.view(b, k, length, -1).gather(2, last)[:, :, 0]
+
+    def _read(
+        self, state: TreeState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+    ) -> TreeState:
+        """Append tokens by reading them. Lanes are padded on the left, so the last one is last."""
+        b, total = tokens.shape
+        self._check(state.bounds, total)
+        lane = torch.arange(total, device=tokens.device).expand(b, -1)
+        shift = (total - lengths)[:, None]
+        tokens = tokens.gather(1, (lane - shift).clamp(min=0))
+        width = max(state.bounds) + total
+        self.store.reserve(width + 1)
+        start = state.lengths[:, None].expand(-1, total)
+        real = lane >= shift
+        # Padding is written where nobody ever reads: the store's last position.
+        at = torch.where(real, start + lane - shift, self.store.length - 1)
+        for i in range(0, total, CHUNK):
+            piece = slice(i, i + CHUNK)
+            lanes = Lanes(state.lengths, start[:, piece], at[:, piece], real[:, piece])
+            out = self._write(state, tokens[:, piece], lanes, width)
+        bounds = [bound + total for bound in state.bounds]
+        return TreeState(state.slots, state.lengths + lengths, bounds, out[:, -1])
+
+    def _write(
+        self, state: TreeState, tokens: Int[Tensor, "B Q"], lanes: Lanes, width: int
+    ) -> Float[Tensor, "B Q D"]:
+        self.store.reserve(width + 1)
+        return self._forward(tokens, lanes, width, self.store.view(state.slots, lanes.at, width))
+
+    def _forward(
+        self, tokens: Int[Tensor, "B Q"], lanes: Lanes, width: int, cache: Any
+    ) -> Float[Tensor, "B Q D"]:
+        self.cost.forwards += 1
+        return self._output(
+            self.net(
+                input_ids=tokens,
+                attention_mask=self._mask(lanes, width, self.net.dtype),
+                position_ids=lanes.position,
+                past_key_values=cache,
+                use_cache=True,
+                **self._arguments,
+            )
+        )
+
+    def _check(self, bounds: Sequence[int], more: int) -> None:
+        if self.context is not None and max(bounds) + more > self.context:
+            raise PromptError(
+                f"a row must fit the context of {self.context} tokens",
+                got=f"{max(bounds) + more} tokens",
+                do="shorten the prompt or the token budget",
+            )
+
+    def _count(self, lengths: Int[Tensor, "..."]) -> int:
+        """Number of tokens; without asking an accelerator, the padded number."""
+        return int(lengths.sum()) if lengths.device.type == "cpu" else lengths.numel()
+
+    def _index(self, slots: Sequence[Slot]) -> Int[Tensor, "B"]:
+        return torch.tensor([s.index for s in slots], device=self.net.device)
+
+    @torch.inference_mode()
+    def select(self, state: TreeState, rows: Int[Tensor, "R"]) -> TreeState:
+        """Drop, reorder or fork rows; only a row's second and later copies move numbers."""
+        wanted = rows.tolist()
+        picked = state.rows(wanted)
+        first = {row: i for i, row in reversed(list(enumerate(wanted)))}
+        again = [i for i, row in enumerate(wanted) if first[row] != i]
+        if again:
+            picked = replace(picked, slots=self._copies(picked, again))
+        return picked
+
+    def _copies(self, state: TreeState, which: Sequence[int]) -> tuple[Slot, ...]:
+        """The rows' slots with copies of their own for some rows."""
+        new = self.store.lease(len(which))
+        length = max(state.bounds[i] for i in which)
+        if state.scored is not None:
+            length += state.scored.tokens.shape[1]
+        self.store.copy([state.slots[i] for i in which], new, length)
+        slots = list(state.slots)
+        for i, slot in zip(which, new, strict=True):
+            slots[i] = slot
+        return tuple(slots)
+
+    @torch.inference_mode()
+    def fork(self, state: TreeState, n: int) -> TreeState:
+        """n copies of every row; `state` stays as it was."""
+        rows = [i for i in range(len(state.slots)) for _ in range(n)]
+        picked = replace(state.rows(rows), scored=None)
+        return replace(picked, slots=self._copies(picked, range(len(rows))))
+
+    def join(self, states: Sequence[TreeState]) -> TreeState:
+        """Rows of several states side by side; they share the store, so nothing moves."""
+        return TreeState(
+            tuple(slot for s in states for slot in s.slots),
+            torch.cat([s.lengths for s in states]),
+            [bound for s in states for bound in s.bounds],
+            torch.cat([s.last for s in states]),
+        )

@@ -1,0 +1,90 @@
+"""What must hold of a call before the first token, said before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trimtab.decoding.methods import Method
+from trimtab.errors import IncompatibleError, PromptError, UsageError
+from trimtab.protocols import Guide, LanguageModel
+from trimtab.types import Prompt, Samples, TopK
+
+
+def check_call(
+    lm: LanguageModel[Any],
+    guide: Guide[Any] | None,
+    method: Method,
+    prompts: Sequence[Prompt],
+    n: int,
+    max_new_tokens: int,
+    stop_at_eos: bool,
+) -> None:
+    """Raise a `UsageError` unless model, guide, method and prompts fit together."""
+    for name, value in (("max_new_tokens", max_new_tokens), ("n", n)):
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1", got=f"{value}", do="raise it")
+    if guide is None and method.guided:
+        raise UsageError(
+            f"method {method.name!r} needs a guide", got="none", do="pass a guide or a reward"
+        )
+    if not stop_at_eos and isinstance(method.proposal, Samples):
+        raise IncompatibleError(
+            "sampled blocks end at EOS", got="stop_at_eos=False", do="use a token-wise method"
+        )
+    if isinstance(method.proposal, TopK):
+        check_k(method.proposal.k, lm.vocab.size)
+    if guide is not None:
+        check_vocab(lm, guide)
+    for i, prompt in enumerate(prompts):
+        check_length(i, prompt, lm.context)
+
+
+def check_k(k: int, vocabulary: int) -> None:
+    """Raise `UsageError` for more candidates than there are tokens."""
+    if k > vocabulary:
+        raise UsageError(
+            f"k must be at most the vocabulary's {vocabulary} tokens", got=f"k = {k}", do="lower k"
+        )
+
+
+def check_vocab(lm: LanguageModel[Any], guide: Guide[Any]) -> None:
+    """Raise `IncompatibleError` when a guide that reads ids does not share the base's tokens."""
+    if guide.vocab is not None and not guide.vocab.same(lm.vocab):
+        raise IncompatibleError(
+            f"guide {guide.name!r} must read the base's token ids",
+            got=f"vocabulary {guide.vocab} for a base with {lm.vocab}",
+            do="use a guide made for this base, or wrap it as a TextGuide, which reads text",
+        )
+
+
+def check_length(index: int, prompt: Prompt, context: int | None) -> None:
+    """Raise `PromptError` for a prompt that leaves no room for an answer."""
+    if not prompt.ids:
+        raise PromptError(f"prompt {index} must not be empty", got="no tokens", do="write one")
+    if context is not None and len(prompt.ids) >= context:
+        raise PromptError(
+            f"prompt {index} must be shorter than the model's context of {context} tokens",
+            got=f"{len(prompt.ids)} tokens",
+            do="shorten it",
+        )
+
+
+def per_prompt(
+    value: float | Sequence[float] | Tensor, prompts: int
+) -> float | Float[Tensor, "B 1"]:
+    """A strength as a float for all rows, or as a column with one entry per prompt."""
+    if isinstance(value, int | float):
+        return float(value)
+    column = torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1)
+    if len(column) != prompts:
+        raise UsageError(
+            f"beta must be one number, or one per prompt ({prompts})",
+            got=f"{len(column)} numbers",
+            do="pass as many as there are prompts",
+        )
+    return column

@@ -1,0 +1,173 @@
+"""The one decode loop: from prompts to tokens, for every method, model and guide.
+
+Legend: B rows, K candidates, L tokens of a candidate.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trimtab.decoding.checks import check_call, per_prompt
+from trimtab.decoding.methods import Method
+from trimtab.decoding.rows import Meter, Rows
+from trimtab.decoding.turn import Pending, check_scores, take_turn
+from trimtab.decoding.unguided import Unguided
+from trimtab.protocols import Guide, LanguageModel
+from trimtab.types import Completion, Prompt, PromptLike, Proposal, Samples, Step
+
+Beta: TypeAlias = "float | Sequence[float] | Float[Tensor, 'B'] | None"
+OnGuideError: TypeAlias = Literal["raise", "base"]
+
+
+@torch.inference_mode()
+def decode_steps(
+    lm: LanguageModel[Any],
+    guide: Guide[Any] | None,
+    method: Method,
+    prompts: Sequence[PromptLike],
+    *,
+    max_new_tokens: int = 128,
+    n: int = 1,
+    beta: Beta = None,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+    stop_at_eos: bool = True,
+    alternatives: int = 0,
+    on_guide_error: OnGuideError = "raise",
+    lookahead: int | None = None,
+) -> Iterator[Step]:
+    """Stream a decode: one `Step` per row and turn.
+
+    Args:
+        lm: the base model.
+        guide: scores prefixes; None for methods that need none.
+        method: the parts, e.g. `vas(beta=2.0)`.
+        prompts: texts, conversations or encoded prompts.
+        max_new_tokens: token budget of each response, EOS included.
+        n: responses per prompt, forked from one reading of it.
+        beta: strength for all rows, or one per prompt; None for the method's own.
+        seed: with the prompt itself and the sample's number, decides every draw.
+        stop: strings that end a response; they are cut from its text.
+        stop_at_eos: False lets responses go on after EOS, to the token budget.
+        alternatives: how many of the likeliest candidates each step carries.
+        on_guide_error: what a NaN or inf score does: "raise", or "base" to let the base policy
+            choose that row's token while the other rows go on guided.
+        lookahead: turns that the host may run behind the device, so that reading a token never
+            waits for the turn in flight; None is 0 on the CPU and 1 elsewhere. The texts are the
+            same; a finished row is read up to this many tokens too far.
+
+    Raises:
+        UsageError: the call cannot be meant (see `trimtab.errors`).
+        GuideError: a score is not finite and `on_guide_error` is "raise".
+    """
+    if not prompts:
+        return
+    encoded = [lm.encode(prompt) for prompt in prompts]
+    check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos)
+    reader = cast("Guide[Any]", guide if method.guided else Unguided())
+    strict = reader.name if on_guide_error == "raise" else None
+    behind = lookahead if lookahead is not None else int(lm.device.type != "cpu")
+    rows = Rows(lm, encoded, n, max_new_tokens, stop, stop_at_eos)
+    strength = per_prompt(method.beta if beta is None else beta, len(encoded))
+    if isinstance(strength, Tensor):
+        strength = strength[rows.fork].to(lm.device)
+    rng = rows.rng(seed, lm.device)
+    base, aux = lm.prefill(encoded), reader.prefill(encoded)
+    if n > 1:
+        base, aux = lm.select(base, rows.fork), reader.select(aux, rows.fork)
+    meter = Meter(lm, reader)
+    pending: deque[tuple[list[int], Pending, tuple[float, ...]]] = deque()
+    while rows.flying:
+        candidates = lm.propose(base, _within(method.proposal, rows.room), rng)
+        scores = reader.score(aux, candidates)
+        check_scores(reader.name, scores, candidates)
+        turn = take_turn(lm, base, method, candidates, scores, strength, rng, alternatives)
+        tokens, lengths = turn.tokens, turn.lengths
+        at = rows.launch(candidates.tokens.shape[-1])
+        pending.append((at, Pending(turn), meter.shares(len(at))))
+        if len(pending) > behind:
+            at, landed, shares = pending.popleft()
+            yield from rows.read(at, landed.read(), shares, strict)
+        keep = rows.land()
+        if not rows.flying:
+            break
+        rng = rng.advance(lengths)
+        if keep is not None:
+            base, aux, rng = lm.select(base, keep), reader.select(aux, keep), rng.select(keep)
+            there = keep.to(tokens.device)
+            tokens, lengths = tokens[there], lengths[there]
+            strength = strength[there] if isinstance(strength, Tensor) else strength
+        base, aux = lm.extend(base, tokens, lengths), reader.extend(aux, tokens, lengths)
+    for at, landed, shares in pending:
+        yield from rows.read(at, landed.read(), shares, strict)
+
+
+def _within(proposal: Proposal, room: int) -> Proposal:
+    """Blocks no longer than the tokens that are left; other proposals as they are."""
+    return proposal.within(room) if isinstance(proposal, Samples) else proposal
+
+
+class DecodeOptions(TypedDict, total=False):
+    """The keyword arguments of `decode_steps`, which `decode` hands on."""
+
+    max_new_tokens: int
+    n: int
+    beta: Beta
+    seed: int
+    stop: Sequence[str]
+    stop_at_eos: bool
+    alternatives: int
+    on_guide_error: OnGuideError
+    lookahead: int | None
+
+
+def decode(
+    lm: LanguageModel[Any],
+    guide: Guide[Any] | None,
+    method: Method,
+    prompts: Sequence[PromptLike],
+    *,
+    on_step: Callable[[Step], object] | None = None,
+    **options: Unpack[DecodeOptions],
+) -> list[Completion]:
+    """Decode to the end.
+
+    Args:
+        lm: the base model.
+        guide: scores prefixes; None for methods that need none.
+        method: the parts, e.g. `vas(beta=2.0)`.
+        prompts: texts, conversations or encoded prompts.
+        on_step: called with each step as it comes (progress bars).
+        **options: as in `decode_steps`.
+
+    Returns:
+        Completions in prompt-major order: all n of the first prompt, then of the second.
+    """
+    n = options.get("n", 1)
+    encoded = [lm.encode(prompt) for prompt in prompts]
+    steps: dict[int, list[Step]] = defaultdict(list)
+    for step in decode_steps(lm, guide, method, encoded, **options):
+        steps[step.row].append(step)
+        if on_step is not None:
+            on_step(step)
+    return [completion(encoded[row // n], row % n, steps[row]) for row in sorted(steps)]
+
+
+def completion(prompt: Prompt, sample: int, steps: Sequence[Step]) -> Completion:
+    """A row's steps, gathered."""
+    finish = steps[-1].finish
+    assert finish is not None, "the loop sets a reason on every row's last step"
+    return Completion(
+        prompt=prompt,
+        sample=sample,
+        text="".join(step.text for step in steps),
+        tokens=tuple(token for step in steps for token in step.tokens),
+        finish=finish,
+        steps=tuple(steps),
+    )

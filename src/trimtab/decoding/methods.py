@@ -1,0 +1,187 @@
+"""Methods: a name for a choice of parts. None has a loop of its own.
+
+A method says which candidates the base proposes, how scores and log-probabilities combine, how a
+choice is made, and the default strength. How the *guide* was trained is the other axis: ARGS and
+PARGS decode alike and differ in their reward models, as do VAS and FUDGE's descendants.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from trimtab.decoding.rules import score_only, tilt
+from trimtab.decoding.select import Greedy, Sample
+from trimtab.errors import UnknownNameError, UsageError
+from trimtab.protocols import Rule, Select
+from trimtab.types import Proposal, Samples, TopK, Vocabulary
+
+
+@dataclass(frozen=True)
+class Method:
+    """A decoding method: log pi = select(rule(log pi_ref, scores, beta)) over a proposal.
+
+    Attributes:
+        name: what tables call it.
+        proposal: which continuations are candidates.
+        rule: how scores tilt them.
+        select: how one is chosen; temperature and nucleus are here.
+        beta: default strength, in nats of log-odds per unit of score; `decode(beta=...)`
+            overrides it, per row if wished.
+        guided: whether it needs a guide at all.
+    """
+
+    name: str
+    proposal: Proposal
+    rule: Rule
+    select: Select
+    beta: float = 0.0
+    guided: bool = True
+
+    def __post_init__(self) -> None:
+        mean_tail = isinstance(self.proposal, TopK) and self.proposal.tail == "mean"
+        if mean_tail and isinstance(self.select, Sample) and not self.select.plain:
+            raise UsageError(
+                "a tail at the mean score is one outcome for its whole mass, so temperature and "
+                "nucleus cannot act inside it after the rule",
+                got=f"{self.select}",
+                do="shape pi_ref instead: base_temperature=T with beta / T is the same law",
+            )
+
+
+def chooser(temperature: float) -> Select:
+    """`Greedy` at temperature 0, else `Sample(temperature)`."""
+    return Greedy() if temperature == 0 else Sample(temperature)
+
+
+def greedy() -> Method:
+    """The base's likeliest token: argmax log p."""
+    return Method("greedy", TopK(1), tilt, Greedy(), guided=False)
+
+
+def sampling(temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Method:
+    """The base policy itself: one draw from p, with the usual temperature, top_k and top_p."""
+    return Method("sampling", Vocabulary(), tilt, Sample(temperature, top_k, top_p), guided=False)
+
+
+def args(beta: float = 1.5, k: int = 10) -> Method:
+    """ARGS-greedy (Khanov et al. 2024): argmax over the top k of log p + w r, with w = beta.
+
+    Published: k = 10, w = 1.0 or 1.5. The paper's summary writes (1 - w) log p + w r; the authors'
+    code, and this, is log p + w r.
+    """
+    return Method("args", TopK(k), tilt, Greedy(), beta)
+
+
+def args_stochastic(beta: float = 1.5, k: int = 10, temperature: float = 0.7) -> Method:
+    """ARGS-stochastic: one draw from softmax((log p + w r) / T) over the top k; T = 0.7."""
+    return Method("args-stochastic", TopK(k), tilt, chooser(temperature), beta)
+
+
+def pargs(beta: float = 1.5, k: int = 10, temperature: float = 1.0) -> Method:
+    """PARGS (Rashid et al. 2025): a draw from softmax(log p + beta r_partial) over the top k.
+
+    The reward model is trained on partial sequences (Eq. 4). Published: k = 10, beta 1.5 (TL;DR),
+    2 (HH), 1 (UltraFeedback).
+    """
+    return Method("pargs", TopK(k), tilt, chooser(temperature), beta)
+
+
+def pargs_greedy(beta: float = 1.5, k: int = 10) -> Method:
+    """PARGS-G: argmax over the top k of log p + beta r_partial."""
+    return Method("pargs-greedy", TopK(k), tilt, Greedy(), beta)
+
+
+def vas(
+    beta: float = 1.0,
+    k: int = 20,
+    tail: Literal["mean", "drop"] = "mean",
+    temperature: float = 1.0,
+) -> Method:
+    """Value Augmented Sampling (Han et al. 2024, Eq. 5).
+
+    pi(v) ~ p(v) exp(beta V(s v)) on the top k, and p(v) exp(beta mean_k V) elsewhere. Published:
+    k = 20, beta swept. The authors' code runs before the temperature, so its strength is beta / T.
+    `tail="drop"` is the paper's ablation. `temperature=0` is greedy.
+    """
+    return Method("vas", TopK(k, tail), tilt, chooser(temperature), beta)
+
+
+def cd(beta: float = 1.0, k: int = 20, temperature: float = 1.0) -> Method:
+    """Tokenwise controlled decoding (Mudgal et al. 2023): p exp(lambda V) over the top k."""
+    return Method("cd", TopK(k), tilt, chooser(temperature), beta)
+
+
+def cd_blockwise(n: int = 8, length: int = 16) -> Method:
+    """Blockwise controlled decoding: draw n blocks of `length` tokens, keep the best by V."""
+    return Method("cd-blockwise", Samples(n, length), score_only, Greedy())
+
+
+def fudge(beta: float = 1.0, k: int = 200, temperature: float = 1.0) -> Method:
+    """FUDGE (Yang and Klein 2021): log p + lambda log P(attribute | s v) over the top 200.
+
+    The guide is a classifier on prefixes inside `LogSigmoid`.
+    """
+    return Method("fudge", TopK(k), tilt, chooser(temperature), beta)
+
+
+def rad(beta: float = 50.0, k: int = 20, temperature: float = 1.0) -> Method:
+    """RAD (Deng and Raffel 2023): z + beta rho over the top k; beta 10 to 300.
+
+    The guide is a prefix reward inside `Clamp(guide, 0, 1)`.
+    """
+    return Method("rad", TopK(k), tilt, chooser(temperature), beta)
+
+
+def genarm(beta: float = 1.0, temperature: float = 1.0) -> Method:
+    """GenARM (Xu et al. 2024): log p + alpha log p_arm over the whole vocabulary.
+
+    The guide is a causal LM as a `VocabularyGuide`. The authors' library divides by 1 + alpha,
+    which they undo with T = 1 / (1 + alpha).
+    """
+    return Method("genarm", Vocabulary(), tilt, chooser(temperature), beta)
+
+
+def best_of_n(n: int = 8) -> Method:
+    """Best-of-n: draw n whole responses from p and keep the one with the highest score."""
+    return Method("best-of-n", Samples(n), score_only, Greedy())
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "greedy": greedy,
+    "sampling": sampling,
+    "args": args,
+    "args-stochastic": args_stochastic,
+    "pargs": pargs,
+    "pargs-greedy": pargs_greedy,
+    "vas": vas,
+    "cd": cd,
+    "cd-blockwise": cd_blockwise,
+    "fudge": fudge,
+    "rad": rad,
+    "genarm": genarm,
+    "best-of-n": best_of_n,
+}
+"""Every method by the name that the command line uses."""
+
+
+def method(name: str, **parameters: object) -> Method:
+    """A method by name, e.g. `method("vas", beta=2.0, k=10)`.
+
+    Raises:
+        UnknownNameError: no such method; near names are offered.
+        UsageError: the method has no such parameter.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("a method", name, METHODS)
+    known = inspect.signature(METHODS[name]).parameters
+    for parameter in parameters:
+        if parameter not in known:
+            raise UsageError(
+                f"{name} takes {', '.join(known) or 'no parameters'}",
+                got=repr(parameter),
+                do="leave it out",
+            )
+    return METHODS[name](**parameters)

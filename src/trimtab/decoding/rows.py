@@ -1,0 +1,143 @@
+"""The host's side of a decode: which rows are in flight, and what each has said."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from trimtab.decoding.trace import Trace
+from trimtab.decoding.turn import Turn
+from trimtab.errors import GuideError
+from trimtab.protocols import LanguageModel, Reader
+from trimtab.rng import Rng, row_key
+from trimtab.types import Alternative, Prompt, Step
+
+
+class Rows:
+    """All rows of one call; `flying` are those still on the device, in the states' order.
+
+    Rows are prompt-major: prompt i, sample j is row `i * n + j`.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel[Any],
+        prompts: Sequence[Prompt],
+        n: int,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        stop_at_eos: bool,
+    ) -> None:
+        self.prompts, self.n = prompts, n
+        eos = lm.eos_ids if stop_at_eos else frozenset[int]()
+        room = [
+            max_new_tokens if lm.context is None else min(max_new_tokens, lm.context - len(p.ids))
+            for p in prompts
+        ]
+        self.traces = [
+            Trace(lm.decode, eos, budget, tuple(stop)) for budget in room for _ in range(n)
+        ]
+        self.launched = [0] * len(self.traces)
+        self.flying = list(range(len(self.traces)))
+
+    @property
+    def fork(self) -> Int[Tensor, "B"]:
+        """For each row the index of its prompt."""
+        return torch.arange(len(self.prompts)).repeat_interleave(self.n)
+
+    @property
+    def room(self) -> int:
+        """Tokens that every row in flight may still get."""
+        return min(self.traces[r].budget - self.launched[r] for r in self.flying)
+
+    def rng(self, seed: int, device: torch.device) -> Rng:
+        """Addresses of the first draws. The i-th time a prompt occurs it counts as more samples."""
+        seen: Counter[tuple[int, ...]] = Counter()
+        keys: list[int] = []
+        for prompt in self.prompts:
+            first = seen[prompt.ids] * self.n
+            keys += [row_key(prompt.ids, first + j) for j in range(self.n)]
+            seen[prompt.ids] += 1
+        key = torch.tensor(keys, dtype=torch.int64, device=device)
+        return Rng(seed, key, torch.zeros_like(key))
+
+    def launch(self, length: int) -> list[int]:
+        """Note that every row in flight was given `length` tokens at most; the rows in flight."""
+        for row in self.flying:
+            self.launched[row] += length
+        return list(self.flying)
+
+    def land(self) -> Int[Tensor, "R"] | None:
+        """Drop rows that have ended or have no room; positions of the others, None if all go on."""
+        keep = [i for i, r in enumerate(self.flying) if self._goes_on(r)]
+        if len(keep) == len(self.flying):
+            return None
+        self.flying = [self.flying[i] for i in keep]
+        return torch.tensor(keep, dtype=torch.int64)
+
+    def _goes_on(self, row: int) -> bool:
+        trace = self.traces[row]
+        return trace.finish is None and self.launched[row] < trace.budget
+
+    def read(
+        self, at: Sequence[int], turn: Turn, shares: tuple[float, ...], guide: str | None
+    ) -> Iterator[Step]:
+        """The steps of a turn that has reached the host; `guide` names it if failing is an error.
+
+        A row that ended in an earlier turn may have been flown once more: it says nothing.
+        """
+        for i, row in enumerate(at):
+            trace = self.traces[row]
+            if trace.finish is not None:
+                continue
+            if guide is not None and bool(turn.failed[i]):
+                self._fail(guide, row)
+            tokens = tuple(turn.tokens[i, : int(turn.lengths[i])].tolist())
+            text = trace.push(tokens)
+            kl = float(turn.kl[i])
+            yield Step(
+                row=row,
+                tokens=tokens,
+                text=text,
+                logprob=float(turn.logprob[i]),
+                ref_logprob=float(turn.ref_logprob[i]),
+                score=float(turn.score[i]),
+                kl=None if math.isnan(kl) else kl,
+                alternatives=tuple(
+                    Alternative(int(token), *numbers)
+                    for token, *numbers in turn.alternatives[i].tolist()
+                ),
+                base_tokens=shares[0],
+                guide_tokens=shares[1],
+                failed=bool(turn.failed[i]),
+                finish=trace.finish,
+            )
+
+    def _fail(self, guide: str, row: int) -> None:
+        position = len(self.traces[row].tokens)
+        raise GuideError(
+            f"guide {guide!r} must return finite scores",
+            got=f"NaN or inf at row {row} (prompt {row // self.n}), position {position}",
+            do='mend the guide, or pass on_guide_error="base" to let the base choose there',
+        )
+
+
+class Meter:
+    """Tokens read since it was last asked, shared evenly among the rows that were in flight."""
+
+    def __init__(self, *readers: Reader[Any]) -> None:
+        self.costs = [reader.cost for reader in readers]
+        self.last = [cost.decoding for cost in self.costs]
+
+    def shares(self, rows: int) -> tuple[float, ...]:
+        """For each reader the tokens per row."""
+        now = [cost.decoding for cost in self.costs]
+        shares = tuple((a - b) / rows for a, b in zip(now, self.last, strict=True))
+        self.last = now
+        return shares

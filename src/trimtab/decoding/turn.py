@@ -1,0 +1,192 @@
+"""One turn of the loop for all rows: weigh the candidates, choose, and write the ledger.
+
+Everything stays on the model's device; a `Pending` carries it to the host, read a turn later.
+
+Legend: B rows, K candidates, L tokens of a candidate, N outcomes (K, or K + 1 with a tail),
+M alternatives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from trimtab.decoding.methods import Method
+from trimtab.errors import GuideError
+from trimtab.protocols import LanguageModel
+from trimtab.rng import Rng
+from trimtab.types import Candidates, Samples
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What every row chose, with its ledger.
+
+    Attributes:
+        tokens: the chosen continuation.
+        lengths: its length.
+        logprob: log pi of the choice (nats).
+        ref_logprob: log pi_ref of the choice (nats).
+        score: the guide's score of the choice.
+        kl: exact KL(pi || pi_ref) of the step (nats); NaN where no closed form exists.
+        failed: the guide's scores were not finite, and zero was put in their place.
+        alternatives: rows of (token, log pi_ref, score, log pi), the likeliest first; in float64
+            so that ids stay exact.
+    """
+
+    tokens: Int[Tensor, "B L"]
+    lengths: Int[Tensor, "B"]
+    logprob: Float[Tensor, "B"]
+    ref_logprob: Float[Tensor, "B"]
+    score: Float[Tensor, "B"]
+    kl: Float[Tensor, "B"]
+    failed: Bool[Tensor, "B"]
+    alternatives: Float[Tensor, "B M 4"]
+
+
+class Pending:
+    """A turn on its way to the host. `read` waits for this turn alone, not for later work."""
+
+    def __init__(self, turn: Turn) -> None:
+        copies = (getattr(turn, f.name).to("cpu", non_blocking=True) for f in fields(turn))
+        self._host = Turn(*copies)
+        self._done = None
+        if turn.tokens.is_cuda:
+            self._done = torch.cuda.Event()
+            self._done.record()
+
+    def read(self) -> Turn:
+        """The turn in host memory."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._host
+
+
+def finite_or_base(
+    scores: Float[Tensor, "B K"],
+) -> tuple[Float[Tensor, "B K"], Bool[Tensor, "B"]]:
+    """Scores with every row that holds NaN or inf set to zero, and which rows those were."""
+    failed = ~torch.isfinite(scores).all(dim=-1)
+    return scores.masked_fill(failed[:, None], 0.0), failed
+
+
+def outcomes(
+    candidates: Candidates, scores: Float[Tensor, "B K"], greedy: bool
+) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+    """log pi_ref and score of every outcome: the K candidates and, where there is one, the tail.
+
+    The tail's score is the plain mean of the K (VAS, Eq. 5). Greedy decoding asks for the best
+    single token, so there the tail stands for its best token and not for its mass.
+    """
+    if candidates.tail is None:
+        return candidates.logprobs, scores
+    tail = candidates.tail.best_logprob if greedy else candidates.tail.logprob
+    return (
+        torch.cat([candidates.logprobs, tail[:, None]], dim=-1),
+        torch.cat([scores, scores.mean(dim=-1, keepdim=True)], dim=-1),
+    )
+
+
+def kl_divergence(law: Float[Tensor, "B N"], reference: Float[Tensor, "B N"]) -> Float[Tensor, "B"]:
+    """KL(pi || pi_ref) = sum_v pi(v) (log pi(v) - log pi_ref(v)), in nats.
+
+    Exact although only N outcomes are known: inside a tail pi is proportional to pi_ref, so the
+    tail's terms sum to one term of its masses, and a dropped tail has pi = 0.
+    """
+    terms = law.exp() * (law - reference)
+    return torch.where(torch.isneginf(law), 0.0, terms).sum(dim=-1)
+
+
+def take_turn(
+    lm: LanguageModel[S],
+    base: S,
+    method: Method,
+    candidates: Candidates,
+    scores: Float[Tensor, "B K"],
+    beta: float | Float[Tensor, "B 1"],
+    rng: Rng,
+    alternatives: int = 0,
+) -> Turn:
+    """Choose one outcome per row by the method's rule and select, and account for it."""
+    scores, failed = finite_or_base(scores)
+    reference, scores = outcomes(candidates, scores, method.select.greedy)
+    logits = method.rule(reference, scores, beta)
+    law = method.select.law(logits)
+    choice = method.select(logits, rng)
+    kl = kl_divergence(law, reference)
+    if isinstance(method.proposal, Samples):
+        # The law over given samples is not the law over responses: no closed form.
+        kl = torch.full_like(kl, torch.nan)
+    at = choice[:, None]
+    chosen, chosen_ref = law.gather(1, at)[:, 0], reference.gather(1, at)[:, 0]
+    tokens, lengths = candidates.take(choice.clamp(max=candidates.tokens.shape[1] - 1))
+    if candidates.tail is not None:
+        outside = choice == candidates.tokens.shape[1]
+        token, logprob = _from_tail(lm, base, candidates, outside, method.select.greedy, rng)
+        inside = logprob - (
+            candidates.tail.best_logprob if method.select.greedy else candidates.tail.logprob
+        )
+        tokens = torch.where(outside[:, None], token[:, None], tokens)
+        chosen = torch.where(outside, chosen + inside, chosen)
+        chosen_ref = torch.where(outside, logprob, chosen_ref)
+    return Turn(
+        tokens,
+        lengths,
+        chosen,
+        chosen_ref,
+        scores.gather(1, at)[:, 0],
+        kl,
+        failed,
+        _alternatives(candidates, reference, scores, law, alternatives),
+    )
+
+
+def _from_tail(
+    lm: LanguageModel[S],
+    base: S,
+    candidates: Candidates,
+    outside: Bool[Tensor, "B"],
+    greedy: bool,
+    rng: Rng,
+) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+    """The tail's token of each row and its log pi_ref; rows that need none get any."""
+    tail = candidates.tail
+    assert tail is not None
+    # On the CPU the answer costs nothing and saves the draw; on an accelerator asking would wait.
+    if greedy or (outside.device.type == "cpu" and not bool(outside.any())):
+        return tail.best_token, tail.best_logprob
+    return lm.draw_tail(base, candidates, rng)
+
+
+def _alternatives(
+    candidates: Candidates,
+    reference: Float[Tensor, "B N"],
+    scores: Float[Tensor, "B N"],
+    law: Float[Tensor, "B N"],
+    most: int,
+) -> Float[Tensor, "B M 4"]:
+    """The likeliest single-token candidates under pi."""
+    _, k, length = candidates.shape
+    most = min(most, k) if length == 1 else 0
+    # Ties, as among the -inf of a point mass, go to the likelier under pi_ref.
+    rank = torch.where(torch.isneginf(law[:, :k]), reference[:, :k] - 1e4, law[:, :k])
+    top = rank.topk(most, dim=-1).indices
+    columns = (candidates.tokens[:, :, 0], reference[:, :k], scores[:, :k], law[:, :k])
+    return torch.stack([c.gather(1, top).to(torch.float64) for c in columns], dim=-1)
+
+
+def check_scores(name: str, scores: Tensor, candidates: Candidates) -> None:
+    """Raise `GuideError` unless a guide returned one score per candidate."""
+    want = candidates.logprobs.shape
+    if scores.shape != want:
+        raise GuideError(
+            f"guide {name!r} must return scores of shape [B, K] = {list(want)}",
+            got=f"{list(scores.shape)}",
+            do="return one score per candidate",
+        )

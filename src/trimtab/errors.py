@@ -1,0 +1,101 @@
+"""What can go wrong, as types. Each message says what must hold, what was got, and what to do.
+
+TrimtabError                      exit code 1 on the command line
+├── UsageError                    exit code 2: the call itself cannot be meant
+│   ├── UnknownNameError          no such model, guide, method, reward: near names are offered
+│   ├── IncompatibleError         two parts that do not fit (guide and base, proposal and model)
+│   └── PromptError               an empty prompt, or one longer than the context
+├── AssetError                    a model or data file that could not be had
+│   ├── NotFetchedError           known here, but not on this machine yet: the command is named
+│   ├── FetchError                no network, no such package, an interrupted download
+│   ├── ChecksumError             the bytes are not the pinned ones
+│   └── TermsError                terms of use that were not accepted
+├── CheckpointError               a guide folder that is not whole, not ours or not safe
+├── GuideError                    a guide returned what no guide may (NaN, inf, a wrong shape)
+├── RewardError                   a reward function failed or returned what no reward may
+└── LawError                      a model or guide breaks a law of `trimtab.testing`
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class TrimtabError(Exception):
+    """Base of every error that trimtab raises on purpose.
+
+    Args:
+        must: what has to hold ("k must be at most the vocabulary's 49152 tokens").
+        got: what was there instead ("k = 50000").
+        do: the way out ("pass a smaller k").
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, must: str, *, got: str, do: str) -> None:
+        self.must, self.got, self.do = must, got, do
+        super().__init__(f"{must}; got {got}; {do}")
+
+
+class UsageError(TrimtabError):
+    """The call cannot be meant as it stands."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not among the known ones; the nearest known names are offered."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, do: str = "") -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        super().__init__(
+            f"{kind} must be a known name", got=repr(name), do=f"{advice}; {do}" if do else advice
+        )
+
+
+class IncompatibleError(UsageError):
+    """Two parts that do not fit together."""
+
+
+class PromptError(UsageError):
+    """A prompt that cannot be decoded from."""
+
+
+class AssetError(TrimtabError):
+    """A model or data file that could not be had."""
+
+
+class NotFetchedError(AssetError):
+    """A known asset that is not on this machine yet."""
+
+
+class FetchError(AssetError):
+    """A download that did not arrive whole."""
+
+
+class ChecksumError(AssetError):
+    """Bytes that are not the pinned ones."""
+
+
+class TermsError(AssetError):
+    """Terms of use that were not accepted."""
+
+
+class CheckpointError(TrimtabError):
+    """A guide folder that is not whole, not ours or not safe to read."""
+
+
+class GuideError(TrimtabError):
+    """A guide returned what no guide may return."""
+
+
+class RewardError(TrimtabError):
+    """A reward function failed, or returned what no reward may return."""
+
+
+class LawError(TrimtabError):
+    """A model or guide breaks a law that the decode loop relies on."""

@@ -1,0 +1,135 @@
+"""Finding and loading transformers' models, with errors that say what to do."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from trimtab.errors import FetchError, UsageError
+from trimtab.models.embedded import assets, locate
+
+log = logging.getLogger("trimtab")
+
+
+def from_pretrained(kind: Any, name: str, what: str, **loading: Any) -> Any:
+    """`kind.from_pretrained(name)`, with one clear line when it fails."""
+    try:
+        return kind.from_pretrained(locate(name), **loading)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        known = ", ".join(asset.name for asset in assets())
+        raise FetchError(
+            f"{what} must be a folder, a Hub id that can be reached, or one of {known}",
+            got=f"{name!r} ({reason})",
+            do="check the name and the network, or `trimtab assets fetch smollm2` for the "
+            "embedded default",
+        ) from error
+
+
+def load_causal_lm(model: str | PreTrainedModel, **loading: Any) -> PreTrainedModel:
+    """A causal language model, in eval mode, on `device` (default: an accelerator if any)."""
+    if isinstance(model, PreTrainedModel):
+        if loading:
+            raise UsageError(
+                "loading options go with a model's name",
+                got=f"{sorted(loading)} with a loaded model",
+                do="leave them out",
+            )
+        model.eval()
+        return model
+    device = loading.pop("device", None)
+    loaded = from_pretrained(AutoModelForCausalLM, model, "model", **loading)
+    if not loading.keys() & {"device_map", "quantization_config"}:
+        loaded = loaded.to(device or default_device())
+    assert isinstance(loaded, PreTrainedModel)
+    loaded.eval()
+    return loaded
+
+
+def default_device() -> torch.device:
+    """An accelerator if there is one, else the CPU."""
+    if torch.accelerator.is_available():
+        return torch.accelerator.current_accelerator() or torch.device("cpu")
+    return torch.device("cpu")
+
+
+def load_tokenizer(
+    source: str | PreTrainedTokenizerBase | PreTrainedModel,
+) -> PreTrainedTokenizerBase:
+    """A tokenizer by name, as it is, or the one beside a loaded model's weights."""
+    if isinstance(source, PreTrainedTokenizerBase):
+        return source
+    name = source if isinstance(source, str) else source.name_or_path
+    if not name:
+        raise UsageError(
+            "a model that was not loaded by name needs its tokenizer",
+            got="none",
+            do="pass tokenizer=...",
+        )
+    tokenizer = from_pretrained(AutoTokenizer, name, "tokenizer")
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
+
+
+def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every id that the model's configs or its tokenizer take for the end of a response."""
+    sources = (
+        model.config.get_text_config().eos_token_id,
+        model.generation_config.eos_token_id,
+        tokenizer.eos_token_id,
+    )
+    ids: set[int] = set()
+    for source in sources:
+        ids.update([source] if isinstance(source, int) else source or ())
+    return frozenset(ids)
+
+
+_SHAPING = (
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty",
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "sequence_bias",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "min_length",
+    "min_new_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "guidance_scale",
+)
+
+
+def hidden_settings(model: PreTrainedModel) -> dict[str, Any]:
+    """What the model's generation_config would do to the distribution inside `generate`.
+
+    Said once in the log, never applied: they would change pi_ref behind the user's back.
+    """
+    plain = GenerationConfig()
+    theirs = model.generation_config
+    found = {
+        name: getattr(theirs, name)
+        for name in _SHAPING
+        if getattr(theirs, name, None) not in (None, getattr(plain, name, None))
+    }
+    if found:
+        log.info("generation_config of %s is not applied: %s", model.name_or_path, found)
+    return found

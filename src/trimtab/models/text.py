@@ -1,0 +1,85 @@
+"""Between what the user wrote and the base model's ids: chat templates, BOS, fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal, cast
+
+from transformers import PreTrainedTokenizerBase
+
+from trimtab.errors import PromptError
+from trimtab.types import Message, Prompt, PromptLike
+
+
+class Codec:
+    """Encodes prompts and decodes responses with one tokenizer.
+
+    Args:
+        tokenizer: of transformers.
+        template: "auto" applies the chat template, where there is one, to texts as well.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template: Literal["auto", "none"] = "auto"
+    ) -> None:
+        self.tokenizer, self.template = tokenizer, template
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the token-to-id map: ids mean the same tokens where it is the same."""
+        digest = hashlib.sha256()
+        for token, i in sorted(self.tokenizer.get_vocab().items(), key=lambda kv: kv[1]):
+            digest.update(f"{i}\t{token}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def encode(self, prompt: PromptLike) -> Prompt:
+        """Text or a conversation as a `Prompt`.
+
+        Raises:
+            PromptError: nothing to read, or messages without a chat template.
+        """
+        if isinstance(prompt, Prompt):
+            return prompt
+        if isinstance(prompt, str):
+            return self._encode_text(prompt)
+        return self._encode_messages(prompt)
+
+    def _encode_text(self, text: str) -> Prompt:
+        if not text:
+            raise PromptError("a prompt must not be empty", got="''", do="write one")
+        if self.template == "auto" and self.tokenizer.chat_template:
+            prompt = self._encode_messages([{"role": "user", "content": text}])
+            return Prompt(prompt.ids, text, prompt.messages)
+        # A text that brings its own BOS must not get a second one.
+        bos = self.tokenizer.bos_token
+        fresh = not (bos and text.startswith(bos))
+        return Prompt(tuple(self.tokenizer.encode(text, add_special_tokens=fresh)), text)
+
+    def _encode_messages(self, messages: Sequence[Message]) -> Prompt:
+        if not messages:
+            raise PromptError("a conversation must not be empty", got="[]", do="write a message")
+        if not self.tokenizer.chat_template:
+            raise PromptError(
+                "messages need a tokenizer with a chat template",
+                got="one without",
+                do="pass the prompt as text",
+            )
+        # The template writes BOS itself; the tokenizer adds none to its output.
+        ids = self.tokenizer.apply_chat_template(
+            [dict(m) for m in messages],
+            add_generation_prompt=messages[-1]["role"] != "assistant",
+            continue_final_message=messages[-1]["role"] == "assistant",
+            tokenize=True,
+            return_dict=False,
+        )
+        return Prompt(tuple(cast("list[int]", ids)), messages[-1]["content"], tuple(messages))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; special tokens leave none."""
+        text = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        assert isinstance(text, str)
+        return text

@@ -1,0 +1,162 @@
+"""Any decoder-only causal model of transformers as the frozen base policy.
+
+Legend: B rows, K candidates, L tokens of a candidate, V vocabulary, R some rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trimtab.cache.reader import CachedReader, open_reader
+from trimtab.decoding.select import nucleus
+from trimtab.errors import UsageError
+from trimtab.models.loading import eos_ids, hidden_settings, load_causal_lm, load_tokenizer
+from trimtab.models.proposals import blocks, everything, tail_draw, top_k
+from trimtab.models.text import Codec
+from trimtab.rng import Rng
+from trimtab.types import Candidates, Cost, Prompt, PromptLike, Proposal, Samples, TopK, Vocab
+
+
+@dataclass(frozen=True)
+class BaseState:
+    """What has been read, and log pi_ref of each row's next token."""
+
+    read: Any
+    law: Float[Tensor, "B V"]
+
+
+class TransformersLM:
+    """pi_ref from a causal language model of transformers.
+
+    Args:
+        model: a folder, a Hub id, the name of a fetched asset ("smollm2"), or a loaded model.
+        tokenizer: likewise; None takes the one that lies beside the model.
+        base_temperature: divides the logits before pi_ref is formed; a value function trained on
+            rollouts at 0.7 guides the policy at 0.7.
+        base_top_p: cuts pi_ref to this nucleus, renormalised.
+        template: "auto" puts a text into the tokenizer's chat template, where it has one, as the
+            user's message; "none" continues the text as it is.
+        attention: "tree" keeps rows in the slot store; "expanded" uses transformers' own cache,
+            for architectures that cannot take an explicit mask.
+        **loading: passed to `from_pretrained` (dtype, device_map, quantization_config, ...), or
+            `device`.
+
+    A generation_config's penalties and filters are never applied; `hidden_settings` holds those
+    that `model.generate` would use without saying so.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        tokenizer: str | PreTrainedTokenizerBase | None = None,
+        *,
+        base_temperature: float = 1.0,
+        base_top_p: float = 1.0,
+        template: Literal["auto", "none"] = "auto",
+        attention: Literal["tree", "expanded"] = "tree",
+        **loading: Any,
+    ) -> None:
+        if not base_temperature > 0 or not 0 < base_top_p <= 1:
+            raise UsageError(
+                "base_temperature must be above 0 and base_top_p in (0, 1]",
+                got=f"{base_temperature} and {base_top_p}",
+                do="decode greedily for temperature 0",
+            )
+        self.model = load_causal_lm(model, **loading)
+        self.tokenizer = load_tokenizer(model if tokenizer is None else tokenizer)
+        self.codec = Codec(self.tokenizer, template)
+        self.base_temperature, self.base_top_p = base_temperature, base_top_p
+        self.vocab = Vocab(self.model.config.get_text_config().vocab_size, self.codec.fingerprint)
+        self.eos_ids = eos_ids(self.model, self.tokenizer)
+        self.hidden_settings = hidden_settings(self.model)
+        self.context: int | None = getattr(
+            self.model.config.get_text_config(), "max_position_embeddings", None
+        )
+        self.reader: CachedReader[Any] = open_reader(
+            self.model,
+            lambda out: out.logits,
+            attention=attention,
+            context=self.context,
+            logits_to_keep=1,
+        )
+
+    @property
+    def cost(self) -> Cost:
+        """Tokens read so far."""
+        return self.reader.cost
+
+    @property
+    def device(self) -> torch.device:
+        """Where its candidates live."""
+        return self.model.device
+
+    def encode(self, prompt: PromptLike) -> Prompt:
+        """Text or a conversation as token ids, by the model's own template."""
+        return self.codec.encode(prompt)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a response's ids; special tokens leave no text."""
+        return self.codec.decode(ids)
+
+    def prefill(self, prompts: Sequence[Prompt]) -> BaseState:
+        """Read whole prompts."""
+        return self._state(self.reader.prefill([p.ids for p in prompts]))
+
+    def extend(
+        self, state: BaseState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+    ) -> BaseState:
+        """Append tokens."""
+        return self._state(self.reader.extend(state.read, tokens, lengths))
+
+    def select(self, state: BaseState, rows: Int[Tensor, "R"]) -> BaseState:
+        """Drop, reorder or fork rows."""
+        return BaseState(self.reader.select(state.read, rows), state.law[rows.to(self.device)])
+
+    def join(self, states: Sequence[BaseState]) -> BaseState:
+        """Rows of several states side by side."""
+        read = self.reader.join([s.read for s in states])
+        return BaseState(read, torch.cat([s.law for s in states]))
+
+    def _state(self, read: Any) -> BaseState:
+        """log pi_ref in float32, whatever the model computes in."""
+        law = (read.last.float() / self.base_temperature).log_softmax(dim=-1)
+        if self.base_top_p < 1:
+            law = nucleus(law, self.base_top_p).log_softmax(dim=-1)
+        return BaseState(read, law)
+
+    def next(self, state: BaseState) -> Float[Tensor, "B V"]:
+        """log pi_ref of every next token of each row."""
+        return state.law
+
+    def propose(self, state: BaseState, proposal: Proposal, rng: Rng) -> Candidates:
+        """Candidate continuations of each row; leaves `state` as it was."""
+        if isinstance(proposal, TopK):
+            return top_k(state.law, proposal, self.eos_ids)
+        if isinstance(proposal, Samples):
+            fork = BaseState(
+                self.reader.fork(state.read, proposal.n),
+                state.law.repeat_interleave(proposal.n, dim=0),
+            )
+            return blocks(self, fork, proposal, rng)
+        return everything(state.law, self.eos_ids)
+
+    def draw_tail(
+        self, state: BaseState, candidates: Candidates, rng: Rng
+    ) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+        """A token of each row from pi_ref outside its candidates, and its log pi_ref."""
+        return tail_draw(state.law, candidates, rng)
+
+    def __repr__(self) -> str:
+        """Model, pi_ref's shape and how it reads."""
+        return (
+            f"TransformersLM({self.model.config.model_type}, {self.model.dtype}, "
+            f"base_temperature={self.base_temperature}, base_top_p={self.base_top_p}, "
+            f"attention={self.reader.attention!r})"
+        )

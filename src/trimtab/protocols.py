@@ -1,0 +1,151 @@
+"""The vocabulary of the library on one page: what a model, a guide and the parts of a method are.
+
+Legend: B rows (one per sequence), K candidates of a row, L tokens, R some rows, N outcomes.
+All protocols are structural: a class of yours that has these methods is one. `trimtab.testing`
+checks the laws that they cannot spell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trimtab.rng import Rng
+from trimtab.types import Candidates, Cost, Prompt, PromptLike, Proposal, Vocab
+
+S = TypeVar("S")
+"""A reader's state: opaque to everyone else."""
+
+
+class Reader(Protocol[S]):
+    """Anything that reads growing prefixes; one row per sequence.
+
+    `extend`, `select` and `join` consume the state they are given; use what they return. `rows`
+    lives on the CPU: which rows go on is known on the host.
+    """
+
+    @property
+    def cost(self) -> Cost:
+        """Tokens read so far."""
+        ...
+
+    def prefill(self, prompts: Sequence[Prompt]) -> S:
+        """Read whole prompts, one row each."""
+        ...
+
+    def extend(self, state: S, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> S:
+        """Append `lengths[b]` tokens to row b."""
+        ...
+
+    def select(self, state: S, rows: Int[Tensor, "R"]) -> S:
+        """Drop, reorder or fork rows."""
+        ...
+
+    def join(self, states: Sequence[S]) -> S:
+        """Rows of several states side by side, in order (late arrivals)."""
+        ...
+
+
+class LanguageModel(Reader[S], Protocol[S]):
+    """The frozen base policy pi_ref."""
+
+    @property
+    def vocab(self) -> Vocab:
+        """Whose ids it emits."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its candidates live."""
+        ...
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """The tokens that end a response."""
+        ...
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens that a prompt and its response may have; None if unlimited."""
+        ...
+
+    def encode(self, prompt: PromptLike) -> Prompt:
+        """Text or a conversation as token ids, by the model's own template."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a response's ids; special tokens leave no text."""
+        ...
+
+    def propose(self, state: S, proposal: Proposal, rng: Rng) -> Candidates:
+        """Candidate continuations of each row; leaves `state` as it was."""
+        ...
+
+    def draw_tail(
+        self, state: S, candidates: Candidates, rng: Rng
+    ) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+        """A token of each row from pi_ref outside its candidates, and its log pi_ref."""
+        ...
+
+
+class Guide(Reader[S], Protocol[S]):
+    """A value function or reward model that reads prefixes."""
+
+    @property
+    def name(self) -> str:
+        """What errors and tables call it."""
+        ...
+
+    @property
+    def vocab(self) -> Vocab | None:
+        """Whose ids it reads; None if it reads text and so fits every base."""
+        ...
+
+    def score(self, state: S, candidates: Candidates) -> Float[Tensor, "B K"]:
+        """Score of each candidate after the prefix; leaves `state` as it was.
+
+        A candidate that ends in EOS is a finished response, and its score is that of the response.
+        """
+        ...
+
+
+class Rule(Protocol):
+    """Combines log pi_ref and scores into logits. Equivariant to order; keeps -inf."""
+
+    def __call__(
+        self,
+        logprobs: Float[Tensor, "B N"],
+        scores: Float[Tensor, "B N"],
+        beta: float | Float[Tensor, "B 1"],
+    ) -> Float[Tensor, "B N"]:
+        """Logits of the outcomes, up to a constant per row."""
+        ...
+
+
+class Select(Protocol):
+    """Turns logits into a choice; temperature and nucleus live here, after the rule."""
+
+    @property
+    def greedy(self) -> bool:
+        """Whether it takes the single best outcome."""
+        ...
+
+    def law(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """log pi: the normalised law that `__call__` draws from."""
+        ...
+
+    def __call__(self, logits: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
+        """Index of the chosen outcome."""
+        ...
+
+
+class Reward(Protocol):
+    """Judges finished texts: `(prompts, responses) -> one score each`."""
+
+    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[float]:
+        """Scores, higher is better."""
+        ...

@@ -1,0 +1,102 @@
+"""Random numbers as a counter: a pure function of (seed, row key, position, stream).
+
+A stateful generator would make the text of one prompt depend on its batch-mates and on the order
+in which an engine happens to draw. Here every draw has an address instead. The mixer is
+splitmix64's finaliser (Steele, Lea and Flood, 2014), in wrapping int64 arithmetic, so that it runs
+on any torch device without leaving it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+DRAW, TAIL, BLOCK = 0, 1, 2
+"""Streams: the choice among outcomes, the draw inside the tail, the tokens of sampled blocks."""
+
+
+def _signed(value: int) -> int:
+    """Any integer modulo 2^64, as the int64 with those bits."""
+    value %= 1 << 64
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX1, _MIX2 = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def _shift(x: Tensor, by: int) -> Tensor:
+    """Logical right shift; torch's >> on int64 copies the sign bit."""
+    return (x >> by) & ((1 << (64 - by)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * _MIX1
+    x = (x ^ _shift(x, 27)) * _MIX2
+    return x ^ _shift(x, 31)
+
+
+def row_key(ids: Iterable[int], sample: int) -> int:
+    """A row's key: a hash of its prompt's ids and of which sample of that prompt it is.
+
+    The key comes from the prompt itself and not from its place in the batch, so a prompt gets the
+    same text alone and among others.
+    """
+    text = ",".join(map(str, ids)) + f"#{sample}"
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+@dataclass(frozen=True)
+class Rng:
+    """The address of each row's next random number.
+
+    Attributes:
+        seed: the user's seed.
+        keys: one key per row (see `row_key`).
+        positions: number of tokens that the row has emitted.
+    """
+
+    seed: int
+    keys: Int[Tensor, "B"]
+    positions: Int[Tensor, "B"]
+
+    def uniform(self, stream: int = DRAW) -> Float[Tensor, "B"]:
+        """One float64 in [0, 1) per row, in steps of 2^-52, for this address and stream."""
+        x = _mix(self.keys + _signed(self.seed * _GOLDEN))
+        x = _mix((x ^ self.positions) + _GOLDEN)
+        x = _mix(x + _signed((stream + 1) * _GOLDEN))
+        return _shift(x, 12).to(torch.float64) * 2.0**-52
+
+    def select(self, rows: Int[Tensor, "R"]) -> Rng:
+        """The addresses of some rows."""
+        at = rows.to(self.keys.device)
+        return replace(self, keys=self.keys[at], positions=self.positions[at])
+
+    def advance(self, lengths: Int[Tensor, "B"] | int) -> Rng:
+        """The addresses after each row has emitted `lengths` more tokens."""
+        return replace(self, positions=self.positions + lengths)
+
+    def fork(self, n: int) -> Rng:
+        """n rows for each row, all with keys of their own (sampled blocks)."""
+        keys = self.keys.repeat_interleave(n)
+        sample = torch.arange(n, device=keys.device).repeat(len(self.keys))
+        keys = _mix(keys + (sample + 1) * _GOLDEN)
+        return replace(self, keys=keys, positions=self.positions.repeat_interleave(n))
+
+
+def draw(logprobs: Float[Tensor, "B N"], uniform: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
+    """Inverse-CDF draw of one outcome per row from softmax(logprobs).
+
+    In float64, because the running sum over a large vocabulary loses rare tokens in float32.
+    An outcome at -inf is never drawn.
+    """
+    weights = torch.softmax(logprobs.to(torch.float64), dim=-1)
+    total = weights.cumsum(dim=-1)
+    target = uniform.to(total.device) * total[:, -1]
+    return torch.searchsorted(total, target[:, None], right=True).squeeze(-1)
