@@ -3,7 +3,7 @@
     import trimtab as tt
 
     lm = tt.TransformersLM("smollm2")
-    guide = tt.TextGuide(my_score, lm.tokenizer)
+    guide = tt.TextGuide(my_score, lm.decode)
     for done in tt.decode(lm, guide, tt.vas(beta=4.0), ["An opinion on trains, in one sentence."]):
         print(done.text)
 
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
         vas,
     )
     from trimtab.errors import TrimtabError
+    from trimtab.guides.checkpoint import load_guide, save_guide
+    from trimtab.guides.compose import Center, Clamp, LogSigmoid, WeightedSum
+    from trimtab.guides.reward import RewardGuide
+    from trimtab.guides.text import TextGuide
     from trimtab.guides.value import ValueGuide
     from trimtab.guides.vocabulary import VocabularyGuide
     from trimtab.models.table import TableLM
@@ -74,6 +78,10 @@ _HOMES = {
         "vas",
     ),
     "trimtab.errors": ("TrimtabError",),
+    "trimtab.guides.checkpoint": ("load_guide", "save_guide"),
+    "trimtab.guides.compose": ("Center", "Clamp", "LogSigmoid", "WeightedSum"),
+    "trimtab.guides.reward": ("RewardGuide",),
+    "trimtab.guides.text": ("TextGuide",),
     "trimtab.guides.value": ("ValueGuide",),
     "trimtab.guides.vocabulary": ("VocabularyGuide",),
     "trimtab.models.table": ("TableLM",),

@@ -8,7 +8,7 @@ checks the laws that they cannot spell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +21,7 @@ S = TypeVar("S")
 """A reader's state: opaque to everyone else."""
 
 
+@runtime_checkable
 class Reader(Protocol[S]):
     """Anything that reads growing prefixes; one row per sequence.
 
@@ -50,6 +51,7 @@ class Reader(Protocol[S]):
         ...
 
 
+@runtime_checkable
 class LanguageModel(Reader[S], Protocol[S]):
     """The frozen base policy pi_ref."""
 
@@ -92,6 +94,7 @@ class LanguageModel(Reader[S], Protocol[S]):
         ...
 
 
+@runtime_checkable
 class Guide(Reader[S], Protocol[S]):
     """A value function or reward model that reads prefixes."""
 
@@ -113,6 +116,7 @@ class Guide(Reader[S], Protocol[S]):
         ...
 
 
+@runtime_checkable
 class Rule(Protocol):
     """Combines log pi_ref and scores into logits. Equivariant to order; keeps -inf."""
 
@@ -126,6 +130,7 @@ class Rule(Protocol):
         ...
 
 
+@runtime_checkable
 class Select(Protocol):
     """Turns logits into a choice; temperature and nucleus live here, after the rule."""
 
@@ -143,6 +148,7 @@ class Select(Protocol):
         ...
 
 
+@runtime_checkable
 class Reward(Protocol):
     """Judges finished texts: `(prompts, responses) -> one score each`."""
 

@@ -15,7 +15,7 @@ Legend: B rows, K candidates, L tokens of a candidate, D output size, R some row
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -29,6 +29,7 @@ from trimtab.types import Candidates, Cost
 S = TypeVar("S")
 
 
+@runtime_checkable
 class CachedReader(Protocol[S]):
     """A network that reads growing prefixes; see the module's page."""
 

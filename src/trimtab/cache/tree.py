@@ -1,7 +1,7 @@
 """Tree reading: k candidates over one shared prefix in one forward, the chosen one kept.
 
 Legend: B rows, K candidates of a row, L tokens of a candidate, Q tokens per row in a forward,
-D size of the network's output (hidden states of a guide, logits of a base model), R some rows.
+O of them with an output, D its size (hidden states of a guide, logits of a base model), R some rows.
 """
 
 from __future__ import annotations
@@ -239,13 +239,14 @@ class TreeReader:
 
     def _write(
         self, state: TreeState, tokens: Int[Tensor, "B Q"], lanes: Lanes, width: int
-    ) -> Float[Tensor, "B Q D"]:
+    ) -> Float[Tensor, "B O D"]:
         self.store.reserve(width + 1)
         return self._forward(tokens, lanes, width, self.store.view(state.slots, lanes.at, width))
 
     def _forward(
         self, tokens: Int[Tensor, "B Q"], lanes: Lanes, width: int, cache: Any
-    ) -> Float[Tensor, "B Q D"]:
+    ) -> Float[Tensor, "B O D"]:
+        """Outputs of all lanes, or of the last where the arguments say so."""
         self.cost.forwards += 1
         return self._output(
             self.net(

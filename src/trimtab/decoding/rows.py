@@ -132,12 +132,12 @@ class Meter:
     """Tokens read since it was last asked, shared evenly among the rows that were in flight."""
 
     def __init__(self, *readers: Reader[Any]) -> None:
-        self.costs = [reader.cost for reader in readers]
-        self.last = [cost.decoding for cost in self.costs]
+        self.readers = readers
+        self.last = [reader.cost.decoding for reader in readers]
 
     def shares(self, rows: int) -> tuple[float, ...]:
         """For each reader the tokens per row."""
-        now = [cost.decoding for cost in self.costs]
+        now = [reader.cost.decoding for reader in self.readers]
         shares = tuple((a - b) / rows for a, b in zip(now, self.last, strict=True))
         self.last = now
         return shares

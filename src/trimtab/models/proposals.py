@@ -5,7 +5,7 @@ Legend: B rows, K candidates, L tokens of a candidate, V vocabulary, n blocks pe
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -74,6 +74,7 @@ def tail_draw(
     return token, law.gather(1, token[:, None])[:, 0]
 
 
+@runtime_checkable
 class Samplable(Protocol[S]):
     """What `blocks` needs of a model."""
 

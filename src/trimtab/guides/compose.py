@@ -1,0 +1,311 @@
+"""Guides made of guides: weighted sums and transforms of the score. Each wraps; none reads itself.
+
+Legend: B rows, K candidates, L tokens of a candidate, R some rows.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from trimtab.decoding.turn import check_scores
+from trimtab.errors import IncompatibleError, UsageError
+from trimtab.protocols import Guide
+from trimtab.types import Candidates, Cost, Prompt, Vocab
+
+Weight: TypeAlias = "float | Sequence[float] | Tensor"
+"""One number for all prompts, or one per prompt (a sequence, or a tensor [B] or [B, 1])."""
+
+
+# --- sums ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What one part of a sum has read.
+
+    Attributes:
+        state: the part's own state, one row per entry of `rows`; None where there are none.
+        rows: which rows of the sum it reads, ascending.
+        weights: their weights; none is zero.
+    """
+
+    state: Any
+    rows: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SumState:
+    """Rows of a sum, and each part's portion of them."""
+
+    size: int
+    portions: tuple[Portion, ...]
+
+
+@final
+class WeightedSum:
+    """score = sum_i w_i score_i: several rewards mixed at decoding time, per request.
+
+    A row whose weight is 0 for a part is neither read nor scored by that part. Weights given per
+    prompt follow their rows through forks, drops and joins.
+
+    Args:
+        parts: (weight, guide) pairs. A weight is a number, or one number per prompt, in the order
+            of the prompts that are decoded.
+        name: what errors and tables call it; None spells the sum out.
+
+    Raises:
+        UsageError: no parts, a weight that is not finite, or not as many weights as prompts.
+        IncompatibleError: parts that read different vocabularies.
+    """
+
+    def __init__(
+        self, parts: Sequence[tuple[Weight, Guide[Any]]], *, name: str | None = None
+    ) -> None:
+        if not parts:
+            raise UsageError("a sum must have parts", got="none", do="pass (weight, guide) pairs")
+        self.weights = tuple(_numbers(weight, guide.name) for weight, guide in parts)
+        self.guides = tuple(guide for _, guide in parts)
+        self.vocab = _shared_vocab(self.guides)
+        self.name = name or " + ".join(
+            f"{w:g} {g.name}" if isinstance(w, float) else f"w {g.name}"
+            for w, g in zip(self.weights, self.guides, strict=True)
+        )
+
+    @property
+    def cost(self) -> Cost:
+        """Tokens read so far by all parts; a snapshot, so ask again later."""
+        each = {id(cost): cost for cost in [guide.cost for guide in self.guides]}.values()
+        return Cost(**{f.name: sum(getattr(cost, f.name) for cost in each) for f in fields(Cost)})
+
+    def prefill(self, prompts: Sequence[Prompt]) -> SumState:
+        """Each part reads the prompts that it has a weight for."""
+        portions = []
+        for weights, guide in zip(self.weights, self.guides, strict=True):
+            column = _per_row(weights, len(prompts), guide.name)
+            rows = tuple(i for i, w in enumerate(column) if w != 0)
+            state = guide.prefill([prompts[i] for i in rows]) if rows else None
+            portions.append(Portion(state, rows, tuple(column[i] for i in rows)))
+        return SumState(len(prompts), tuple(portions))
+
+    def extend(
+        self, state: SumState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+    ) -> SumState:
+        """Append tokens to each part's rows."""
+        portions = []
+        for guide, portion in zip(self.guides, state.portions, strict=True):
+            read = portion.state
+            if portion.rows:
+                at = _index(portion.rows, state.size, tokens.device)
+                read = guide.extend(read, tokens[at], lengths[at])
+            portions.append(Portion(read, portion.rows, portion.weights))
+        return SumState(state.size, tuple(portions))
+
+    def select(self, state: SumState, rows: Int[Tensor, "R"]) -> SumState:
+        """Drop, reorder or fork rows."""
+        wanted = rows.tolist()
+        portions = []
+        for guide, portion in zip(self.guides, state.portions, strict=True):
+            place = {row: i for i, row in enumerate(portion.rows)}
+            kept = tuple(j for j, row in enumerate(wanted) if row in place)
+            inner = [place[wanted[j]] for j in kept]
+            read = guide.select(portion.state, torch.tensor(inner)) if inner else None
+            portions.append(Portion(read, kept, tuple(portion.weights[i] for i in inner)))
+        return SumState(len(wanted), tuple(portions))
+
+    def join(self, states: Sequence[SumState]) -> SumState:
+        """Rows of several states side by side, each with its own weights."""
+        starts = [sum(s.size for s in states[:i]) for i in range(len(states))]
+        portions = []
+        for i, guide in enumerate(self.guides):
+            parts = [(start, s.portions[i]) for start, s in zip(starts, states, strict=True)]
+            read = [portion.state for _, portion in parts if portion.rows]
+            portions.append(
+                Portion(
+                    guide.join(read) if read else None,
+                    tuple(start + row for start, portion in parts for row in portion.rows),
+                    tuple(w for _, portion in parts for w in portion.weights),
+                )
+            )
+        return SumState(sum(s.size for s in states), tuple(portions))
+
+    def score(self, state: SumState, candidates: Candidates) -> Float[Tensor, "B K"]:
+        """The weighted sum; rows that no part reads score 0."""
+        total = torch.zeros_like(candidates.logprobs, dtype=torch.float32)
+        for guide, portion in zip(self.guides, state.portions, strict=True):
+            if not portion.rows:
+                continue
+            everyone = len(portion.rows) == state.size
+            mine = candidates if everyone else candidates.select(torch.tensor(portion.rows))
+            scores = guide.score(portion.state, mine)
+            check_scores(guide.name, scores, mine)
+            at = _index(portion.rows, state.size, total.device)
+            total[at] += _column(portion.weights, total.device) * scores.to(total)
+        return total
+
+    def __repr__(self) -> str:
+        """The parts with their weights."""
+        parts = ", ".join(
+            f"({w!r}, {g!r})" for w, g in zip(self.weights, self.guides, strict=True)
+        )
+        return f"WeightedSum([{parts}])"
+
+
+def _numbers(weight: Weight, name: str) -> float | tuple[float, ...]:
+    """A weight as plain numbers, which are finite."""
+    if isinstance(weight, Tensor):
+        weight = weight.reshape(-1).tolist() if weight.ndim else float(weight)
+    numbers = float(weight) if isinstance(weight, int | float) else tuple(map(float, weight))
+    if not all(map(math.isfinite, [numbers] if isinstance(numbers, float) else numbers)):
+        raise UsageError(f"the weight of {name!r} must be finite", got=f"{weight}", do="mend it")
+    return numbers
+
+
+def _per_row(weights: float | tuple[float, ...], prompts: int, name: str) -> tuple[float, ...]:
+    if isinstance(weights, float):
+        return (weights,) * prompts
+    if len(weights) != prompts:
+        raise UsageError(
+            f"the weight of {name!r} must be one number, or one per prompt ({prompts})",
+            got=f"{len(weights)} numbers",
+            do="pass as many as there are prompts",
+        )
+    return weights
+
+
+def _index(rows: tuple[int, ...], size: int, device: torch.device) -> slice | Int[Tensor, "R"]:
+    """What picks some rows out of all; all of them without asking for a copy."""
+    return slice(None) if len(rows) == size else torch.tensor(rows, device=device)
+
+
+def _column(weights: tuple[float, ...], device: torch.device) -> float | Float[Tensor, "R 1"]:
+    """Weights to multiply scores by; a plain number where all are the same."""
+    if len(set(weights)) == 1:
+        return weights[0]
+    return torch.tensor(weights, device=device)[:, None]
+
+
+def _shared_vocab(guides: Sequence[Guide[Any]]) -> Vocab | None:
+    """The vocabulary that all parts which read ids have in common."""
+    known = [(g.name, g.vocab) for g in guides if g.vocab is not None]
+    if not known:
+        return None
+    name, first = next(((n, v) for n, v in known if v.fingerprint), known[0])
+    for other, vocab in known:
+        if not vocab.same(first):
+            raise IncompatibleError(
+                "parts of a sum must read the same token ids",
+                got=f"{name!r} with {first} and {other!r} with {vocab}",
+                do="wrap one of them as a TextGuide, which reads text",
+            )
+    return first
+
+
+# --- transforms ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Transform(ABC):
+    """A guide whose scores are a function of another's; everything else is the other's.
+
+    NaN and inf pass through unchanged, so that no transform hides a guide that fails.
+    """
+
+    guide: Guide[Any]
+
+    @abstractmethod
+    def transform(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """The new scores."""
+
+    @property
+    def name(self) -> str:
+        """The guide's name."""
+        return self.guide.name
+
+    @property
+    def vocab(self) -> Vocab | None:
+        """Whose ids the guide reads."""
+        return self.guide.vocab
+
+    @property
+    def cost(self) -> Cost:
+        """Tokens the guide has read so far."""
+        return self.guide.cost
+
+    def prefill(self, prompts: Sequence[Prompt]) -> Any:
+        """Read whole prompts."""
+        return self.guide.prefill(prompts)
+
+    def extend(self, state: Any, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Any:
+        """Append tokens."""
+        return self.guide.extend(state, tokens, lengths)
+
+    def select(self, state: Any, rows: Int[Tensor, "R"]) -> Any:
+        """Drop, reorder or fork rows."""
+        return self.guide.select(state, rows)
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """Rows of several states side by side."""
+        return self.guide.join(states)
+
+    def score(self, state: Any, candidates: Candidates) -> Float[Tensor, "B K"]:
+        """The transformed scores."""
+        scores = self.guide.score(state, candidates)
+        return torch.where(torch.isfinite(scores), self.transform(scores), scores)
+
+
+@final
+@dataclass(frozen=True)
+class LogSigmoid(Transform):
+    """log P(attribute | s v) = log sigmoid(z), z a classifier's logit (FUDGE)."""
+
+    def transform(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """log sigmoid, in nats."""
+        return F.logsigmoid(scores)
+
+
+@final
+@dataclass(frozen=True)
+class Clamp(Transform):
+    """clamp(score, low, high) (RAD: to [0, 1]).
+
+    Attributes:
+        guide: whose scores are clamped.
+        low: the least score.
+        high: the greatest score.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise UsageError(
+                "low must be below high", got=f"{self.low} and {self.high}", do="swap them"
+            )
+
+    def transform(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """Clamped scores."""
+        return scores.clamp(self.low, self.high)
+
+
+@final
+@dataclass(frozen=True)
+class Center(Transform):
+    """score - mean_K score, the plain mean over a row's candidates (the form in VAS' code).
+
+    With the tail at the mean score it is the law of the plain scores: a constant per row.
+    """
+
+    def transform(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """Centred scores."""
+        return scores - scores.mean(dim=-1, keepdim=True)

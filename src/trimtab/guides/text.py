@@ -1,0 +1,160 @@
+"""Any Python callable on texts as a guide: rules, sentiment lexicons, services, other tokenizers.
+
+Legend: B rows, K candidates, L tokens of a candidate, R some rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trimtab.errors import GuideError, TrimtabError, UsageError
+from trimtab.types import Candidates, Cost, Prompt
+
+Pair: TypeAlias = tuple[str, str]
+"""A prompt and a response, as texts."""
+
+UNFINISHED = "\ufffd"
+"""What decoders print for bytes that are not yet a character."""
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """A prompt as the function sees it, and the response's ids so far."""
+
+    prompt: str
+    ids: tuple[int, ...] = ()
+
+
+Rows: TypeAlias = list[TextRow]
+
+
+@final
+class TextGuide:
+    """score(s + v) = function(prompt, text of s + v).
+
+    Prefix and candidate are decoded together, never token by token, so spaces and characters that
+    span tokens come out right; bytes that do not make a character yet are left out. EOS leaves no
+    text: a finished response is scored as it stands.
+
+    `cost.scored` counts the texts that the function scored and `cost.forwards` its calls; texts
+    that coincide within one step are scored once.
+
+    Args:
+        function: `(prompts, texts) -> one number each`, two lists of the same length.
+        decode: ids of a response to its text, such as `lm.decode`.
+        name: what errors and tables call it.
+        batch_size: most texts in one call of the function; None is no limit.
+        prompt: what the function sees of a prompt; None takes the user's text (of a conversation
+            the last message), or the decoded ids where there is none.
+    """
+
+    vocab = None
+
+    def __init__(
+        self,
+        function: Callable[[list[str], list[str]], Sequence[float] | Tensor],
+        decode: Callable[[Sequence[int]], str],
+        *,
+        name: str = "text",
+        batch_size: int | None = None,
+        prompt: Callable[[Prompt], str] | None = None,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise UsageError("batch_size must be at least 1", got=f"{batch_size}", do="raise it")
+        self.function, self.decode, self.name = function, decode, name
+        self.batch_size, self.cost = batch_size, Cost()
+        self._prompt = prompt or self._user_text
+
+    def _user_text(self, prompt: Prompt) -> str:
+        return prompt.text if prompt.text is not None else self.decode(prompt.ids)
+
+    def prefill(self, prompts: Sequence[Prompt]) -> Rows:
+        """One row per prompt, with no response yet."""
+        return [TextRow(self._prompt(prompt)) for prompt in prompts]
+
+    def extend(self, state: Rows, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Rows:
+        """Append tokens; nothing is scored."""
+        new = zip(state, tokens.tolist(), lengths.tolist(), strict=True)
+        return [TextRow(row.prompt, row.ids + tuple(ids[:n])) for row, ids, n in new]
+
+    def select(self, state: Rows, rows: Int[Tensor, "R"]) -> Rows:
+        """Drop, reorder or fork rows."""
+        return [state[i] for i in rows.tolist()]
+
+    def join(self, states: Sequence[Rows]) -> Rows:
+        """Rows of several states side by side."""
+        return [row for state in states for row in state]
+
+    def score(self, state: Rows, candidates: Candidates) -> Float[Tensor, "B K"]:
+        """The function's scores of each prefix with each candidate.
+
+        Raises:
+            GuideError: the function failed, or returned something else than one number each.
+        """
+        new = zip(state, candidates.tokens.tolist(), candidates.lengths.tolist(), strict=True)
+        pairs = [
+            (row.prompt, self.text(row.ids + tuple(ids[:n])))
+            for row, many, lengths in new
+            for ids, n in zip(many, lengths, strict=True)
+        ]
+        known = self._numbers(list(dict.fromkeys(pairs)))
+        b, k, _ = candidates.shape
+        scores = torch.tensor([known[pair] for pair in pairs], dtype=torch.float32)
+        return scores.view(b, k).to(candidates.logprobs.device)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of a response, up to its last whole character."""
+        return self.decode(ids).rstrip(UNFINISHED)
+
+    def _numbers(self, pairs: list[Pair]) -> dict[Pair, float]:
+        """Each distinct pair's score."""
+        size = self.batch_size or len(pairs)
+        known: dict[Pair, float] = {}
+        for i in range(0, len(pairs), size):
+            batch = pairs[i : i + size]
+            results = self._call(batch)
+            known |= {p: self._number(p, r) for p, r in zip(batch, results, strict=True)}
+        return known
+
+    def _call(self, batch: list[Pair]) -> list[object]:
+        """What the function says of one batch: as many results as pairs."""
+        self.cost.scored += len(batch)
+        self.cost.forwards += 1
+        try:
+            results: list[object] = list(self.function([p for p, _ in batch], [t for _, t in batch]))
+        except TrimtabError:
+            raise
+        except Exception as error:
+            raise self._error(
+                batch[0], f"{type(error).__name__}: {error} in a batch of {len(batch)}"
+            ) from error
+        if len(results) != len(batch):
+            raise self._error(batch[0], f"{len(results)} results for {len(batch)} texts")
+        return results
+
+    def _number(self, pair: Pair, result: object) -> float:
+        try:
+            if isinstance(result, str | bytes):
+                raise TypeError("a string")
+            return float(result)  # type: ignore[arg-type]  # what cannot be a float says so
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise self._error(pair, f"{result!r:.60}") from error
+
+    def _error(self, pair: Pair, got: str) -> GuideError:
+        prompt, text = (x if len(x) <= 60 else f"{x[:28]}...{x[-28:]}" for x in pair)
+        return GuideError(
+            f"guide {self.name!r} must return one number for each text",
+            got=f"{got} (prompt {prompt!r}, text {text!r})",
+            do="mend the function",
+        )
+
+    def __repr__(self) -> str:
+        """What is called."""
+        function = getattr(self.function, "__qualname__", repr(self.function))
+        return f"TextGuide({self.name!r}, {function})"
