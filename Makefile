@@ -38,8 +38,9 @@ docs: setup  ## build the documentation into site/
 bench: setup  ## time per token, guided against unguided
 	$(BIN)/python benchmarks/decode_overhead.py
 
-assets: setup  ## fetch the embedded model (once; later calls find it in the cache)
+assets: setup  ## fetch the embedded model and the sentence encoder (once; then they are in the cache)
 	$(BIN)/trimtab assets fetch smollm2
+	$(BIN)/trimtab assets fetch minilm
 
 clean:  ## remove the virtual environment and what the commands made
 	rm -rf $(VENV) site build dist demo-output

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     )
     from trimtab.errors import TrimtabError
     from trimtab.guides.checkpoint import load_guide, save_guide
-    from trimtab.guides.compose import Center, Clamp, LogSigmoid, WeightedSum
+    from trimtab.guides.compose import WeightedSum
     from trimtab.guides.reward import RewardGuide
     from trimtab.guides.text import TextGuide
+    from trimtab.guides.transforms import Center, Clamp, LogSigmoid
     from trimtab.guides.value import ValueGuide
     from trimtab.guides.vocabulary import VocabularyGuide
     from trimtab.models.table import TableLM
@@ -79,9 +80,10 @@ _HOMES = {
     ),
     "trimtab.errors": ("TrimtabError",),
     "trimtab.guides.checkpoint": ("load_guide", "save_guide"),
-    "trimtab.guides.compose": ("Center", "Clamp", "LogSigmoid", "WeightedSum"),
+    "trimtab.guides.compose": ("WeightedSum",),
     "trimtab.guides.reward": ("RewardGuide",),
     "trimtab.guides.text": ("TextGuide",),
+    "trimtab.guides.transforms": ("Center", "Clamp", "LogSigmoid"),
     "trimtab.guides.value": ("ValueGuide",),
     "trimtab.guides.vocabulary": ("VocabularyGuide",),
     "trimtab.models.table": ("TableLM",),

@@ -13,6 +13,8 @@ TrimtabError                      exit code 1 on the command line
 ├── CheckpointError               a guide folder that is not whole, not ours or not safe
 ├── GuideError                    a guide returned what no guide may (NaN, inf, a wrong shape)
 ├── RewardError                   a reward function failed or returned what no reward may
+├── ResultsError                  a results folder of other work, or one that cannot be written
+├── OutputError                   a file that cannot be written
 └── LawError                      a model or guide breaks a law of `trimtab.testing`
 """
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class TrimtabError(Exception):
@@ -37,6 +39,16 @@ class TrimtabError(Exception):
     def __init__(self, must: str, *, got: str, do: str) -> None:
         self.must, self.got, self.do = must, got, do
         super().__init__(f"{must}; got {got}; {do}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors of worker processes reach the parent whole, whatever their arguments."""
+        return _revive, (type(self), self.must, self.got, self.do)
+
+
+def _revive(kind: type[TrimtabError], must: str, got: str, do: str) -> TrimtabError:
+    error = kind.__new__(kind)
+    TrimtabError.__init__(error, must, got=got, do=do)
+    return error
 
 
 class UsageError(TrimtabError):
@@ -95,6 +107,14 @@ class GuideError(TrimtabError):
 
 class RewardError(TrimtabError):
     """A reward function failed, or returned what no reward may return."""
+
+
+class ResultsError(TrimtabError):
+    """A results folder of another model, task or version, or one that cannot be written."""
+
+
+class OutputError(TrimtabError):
+    """A file that cannot be written."""
 
 
 class LawError(TrimtabError):

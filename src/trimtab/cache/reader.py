@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trimtab.cache.expanded import ExpandedReader
+from trimtab.cache.selfcheck import check_tree
 from trimtab.cache.tree import TreeReader
 from trimtab.errors import UnknownNameError
 from trimtab.types import Candidates, Cost
@@ -77,9 +78,14 @@ def open_reader(
         attention: "tree", or "expanded" for architectures that cannot take an explicit mask.
         context: most tokens a row may have.
         arguments: more arguments of each forward.
+
+    Raises:
+        IncompatibleError: the network cannot be read in this way.
     """
+    kinds: dict[str, Callable[..., CachedReader[Any]]]
     kinds = {"tree": TreeReader, "expanded": ExpandedReader}
     if attention not in kinds:
         raise UnknownNameError("attention", attention, kinds)
-    reader: CachedReader[Any] = kinds[attention](net, output, context=context, **arguments)
-    return reader
+    if attention == "tree":
+        check_tree(net, output, lambda: TreeReader(net, output))
+    return kinds[attention](net, output, context=context, **arguments)

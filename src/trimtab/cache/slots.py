@@ -78,6 +78,30 @@ class SlotStore:
         self._used.update(taken)
         return tuple(Slot(i, self._free) for i in taken)
 
+    def close_up(self, slots: tuple[Slot, ...], length: int) -> tuple[Slot, ...]:
+        """The same rows side by side, by filling the gaps that dropped rows left; once per drop.
+
+        Rows stay as they are when they are out of order or a gap belongs to another state.
+        """
+        at, n = [slot.index for slot in slots], len(slots)
+        wanted = range(at[0], at[0] + n)
+        gaps = set(wanted) - set(at)
+        if not gaps or at != sorted(at) or not gaps <= set(self._free):
+            return slots
+        claims = {slot.index: slot for slot in slots} | {i: self._claim(i) for i in gaps}
+        for source, target in zip(at, wanted, strict=True):  # downwards: nothing is overwritten
+            for stack in self._stacks if source != target else ():
+                stack[:, target, :length] = stack[:, source, :length]
+                stack[:, target, length:] = 0
+        return tuple(claims[i] for i in wanted)
+
+    def _claim(self, index: int) -> Slot:
+        """A slot by number; it must be free."""
+        self._free.remove(index)
+        heapq.heapify(self._free)
+        self._used.add(index)
+        return Slot(index, self._free)
+
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot."""
         if length > self.length:

@@ -1,7 +1,8 @@
 """Tree reading: k candidates over one shared prefix in one forward, the chosen one kept.
 
 Legend: B rows, K candidates of a row, L tokens of a candidate, Q tokens per row in a forward,
-O of them with an output, D its size (hidden states of a guide, logits of a base model), R some rows.
+O of them with an output, D its size (hidden states of a guide, logits of a base model), R some
+rows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trimtab.cache.attention import Packing
 from trimtab.cache.masks import Lanes, MaskMaker
 from trimtab.cache.slots import Recorder, Slot, SlotStore
 from trimtab.errors import PromptError
@@ -96,6 +98,7 @@ class TreeReader:
         self.store = SlotStore()
         self._output, self._arguments = output, arguments
         self._mask = MaskMaker(net.config)
+        self._packing = Packing(net)
 
     @torch.inference_mode()
     def prefill(self, ids: Sequence[Sequence[int]]) -> TreeState:
@@ -241,6 +244,8 @@ class TreeReader:
         self, state: TreeState, tokens: Int[Tensor, "B Q"], lanes: Lanes, width: int
     ) -> Float[Tensor, "B O D"]:
         self.store.reserve(width + 1)
+        # Rows that lie apart would be gathered, prefix and all, at every layer of every forward.
+        state.slots = self.store.close_up(state.slots, max(state.bounds))
         return self._forward(tokens, lanes, width, self.store.view(state.slots, lanes.at, width))
 
     def _forward(
@@ -248,8 +253,8 @@ class TreeReader:
     ) -> Float[Tensor, "B O D"]:
         """Outputs of all lanes, or of the last where the arguments say so."""
         self.cost.forwards += 1
-        return self._output(
-            self.net(
+        with self._packing():
+            out = self.net(
                 input_ids=tokens,
                 attention_mask=self._mask(lanes, width, self.net.dtype),
                 position_ids=lanes.position,
@@ -257,7 +262,7 @@ class TreeReader:
                 use_cache=True,
                 **self._arguments,
             )
-        )
+        return self._output(out)
 
     def _check(self, bounds: Sequence[int], more: int) -> None:
         if self.context is not None and max(bounds) + more > self.context:

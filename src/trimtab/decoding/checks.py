@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,21 @@ from torch import Tensor
 from trimtab.decoding.methods import Method
 from trimtab.errors import IncompatibleError, PromptError, UsageError
 from trimtab.protocols import Guide, LanguageModel
-from trimtab.types import Prompt, Samples, TopK
+from trimtab.types import Prompt, PromptLike, Samples, TopK
+
+
+def encode_all(lm: LanguageModel[Any], prompts: Sequence[PromptLike]) -> list[Prompt]:
+    """Every prompt as ids.
+
+    Raises:
+        UsageError: one prompt where a list of them is meant: its letters would be the prompts.
+    """
+    single = isinstance(prompts, str | Prompt) or any(isinstance(p, Mapping) for p in prompts)
+    if single:
+        raise UsageError(
+            "prompts must be a list of prompts", got="a single one", do="put it in a list: [prompt]"
+        )
+    return [lm.encode(prompt) for prompt in prompts]
 
 
 def check_call(
@@ -42,6 +56,8 @@ def check_call(
         check_vocab(lm, guide)
     for i, prompt in enumerate(prompts):
         check_length(i, prompt, lm.context)
+        if isinstance(method.proposal, Samples):
+            check_room(i, prompt, max_new_tokens, lm.context)
 
 
 def check_k(k: int, vocabulary: int) -> None:
@@ -74,13 +90,30 @@ def check_length(index: int, prompt: Prompt, context: int | None) -> None:
         )
 
 
+def check_room(index: int, prompt: Prompt, max_new_tokens: int, context: int | None) -> None:
+    """Raise `PromptError` where sampled blocks would be cut by the context.
+
+    All rows draw blocks of one length, so a row short of room would shorten its batch-mates'.
+    """
+    room = max_new_tokens if context is None else context - len(prompt.ids)
+    if max_new_tokens > room:
+        raise PromptError(
+            f"methods over sampled blocks need room for all {max_new_tokens} new tokens within "
+            f"the model's context of {context}",
+            got=f"prompt {index} of {len(prompt.ids)} tokens",
+            do=f"shorten it, or pass max_new_tokens={room}",
+        )
+
+
 def per_prompt(
     value: float | Sequence[float] | Tensor, prompts: int
 ) -> float | Float[Tensor, "B 1"]:
     """A strength as a float for all rows, or as a column with one entry per prompt."""
+    column = torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1)
+    if not bool(torch.isfinite(column).all()):
+        raise UsageError("beta must be finite", got=f"{value}", do="pass a number")
     if isinstance(value, int | float):
         return float(value)
-    column = torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1)
     if len(column) != prompts:
         raise UsageError(
             f"beta must be one number, or one per prompt ({prompts})",

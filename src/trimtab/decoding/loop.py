@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trimtab.decoding.checks import check_call, per_prompt
+from trimtab.decoding.checks import check_call, encode_all, per_prompt
 from trimtab.decoding.methods import Method
 from trimtab.decoding.rows import Meter, Rows
 from trimtab.decoding.turn import Pending, check_scores, take_turn
 from trimtab.decoding.unguided import Unguided
+from trimtab.errors import UnknownNameError
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.types import Completion, Prompt, PromptLike, Proposal, Samples, Step
 
@@ -66,11 +67,13 @@ def decode_steps(
         UsageError: the call cannot be meant (see `trimtab.errors`).
         GuideError: a score is not finite and `on_guide_error` is "raise".
     """
-    if not prompts:
+    encoded = encode_all(lm, prompts)
+    if not encoded:
         return
-    encoded = [lm.encode(prompt) for prompt in prompts]
     check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos)
     reader = cast("Guide[Any]", guide if method.guided else Unguided())
+    if on_guide_error not in get_args(OnGuideError):
+        raise UnknownNameError("on_guide_error", on_guide_error, get_args(OnGuideError))
     strict = reader.name if on_guide_error == "raise" else None
     behind = lookahead if lookahead is not None else int(lm.device.type != "cpu")
     rows = Rows(lm, encoded, n, max_new_tokens, stop, stop_at_eos)
@@ -150,7 +153,7 @@ def decode(
         Completions in prompt-major order: all n of the first prompt, then of the second.
     """
     n = options.get("n", 1)
-    encoded = [lm.encode(prompt) for prompt in prompts]
+    encoded = encode_all(lm, prompts)
     steps: dict[int, list[Step]] = defaultdict(list)
     for step in decode_steps(lm, guide, method, encoded, **options):
         steps[step.row].append(step)

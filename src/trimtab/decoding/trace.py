@@ -46,11 +46,15 @@ class Trace:
         return self._release()
 
     def _new_text(self) -> str:
-        """Text of the tokens since the last call, once it ends in a whole character."""
+        """Text of the tokens since the last call, once it ends in a whole character.
+
+        Tokens that add no text (special ones) stay in the window: alone they are no neighbour, and
+        what follows them would lose its leading space.
+        """
         body = self.tokens[:-1] if self.finish == "eos" else self.tokens
         before = self.decode(body[self._start : self._read])
         now = self.decode(body[self._start :])
-        if self.finish is None and (now.endswith(_REPLACEMENT) or len(now) < len(before)):
+        if self.finish is None and (now.endswith(_REPLACEMENT) or len(now) <= len(before)):
             return ""
         self._start, self._read = self._read, len(body)
         return now[len(before) :]

@@ -105,8 +105,8 @@ class TextGuide:
         ]
         known = self._numbers(list(dict.fromkeys(pairs)))
         b, k, _ = candidates.shape
-        scores = torch.tensor([known[pair] for pair in pairs], dtype=torch.float32)
-        return scores.view(b, k).to(candidates.logprobs.device)
+        scores = torch.tensor([known[pair] for pair in pairs], dtype=torch.float64)
+        return scores.to(candidates.logprobs).view(b, k)
 
     def text(self, ids: Sequence[int]) -> str:
         """Text of a response, up to its last whole character."""
@@ -124,10 +124,11 @@ class TextGuide:
 
     def _call(self, batch: list[Pair]) -> list[object]:
         """What the function says of one batch: as many results as pairs."""
+        prompts, texts = [prompt for prompt, _ in batch], [text for _, text in batch]
         self.cost.scored += len(batch)
         self.cost.forwards += 1
         try:
-            results: list[object] = list(self.function([p for p, _ in batch], [t for _, t in batch]))
+            results: list[object] = list(self.function(prompts, texts))
         except TrimtabError:
             raise
         except Exception as error:

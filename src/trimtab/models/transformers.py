@@ -126,7 +126,10 @@ class TransformersLM:
 
     def _state(self, read: Any) -> BaseState:
         """log pi_ref in float32, whatever the model computes in."""
-        law = (read.last.float() / self.base_temperature).log_softmax(dim=-1)
+        law = read.last.float()
+        if self.base_temperature != 1:  # a pass over the vocabulary
+            law = law / self.base_temperature
+        law = law.log_softmax(dim=-1)
         if self.base_top_p < 1:
             law = nucleus(law, self.base_top_p).log_softmax(dim=-1)
         return BaseState(read, law)

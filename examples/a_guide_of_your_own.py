@@ -1,0 +1,48 @@
+"""A guide is six methods. This one likes words that begin like the last one; then its laws run."""
+
+from collections.abc import Sequence
+
+import torch
+
+import trimtab as tt
+from trimtab.testing import check_guide
+from trimtab.types import Candidates, Cost, Prompt
+
+
+class Alliteration:
+    """Scores 1 when a candidate starts with the letter that the previous token started with."""
+
+    name = "alliteration"
+
+    def __init__(self, lm: tt.TransformersLM) -> None:
+        self.lm, self.vocab, self.cost = lm, lm.vocab, Cost()
+
+    def prefill(self, prompts: Sequence[Prompt]) -> list[int]:
+        """The state is each row's last token."""
+        return [prompt.ids[-1] for prompt in prompts]
+
+    def extend(self, state: list[int], tokens: torch.Tensor, lengths: torch.Tensor) -> list[int]:
+        return [row[n - 1] for row, n in zip(tokens.tolist(), lengths.tolist(), strict=True)]
+
+    def select(self, state: list[int], rows: torch.Tensor) -> list[int]:
+        return [state[row] for row in rows.tolist()]
+
+    def join(self, states: Sequence[list[int]]) -> list[int]:
+        return [token for state in states for token in state]
+
+    def score(self, state: list[int], candidates: Candidates) -> torch.Tensor:
+        return torch.tensor(
+            [
+                [float(self._letter(t[n - 1]) == self._letter(t[n - 2] if n > 1 else last)) for t, n in zip(row, ns, strict=True)]
+                for last, row, ns in zip(state, candidates.tokens.tolist(), candidates.lengths.tolist(), strict=True)
+            ]
+        )
+
+    def _letter(self, token: int) -> str:
+        return self.lm.decode([token]).strip()[:1].lower()
+
+
+lm = tt.TransformersLM("smollm2")
+check_guide(Alliteration(lm), vocab_size=lm.vocab.size)
+for done in tt.decode(lm, Alliteration(lm), tt.args(beta=4.0), ["Describe the sea."], max_new_tokens=30):
+    print(done.text)

@@ -1,0 +1,22 @@
+"""The same Method inside transformers' own `generate`, streamed to the terminal."""
+
+import torch
+from transformers import TextStreamer
+
+import trimtab as tt
+from trimtab.integrations.transformers import GuidedLogitsProcessor
+from trimtab.rewards import reward
+
+lm = tt.TransformersLM("smollm2")
+guide = tt.TextGuide(reward("sentiment"), decode=lm.decode, name="sentiment")
+prompt = lm.encode("Write a one sentence opinion about the following topic: trains.")
+ids = torch.tensor([prompt.ids], device=lm.device)
+
+lm.model.generate(
+    ids,
+    attention_mask=torch.ones_like(ids),
+    do_sample=False,
+    max_new_tokens=32,
+    logits_processor=[GuidedLogitsProcessor(guide, tt.args(beta=4.0), prompts=[prompt])],
+    streamer=TextStreamer(lm.tokenizer, skip_prompt=True),
+)

@@ -1,0 +1,16 @@
+"""Any Python function on texts as a reward, read on prefixes: no training, no GPU.
+
+    trimtab assets fetch smollm2
+    python examples/steer_with_a_function.py
+"""
+
+import trimtab as tt
+from trimtab.rewards import reward
+
+lm = tt.TransformersLM("smollm2")
+guide = tt.TextGuide(reward("sentiment"), decode=lm.decode, name="sentiment")
+prompt = "Write a one sentence opinion about the following topic: winter."
+
+for beta in (0.0, 8.0):
+    for done in tt.decode(lm, guide, tt.vas(beta=beta), [prompt], n=2, max_new_tokens=32):
+        print(f"beta {beta:3.0f}, {done.kl:5.1f} nats from the base: {done.text}")

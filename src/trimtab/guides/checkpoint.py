@@ -1,0 +1,192 @@
+"""Guides on disk: a folder with `guide.json` and safetensors, written whole or not at all.
+
+    guide.json                 what it is (see `trimtab.guides.card`), sums of all other files
+    head.safetensors           the head, where it has weights
+    backbone/                  config and weights, cut to the guide's layers (storage "full")
+    adapter/                   a peft adapter on top of the base's own layers (storage "base")
+
+Nothing is ever unpickled, and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from trimtab.errors import CheckpointError, UsageError
+from trimtab.guides.backbones import aligned, check_vocab, find_base, from_base, load_net, save_net
+from trimtab.guides.card import Card, verify
+from trimtab.guides.parts import head_card, make_head, unwrap, wrap
+from trimtab.guides.value import ValueGuide
+from trimtab.guides.vocabulary import VocabularyGuide
+from trimtab.protocols import Guide, LanguageModel
+
+__all__ = ["load_guide", "save_guide", "verify"]
+
+Json = Mapping[str, Any]
+
+
+def save_guide(
+    guide: Guide[Any],
+    folder: str | Path,
+    *,
+    storage: Literal["full", "base"] = "full",
+    adapter: Any = None,
+    base: str | None = None,
+    revision: str | None = None,
+    template: str | None = None,
+    objective: Json | None = None,
+    data: Json | None = None,
+    reward: Json | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a guide; the folder appears when it is complete.
+
+    Args:
+        guide: a `ValueGuide` or `VocabularyGuide` with a head of `trimtab.guides.heads`, as it is
+            or inside `LogSigmoid`, `Clamp` and `Center`.
+        folder: where; it must not exist, unless `overwrite`.
+        storage: "full" stores the backbone, cut to its layers; "base" stores none of it, for a
+            guide whose backbone is the base's own first layers.
+        adapter: with "base", the `peft.PeftModel` whose merged weights the backbone has.
+        base: id of the base model that the guide was trained for.
+        revision: of the base.
+        template: the prompt template that it was trained with.
+        objective: what it was trained with, in JSON's types.
+        data: what it was trained on, likewise.
+        reward: statistics of the reward that it predicts (mean, std), likewise.
+        overwrite: replace a folder that is there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: a guide that cannot be saved, or facts that are not of JSON's types.
+        CheckpointError: the folder exists.
+    """
+    target = Path(folder).absolute()
+    inner, transforms = unwrap(guide)
+    if not isinstance(inner, ValueGuide | VocabularyGuide):
+        raise UsageError(
+            "a saved guide must be a ValueGuide or VocabularyGuide, or a transform of one",
+            got=type(inner).__name__,
+            do="save its parts",
+        )
+    if adapter is not None and storage != "base":
+        raise UsageError("an adapter needs storage='base'", got=repr(storage), do="pass that")
+    if target.exists() and not overwrite:
+        raise CheckpointError(
+            f"{target} must not exist yet", got="something there", do="pass overwrite=True"
+        )
+    try:
+        json.dumps([objective, data, reward])
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            "objective, data and reward must be of JSON's types", got=str(error), do="convert them"
+        ) from error
+    config = inner.backbone.config
+    card = Card(
+        kind="value" if isinstance(inner, ValueGuide) else "vocabulary",
+        name=inner.name,
+        base=base,
+        revision=revision,
+        vocab=inner.vocab,
+        template=template,
+        storage=storage,
+        causal=inner.backbone.can_generate(),
+        model_type=config.model_type,
+        hidden=config.hidden_size,
+        layers=config.num_hidden_layers,
+        dtype=str(inner.backbone.dtype).removeprefix("torch."),
+        implementation=config._attn_implementation,
+        attention=inner.reader.attention,
+        adapter=adapter is not None,
+        head=head_card(inner.head),
+        transforms=transforms,
+        objective=objective or {},
+        data=data or {},
+        reward=reward or {},
+        version=version("trimtab"),
+    )
+    _write(target, inner, adapter, card)
+    return target
+
+
+def _write(target: Path, guide: ValueGuide | VocabularyGuide, adapter: Any, card: Card) -> None:
+    """Write beside the target, then rename: nothing half-written has the final name."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        weights = {name: w.contiguous() for name, w in guide.head.state_dict().items()}
+        if weights:
+            save_file(weights, temporary / "head.safetensors")
+        if card.storage == "full":
+            save_net(guide.backbone, temporary / "backbone")
+        if adapter is not None:
+            adapter.save_pretrained(temporary / "adapter", save_embedding_layers=False)
+        card.write(temporary)
+        _put(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(folder: Path, target: Path) -> None:
+    """Rename a folder to its final name; what was there stays until then."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(folder, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_guide(
+    folder: str | Path,
+    *,
+    lm: LanguageModel[Any] | None = None,
+    backbone: PreTrainedModel | None = None,
+    device: torch.device | str | None = None,
+) -> Guide[Any]:
+    """A saved guide, after every file was checked.
+
+    Args:
+        folder: where it was saved.
+        lm: the base it will steer: its tokenizer must be the guide's. A guide stored on top of the
+            base takes its layers from here.
+        backbone: the base's network for a guide stored on top of it, where `lm` is not a
+            `TransformersLM`; None without an `lm` loads the base that the card names.
+        device: where; None is the base's, or the CPU.
+
+    Raises:
+        CheckpointError: the folder is not whole, not ours or not safe (see `verify`).
+        IncompatibleError: another tokenizer, or a backbone that is not the one it was trained on.
+    """
+    card, at = verify(folder), Path(folder)
+    if lm is not None:
+        check_vocab(at, card, lm)
+        device = lm.device if device is None else device
+    if card.storage == "full":
+        net = load_net(card, str(at / "backbone"))
+    else:
+        net = from_base(at, card, find_base(at, card, lm, backbone))
+    if device is not None:
+        net = net.to(torch.device(device))  # type: ignore[arg-type]  # as torch's own modules
+    path = at / "head.safetensors"
+    head = aligned(make_head(card.head, load_file(path) if path.is_file() else {}))
+    options: dict[str, Any] = {"vocab": card.vocab, "attention": card.attention, "name": card.name}
+    kind = ValueGuide if card.kind == "value" else VocabularyGuide
+    return wrap(kind(net, head, **options), card.transforms)

@@ -1,0 +1,155 @@
+"""Guided decoding inside transformers' own `generate`, by the same `Method` objects.
+
+    processor = GuidedLogitsProcessor(guide, args(beta=1.5), attention_mask=inputs.attention_mask)
+    model.generate(**inputs, logits_processor=[processor], **processor.generate_options)
+
+Legend: B rows, K candidates, T tokens of `generate`'s rows (padding included), V vocabulary, R
+some rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from trimtab.decoding.methods import Method
+from trimtab.decoding.select import Sample
+from trimtab.decoding.turn import check_scores, finite_or_base
+from trimtab.errors import GuideError, IncompatibleError
+from trimtab.integrations.follower import Follower, Opening, per_row
+from trimtab.models.proposals import everything, top_k
+from trimtab.protocols import Guide
+from trimtab.types import Candidates, Prompt, Samples, TopK
+
+
+class GuidedLogitsProcessor(LogitsProcessor):
+    """Steers `model.generate` by a guide: greedy, sampling, streamers, batches, several sequences.
+
+    Returns log pi over the whole vocabulary: rule(log p, score) on the candidates; elsewhere -inf,
+    or rule(log p, mean score) for a method with its tail at the mean. Rows that have ended pass
+    unchanged.
+
+    `generate` itself chooses, and its temperature acts after this, so the effective strength is
+    beta / T. Pass `**processor.generate_options` to choose as the method does: `generate` otherwise
+    takes the model's own defaults, among them a hidden top_k = 50.
+
+    One processor serves any number of `generate` calls, one after the other: rows that do not
+    continue those seen last are read anew. `reset` forgets them.
+
+    Args:
+        guide: reads the model's token ids, or text.
+        method: any token-wise method.
+        prompts: what each row answers, for guides that start from text or messages; one for each
+            row of `input_ids` before `num_return_sequences` multiplies them. None takes the ids.
+        attention_mask: marks padding, as passed to `generate`.
+        pad_token_id: tells padding where no attention mask is given: the leading run of this id.
+        eos_token_id: what ends a row, as `generate` takes it; None never ends one.
+        beta: strength for all rows, or one per prompt; None for the method's own.
+        on_guide_error: what a NaN or inf score does: "raise", or "base" to let the base policy
+            choose that row's token.
+
+    Raises:
+        IncompatibleError: a method that draws whole blocks.
+    """
+
+    def __init__(
+        self,
+        guide: Guide[Any],
+        method: Method,
+        *,
+        prompts: Sequence[Prompt] | None = None,
+        attention_mask: Int[Tensor, "P T"] | None = None,
+        pad_token_id: int | None = None,
+        eos_token_id: int | Sequence[int] | None = None,
+        beta: float | Sequence[float] | Tensor | None = None,
+        on_guide_error: Literal["raise", "base"] = "raise",
+    ) -> None:
+        if isinstance(method.proposal, Samples):
+            raise IncompatibleError(
+                "`generate` asks for one token at a time",
+                got=f"method {method.name!r}, which draws blocks",
+                do="use a token-wise method, or trimtab.decode",
+            )
+        self.guide, self.method, self.on_guide_error = guide, method, on_guide_error
+        ids = [eos_token_id] if isinstance(eos_token_id, int) else eos_token_id or ()
+        self.eos_ids = frozenset(map(int, ids))
+        self.beta = method.beta if beta is None else beta
+        opening = Opening(prompts, attention_mask, pad_token_id)
+        self._follower = Follower(guide, opening, self.eos_ids)
+
+    @property
+    def generate_options(self) -> dict[str, Any]:
+        """Arguments that make `generate` choose as the method's select does."""
+        select = self.method.select
+        if select.greedy or not isinstance(select, Sample):
+            return {"do_sample": not select.greedy}
+        return {
+            "do_sample": True,
+            "temperature": select.temperature,
+            "top_k": select.top_k or 0,
+            "top_p": select.top_p,
+        }
+
+    def reset(self) -> None:
+        """Forget the rows seen last, so that the next call starts afresh."""
+        self._follower.reset()
+
+    @torch.inference_mode()
+    def __call__(
+        self, input_ids: Int[Tensor, "B T"], scores: Float[Tensor, "B V"]
+    ) -> Float[Tensor, "B V"]:
+        """log pi of the next token of each row."""
+        live = self._follower.follow(input_ids)
+        rows = torch.tensor(live, device=scores.device)
+        law = scores[rows].float().log_softmax(dim=-1)
+        candidates = self._candidates(law)
+        values = self.guide.score(self._follower.state, candidates)
+        check_scores(self.guide.name, values, candidates)
+        values, failed = finite_or_base(values)
+        if self.on_guide_error == "raise":
+            self._raise_if(failed, live, input_ids.shape[1])
+        guided = self._guided(law, candidates, values.to(law), self._strength(rows, len(scores)))
+        return scores.index_copy(0, rows, guided.log_softmax(dim=-1).to(scores.dtype))
+
+    def _candidates(self, law: Float[Tensor, "B V"]) -> Candidates:
+        """The method's candidates. The tail is always told: `generate` may choose outside them."""
+        if isinstance(self.method.proposal, TopK):
+            return top_k(law, TopK(self.method.proposal.k, "mean"), self.eos_ids)
+        return everything(law, self.eos_ids)
+
+    def _guided(
+        self,
+        law: Float[Tensor, "B V"],
+        candidates: Candidates,
+        values: Float[Tensor, "B K"],
+        beta: float | Float[Tensor, "B 1"],
+    ) -> Float[Tensor, "B V"]:
+        """The rule over the whole vocabulary."""
+        at, proposal = candidates.tokens[:, :, 0], self.method.proposal
+        if isinstance(proposal, TopK) and proposal.tail == "drop":
+            logits = self.method.rule(candidates.logprobs, values, beta)
+            return torch.full_like(law, -torch.inf).scatter(1, at, logits)
+        mean = values.mean(dim=-1, keepdim=True)
+        return self.method.rule(law, mean.expand_as(law).scatter(1, at, values), beta)
+
+    def _strength(self, live: Int[Tensor, "R"], rows: int) -> float | Float[Tensor, "R 1"]:
+        """beta of the rows that go on, out of all."""
+        if isinstance(self.beta, int | float):
+            return float(self.beta)
+        each = torch.as_tensor(self.beta, dtype=torch.float32).reshape(-1).tolist()
+        column = per_row(each, rows, "beta")
+        return torch.tensor(column, device=live.device)[live, None]
+
+    def _raise_if(self, failed: Bool[Tensor, "B"], live: Sequence[int], length: int) -> None:
+        bad = [i for i, f in zip(live, failed.tolist(), strict=True) if f]
+        if bad:
+            raise GuideError(
+                f"guide {self.guide.name!r} must return finite scores",
+                got=f"NaN or inf at row {bad[0]}, position {length - self._follower.start}",
+                do='mend the guide, or pass on_guide_error="base" to let the base choose there',
+            )

@@ -1,0 +1,93 @@
+"""How toxic a response is, by a small recurrent network over its words.
+
+A bidirectional LSTM (50 units each way) on GloVe vectors, its largest activations over time, and
+one sigmoid per kind of toxicity. It was trained on the Jigsaw comments, where each head tells its
+kind from the rest with an AUC of .96-.98, and reads thousands of texts per second on one core.
+
+Source: toxic-comment-classifier 0.3.0 (MIT); numbers and text preparation are its authors'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from trimtab.rewards.vendored import tensors, words
+
+Kind = Literal["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
+
+_LENGTH = 100  # words read, counted from the end
+_BATCH = 256
+_BLANKS = str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n', " "))
+
+
+@dataclass(frozen=True)
+class Toxicity:
+    """The reward `-P(toxic | response)`, in [-1, 0]; the prompt is not read.
+
+    Attributes:
+        kind: which of the network's six heads.
+    """
+
+    kind: Kind = "toxic"
+
+    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+        """Scores, higher is cleaner."""
+        head = get_args(Kind).index(self.kind)
+        return (-toxicity(responses)[:, head]).tolist()
+
+
+nontoxicity = Toxicity()
+"""The reward by name: `-P(toxic | response)`."""
+
+
+@torch.inference_mode()
+def toxicity(texts: Sequence[str]) -> Float[Tensor, "N 6"]:
+    """The probability of each kind of toxicity, in the order of `Kind`."""
+    out = [_forward(_encode(texts[at : at + _BATCH])) for at in range(0, len(texts), _BATCH)]
+    return torch.cat(out) if out else torch.zeros(0, len(get_args(Kind)))
+
+
+def _forward(ids: Int[Tensor, "N L"]) -> Float[Tensor, "N 6"]:
+    weights = tensors("toxicity")
+    states, _ = _lstm()(weights["embedding"][ids])
+    # The network was trained without a mask: the padding's activations count, as they did then.
+    hidden = F.linear(states.amax(1), weights["hidden.weight"], weights["hidden.bias"]).relu()
+    return F.linear(hidden, weights["heads.weight"], weights["heads.bias"]).sigmoid()
+
+
+@cache
+def _lstm() -> nn.LSTM:
+    numbers = {
+        name.removeprefix("lstm."): value
+        for name, value in tensors("toxicity").items()
+        if name.startswith("lstm.")
+    }
+    for way in ("l0", "l0_reverse"):  # Keras has one bias where torch adds two
+        numbers[f"bias_hh_{way}"] = torch.zeros_like(numbers[f"bias_ih_{way}"])
+    lstm = nn.LSTM(50, 50, batch_first=True, bidirectional=True)
+    lstm.load_state_dict(numbers)
+    return lstm.requires_grad_(False).eval()
+
+
+@cache
+def _ids() -> dict[str, int]:
+    return {word: i for i, word in enumerate(words("toxicity"), start=1)}
+
+
+def _encode(texts: Sequence[str]) -> Int[Tensor, "N L"]:
+    """Known words as ids, the last `_LENGTH` of them, padded on the left with 0."""
+    ids = torch.zeros(len(texts), _LENGTH, dtype=torch.long)
+    known = _ids()
+    for row, text in zip(ids, texts, strict=True):
+        read = [known[w] for w in text.lower().translate(_BLANKS).split(" ") if w in known]
+        if read := read[-_LENGTH:]:
+            row[-len(read) :] = torch.tensor(read)
+    return ids

@@ -1,0 +1,87 @@
+"""A task of your own: a file of prompts, any reward, perhaps a judge."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from trimtab.errors import PromptError
+from trimtab.protocols import Reward
+from trimtab.rewards import reward as reward_named
+from trimtab.tasks.base import PromptTask
+from trimtab.tasks.rows import Row, rows_of
+from trimtab.types import Sample
+
+
+def task_from_file(
+    path: str | Path,
+    reward: Reward | str,
+    judge: Reward | str | None = None,
+    *,
+    max_new_tokens: int = 128,
+    template: Literal["auto", "none"] = "auto",
+) -> PromptTask:
+    """A task from a file of prompts; it bears the file's name.
+
+    Args:
+        path: as for `read_samples`. It is read, and checked, at once.
+        reward: the gold reward, or its name.
+        judge: a held-out reward, or its name.
+        max_new_tokens: the longest response worth asking for.
+        template: "auto" asks by the base's chat template, where it has one; "none" has the base
+            continue the text.
+
+    Raises:
+        PromptError: a row is no prompt; the message names the file and line.
+        UsageError: the file can't be read, or is of no known kind.
+    """
+    samples = read_samples(path)
+    return PromptTask(
+        name=Path(path).stem,
+        about=f"{len(samples)} prompts of {Path(path).name}",
+        prompts=partial(_given, samples),
+        reward=_resolve(reward),
+        judge=None if judge is None else _resolve(judge),
+        max_new_tokens=max_new_tokens,
+        template=template,
+    )
+
+
+def read_samples(path: str | Path) -> tuple[Sample, ...]:
+    """Reads a file of prompts.
+
+    In a text file (.txt) each line is a prompt. In JSON lines (.jsonl) and Parquet (.parquet) each
+    row has a `prompt` (text) or `messages` (`[{"role": "user", "content": "..."}]`); it may have a
+    `topic`, which decides its split, or a `split` of its own. All other columns are kept as `meta`.
+
+    Raises:
+        PromptError: a row is no prompt; the message names the file and line.
+        UsageError: the file can't be read, or is of no known kind.
+    """
+    samples = tuple(_sample(row) for row in rows_of(Path(path)))
+    if not samples:
+        raise PromptError(f"{path} must hold prompts", got="none", do="write one per line")
+    return samples
+
+
+def _given(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    return samples
+
+
+def _resolve(reward: Reward | str) -> Reward:
+    return reward_named(reward) if isinstance(reward, str) else reward
+
+
+def _sample(row: Row) -> Sample:
+    """A checked row as a sample; its text is its topic where it names none."""
+    text = row.text("prompt") if row.values.get("prompt") is not None else None
+    prompt = row.messages("messages") if text is None else text
+    topic = row.text("topic") if row.values.get("topic") is not None else None
+    meta = {k: v for k, v in row.values.items() if k not in ("prompt", "messages", "topic")}
+    if meta.get("split") is None:
+        meta.pop("split", None)
+    else:
+        row.one_of("split", ("train", "validation", "test"))
+    last = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    return Sample(prompt, topic or last, meta)

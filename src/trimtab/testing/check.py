@@ -1,0 +1,115 @@
+"""`check_guide` and `check_model`: every law, or the first that is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from trimtab.errors import UsageError
+from trimtab.protocols import Guide, LanguageModel
+from trimtab.testing.bench import Bench, run_laws, some_prompts
+from trimtab.testing.draws import ModelLaw
+from trimtab.testing.guides import LAWS_OF_GUIDES, GuideLaw
+from trimtab.testing.models import LAWS_OF_MODELS
+from trimtab.types import Prompt, PromptLike
+
+
+def check_guide(
+    guide: Guide[Any],
+    prompts: Sequence[PromptLike] | None = None,
+    *,
+    lm: LanguageModel[Any] | None = None,
+    vocab_size: int | None = None,
+    eos_ids: frozenset[int] = frozenset(),
+    tolerance: float = 1e-4,
+    steps: int = 4,
+    rereads: bool = False,
+    seam: bool = False,
+    laws: Sequence[GuideLaw] = LAWS_OF_GUIDES,
+) -> None:
+    """Hold a guide to every law that the decode loop relies on.
+
+    Args:
+        guide: yours.
+        prompts: three or more of different lengths; None makes some of random ids.
+        lm: the base it guides: encodes prompts, and says the vocabulary, EOS and device.
+        vocab_size: number of token ids, where neither `lm` nor `guide.vocab` says it.
+        eos_ids: tokens that end a response, where there is no `lm`.
+        tolerance: largest difference, relative above 1; 1e-4 fits float32.
+        steps: turns that a law takes.
+        rereads: True for guides that read prefixes again by design (encoders).
+        seam: True for guides that tell a response from its prompt (templates, texts); guides
+            without a vocabulary are taken to.
+        laws: which laws.
+
+    Raises:
+        LawError: the first law that is broken.
+        UsageError: too little is known to try the guide.
+    """
+    size = vocab_size or (lm.vocab.size if lm else guide.vocab.size if guide.vocab else None)
+    if size is None:
+        raise UsageError(
+            f"the number of token ids must be known to try guide {guide.name!r}",
+            got="a guide that reads text, and no model",
+            do="pass vocab_size=... or lm=...",
+        )
+    bench = Bench(
+        _prompts(prompts, lm, size),
+        size,
+        lm.eos_ids if lm else eos_ids,
+        lm.device if lm else torch.device("cpu"),
+        steps=steps,
+        tolerance=tolerance,
+        rereads=rereads,
+        seam=seam or guide.vocab is None,
+    )
+    run_laws(f"guide {guide.name!r}", laws, guide, bench)
+
+
+def _prompts(
+    given: Sequence[PromptLike] | None, lm: LanguageModel[Any] | None, size: int
+) -> tuple[Prompt, ...]:
+    """Encoded prompts, three or more."""
+    if given is None:
+        return some_prompts(size)
+    prompts = tuple(p if isinstance(p, Prompt) else lm.encode(p) if lm else None for p in given)
+    known = tuple(p for p in prompts if p is not None)
+    if len(known) < max(3, len(prompts)):
+        raise UsageError(
+            "three or more prompts must be given, encoded or beside the model that encodes them",
+            got=f"{len(known)} such prompts",
+            do="pass more prompts, or lm=...",
+        )
+    return known
+
+
+def check_model(
+    lm: LanguageModel[Any],
+    prompts: Sequence[Prompt] | None = None,
+    *,
+    tolerance: float = 1e-4,
+    steps: int = 4,
+    rereads: bool = False,
+    laws: Sequence[ModelLaw] = LAWS_OF_MODELS,
+) -> None:
+    """Hold a base model to every law that the decode loop relies on.
+
+    A proposal that the model refuses with `IncompatibleError` is not tried.
+
+    Args:
+        lm: yours.
+        prompts: three or more encoded prompts of different lengths; None makes random ones.
+        tolerance: largest difference, relative above 1; 1e-4 fits float32.
+        steps: turns that a law takes.
+        rereads: True for models that read prefixes again by design.
+        laws: which laws.
+
+    Raises:
+        LawError: the first law that is broken.
+    """
+    known = tuple(prompts or some_prompts(lm.vocab.size))
+    bench = Bench(known, lm.vocab.size, lm.eos_ids, lm.device, steps=steps,
+                  tolerance=tolerance, rereads=rereads, k=min(5, lm.vocab.size))  # fmt: skip
+    run_laws(f"model {type(lm).__name__}", laws, lm, bench)

@@ -1,0 +1,219 @@
+"""The laws of guides, one small function each.
+
+Legend: B rows, K candidates, L tokens of a candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from trimtab.errors import IncompatibleError
+from trimtab.protocols import Guide
+from trimtab.testing.bench import Bench, broken, hold, same
+from trimtab.types import Prompt
+
+GuideLaw: TypeAlias = Callable[[Guide[Any], Bench], None]
+
+
+def _walk(guide: Guide[Any], state: Any, bench: Bench, rows: int) -> tuple[Any, Tensor]:
+    """Some turns with scoring: candidates and other tokens are chosen; the tokens, [B, steps]."""
+    chosen = []
+    for step in range(bench.steps):
+        candidates = bench.candidates(rows, seed=step)
+        guide.score(state, candidates)
+        token = candidates.tokens[:, step % candidates.shape[1]]
+        if step % 3 == 2:  # one row takes a token from the tail
+            token = torch.cat([bench.random_tokens(1, seed=90 + step), token[1:]])
+        state = guide.extend(state, token, bench.lengths(rows))
+        chosen.append(token)
+    return state, torch.cat(chosen, dim=1)
+
+
+def scores_are_one_finite_number_per_candidate(guide: Guide[Any], bench: Bench) -> None:
+    """score returns a finite [B, K]."""
+    candidates = bench.candidates(len(bench.prompts), seed=1)
+    scores = guide.score(guide.prefill(bench.prompts), candidates)
+    must = f"score must return {list(candidates.logprobs.shape)} finite numbers"
+    hold(scores.shape == candidates.logprobs.shape, must, f"shape {list(scores.shape)}")
+    hold(bool(torch.isfinite(scores).all()), must, "NaN or inf")
+
+
+def score_leaves_the_state_as_it_was(guide: Guide[Any], bench: Bench) -> None:
+    """Scoring twice, with other candidates in between, gives the same numbers."""
+    state = guide.prefill(bench.prompts)
+    rows = len(bench.prompts)
+    candidates, others = bench.candidates(rows, seed=1), bench.candidates(rows, seed=2)
+    first = guide.score(state, candidates).clone()
+    guide.score(state, others)
+    same("score must leave the state as it was", guide.score(state, candidates), first, 1e-6)
+    token, one = others.tokens[:, 0], bench.lengths(rows)
+    got = guide.score(guide.extend(state, token, one), candidates)
+    fresh = guide.extend(guide.prefill(bench.prompts), token, one)
+    must = "an extended state must not remember which candidates were scored"
+    same(must, got, guide.score(fresh, candidates), bench.tolerance)
+
+
+def cached_reading_equals_reading_at_once(guide: Guide[Any], bench: Bench) -> None:
+    """Turn by turn, with scoring in between, or all tokens at once: the same scores."""
+    rows = len(bench.prompts)
+    state, tokens = _walk(guide, guide.prefill(bench.prompts), bench, rows)
+    candidates = bench.candidates(rows, seed=50)
+    got = guide.score(state, candidates)
+    fresh = guide.prefill(bench.prompts)
+    fresh = guide.extend(fresh, tokens, bench.lengths(rows, tokens.shape[1]))
+    must = "reading turn by turn must equal reading at once"
+    same(must, got, guide.score(fresh, candidates), bench.tolerance)
+
+
+def cached_reading_equals_a_longer_prompt(guide: Guide[Any], bench: Bench) -> None:
+    """Guides that read ids see no seam between prompt and response."""
+    if bench.seam:
+        return
+    rows = len(bench.prompts)
+    state, tokens = _walk(guide, guide.prefill(bench.prompts), bench, rows)
+    whole = [Prompt(p.ids + tuple(t)) for p, t in zip(bench.prompts, tokens.tolist(), strict=True)]
+    candidates = bench.candidates(rows, seed=50)
+    got = guide.score(state, candidates)
+    must = "reading on must equal a prompt that holds the response"
+    same(must, got, guide.score(guide.prefill(whole), candidates), bench.tolerance)
+
+
+def ragged_extensions_read_only_their_tokens(guide: Guide[Any], bench: Bench) -> None:
+    """`lengths[b]` tokens are read; what stands behind them is not."""
+    rows = len(bench.prompts)
+    tokens = torch.cat([bench.random_tokens(rows, seed=i) for i in range(3)], dim=1)
+    lengths = torch.arange(rows, device=bench.device) % 3 + 1
+    candidates = bench.candidates(rows, seed=4)
+    got = guide.score(guide.extend(guide.prefill(bench.prompts), tokens, lengths), candidates)
+    for i, n in enumerate(lengths.tolist()):
+        alone = guide.extend(guide.prefill(bench.prompts[i : i + 1]), tokens[i : i + 1, :n],
+                             bench.lengths(1, n))  # fmt: skip
+        want = guide.score(alone, candidates.select(torch.tensor([i])))
+        same("a ragged extend must equal each row's own", got[i : i + 1], want, bench.tolerance)
+
+
+def a_batch_equals_each_row_alone(guide: Guide[Any], bench: Bench) -> None:
+    """No row sees another, nor its padding."""
+    rows = len(bench.prompts)
+    state, tokens = _walk(guide, guide.prefill(bench.prompts), bench, rows)
+    candidates = bench.candidates(rows, seed=3)
+    got = guide.score(state, candidates)
+    for i, prompt in enumerate(bench.prompts):
+        alone = guide.prefill([prompt])
+        alone = guide.extend(alone, tokens[i : i + 1], bench.lengths(1, tokens.shape[1]))
+        want = guide.score(alone, candidates.select(torch.tensor([i])))
+        same("a row in a batch must score as alone", got[i : i + 1], want, bench.tolerance)
+
+
+def select_moves_rows(guide: Guide[Any], bench: Bench) -> None:
+    """Dropped, reordered and forked rows score as they did."""
+    state = guide.prefill(bench.prompts)
+    candidates = bench.candidates(len(bench.prompts), seed=6)
+    before = guide.score(state, candidates).clone()
+    rows = torch.tensor([2, 0, 0])
+    moved = guide.select(state, rows)
+    got = guide.score(moved, candidates.select(rows))
+    same("selected rows must score as they did", got, before[rows.to(before.device)],
+         bench.tolerance)  # fmt: skip
+
+
+def forks_are_independent(guide: Guide[Any], bench: Bench) -> None:
+    """What one copy of a row reads, the other does not."""
+    state = guide.select(guide.prefill(bench.prompts), torch.tensor([1, 1, 1]))
+    tokens = bench.random_tokens(3, seed=11)
+    state = guide.extend(state, tokens, bench.lengths(3))
+    candidates = bench.candidates(3, seed=12)
+    got = guide.score(state, candidates)
+    for i in range(3):
+        alone = guide.prefill([bench.prompts[1]])
+        alone = guide.extend(alone, tokens[i : i + 1], bench.lengths(1))
+        want = guide.score(alone, candidates.select(torch.tensor([i])))
+        same("forks must be independent", got[i : i + 1], want, bench.tolerance)
+
+
+def joined_rows_equal_each_alone(guide: Guide[Any], bench: Bench) -> None:
+    """Rows that arrive late score as they would alone, also after rows were dropped again."""
+    early = guide.prefill(bench.prompts[:1])
+    early, tokens = _walk(guide, early, bench, 1)
+    joined = guide.join([early, guide.prefill(bench.prompts[1:])])
+    rows = len(bench.prompts)
+    candidates = bench.candidates(rows, seed=7)
+    got = guide.score(joined, candidates)
+    first = guide.prefill(bench.prompts[:1])
+    first = guide.extend(first, tokens, bench.lengths(1, tokens.shape[1]))
+    first_alone = guide.score(first, candidates.select(torch.tensor([0])))
+    others = guide.prefill(bench.prompts[1:])
+    rest = guide.score(others, candidates.select(torch.arange(1, rows)))
+    want = torch.cat([first_alone, rest])
+    same("joined rows must score as alone", got, want, bench.tolerance)
+    last = guide.select(joined, torch.tensor([rows - 1]))
+    after = guide.score(last, candidates.select(torch.tensor([rows - 1])))
+    same("a joined row must outlive the others", after, want[-1:], bench.tolerance)
+
+
+def scores_follow_permuted_candidates(guide: Guide[Any], bench: Bench) -> None:
+    """The order of candidates decides nothing."""
+    state = guide.prefill(bench.prompts)
+    candidates = bench.candidates(len(bench.prompts), seed=8)
+    before = guide.score(state, candidates).clone()
+    order = torch.arange(candidates.shape[1] - 1, -1, -1)
+    turned = bench.candidates_of(
+        candidates.tokens[:, order.to(bench.device)].cpu(), candidates.lengths[:, order].cpu()
+    )
+    got = guide.score(state, turned)
+    must = "permuted candidates must have permuted scores"
+    same(must, got, before[:, order], bench.tolerance)
+
+
+def long_candidates_equal_reading_their_beginning(guide: Guide[Any], bench: Bench) -> None:
+    """score(s, ab) = score(sa, b), unless the guide says that it scores single tokens."""
+    rows = len(bench.prompts)
+    heads = bench.random_tokens(rows, seed=21)
+    tails = bench.candidates(rows, seed=22, length=2)
+    k = tails.shape[1]
+    tokens = torch.cat([heads[:, None].expand(-1, k, -1), tails.tokens], dim=2).cpu()
+    whole = bench.candidates_of(tokens, tails.lengths.cpu() + 1)
+    try:
+        got = guide.score(guide.prefill(bench.prompts), whole)
+        state = guide.extend(guide.prefill(bench.prompts), heads, bench.lengths(rows))
+        want = guide.score(state, tails)
+    except IncompatibleError:
+        return
+    must = "a candidate of several tokens must score as when its first was read before"
+    same(must, got, want, bench.tolerance)
+
+
+def costs_grow_and_prefixes_are_read_once(guide: Guide[Any], bench: Bench) -> None:
+    """Counters never fall, and no prefix token is read a second time."""
+    rows, cost = len(bench.prompts), dict(vars(guide.cost))
+    state = guide.prefill(bench.prompts)
+    for step in range(bench.steps):
+        candidates = bench.candidates(rows, seed=step)
+        guide.score(state, candidates)
+        state = guide.extend(state, candidates.tokens[:, step % 2], bench.lengths(rows))
+        now = dict(vars(guide.cost))
+        for name, count in now.items():
+            hold(count >= cost[name], f"cost.{name} must never fall", f"{cost[name]}, then {count}")
+        if not bench.rereads and now["recomputed"] != cost["recomputed"]:
+            broken("prefix tokens must not be read again", f"{now['recomputed']} recomputed")
+        cost = now
+
+
+LAWS_OF_GUIDES: tuple[GuideLaw, ...] = (
+    scores_are_one_finite_number_per_candidate,
+    score_leaves_the_state_as_it_was,
+    cached_reading_equals_reading_at_once,
+    cached_reading_equals_a_longer_prompt,
+    ragged_extensions_read_only_their_tokens,
+    a_batch_equals_each_row_alone,
+    select_moves_rows,
+    forks_are_independent,
+    joined_rows_equal_each_alone,
+    scores_follow_permuted_candidates,
+    long_candidates_equal_reading_their_beginning,
+    costs_grow_and_prefixes_are_read_once,
+)

@@ -1,0 +1,233 @@
+"""Calls that cannot be meant, and guides that fail: what must hold, what was got, what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import trimtab as tt
+from tests import toys
+from trimtab.errors import (
+    GuideError,
+    IncompatibleError,
+    PromptError,
+    UnknownNameError,
+    UsageError,
+)
+from trimtab.types import Candidates, Completion, Prompt, Samples, TopK
+
+
+def decode(
+    method: tt.Method | None = None, guide: Any = None, lm: Any = None, **options: Any
+) -> list[Completion]:
+    return tt.decode(
+        lm or tt.TableLM(5, context=20),
+        guide or toys.TableGuide(),
+        method or tt.cd(k=3),
+        options.pop("prompts", ["ab", "c"]),
+        **{"max_new_tokens": 4, **options},
+    )
+
+
+# --- calls ---------------------------------------------------------------------------------------
+
+BAD_CALLS: dict[str, tuple[Callable[[], object], type[UsageError], str]] = {
+    "unknown method": (lambda: tt.method("vass"), UnknownNameError, "did you mean vas"),
+    "one text for a list of them": (lambda: decode(prompts="ab"), UsageError, "list of prompts"),
+    "unknown method, nothing near": (lambda: tt.method("zzz"), UnknownNameError, "known: args,"),
+    "unknown parameter": (lambda: tt.method("args", gamma=1), UsageError, "'gamma'"),
+    "parameter of a method with none": (
+        lambda: tt.method("greedy", k=1),
+        UsageError,
+        "no parameters",
+    ),
+    "no candidates": (lambda: tt.args(k=0), UsageError, "k must be at least 1"),
+    "no samples": (lambda: tt.best_of_n(0), UsageError, "n must be at least 1"),
+    "no block": (lambda: tt.cd_blockwise(2, 0), UsageError, "length must be at least 1"),
+    "negative temperature": (lambda: tt.pargs(temperature=-0.1), UsageError, "above 0"),
+    "sampling at temperature 0": (lambda: tt.sampling(0.0), UsageError, "greedily"),
+    "top_p of 0": (lambda: tt.sampling(top_p=0.0), UsageError, "top_p must be in"),
+    "top_p above 1": (lambda: tt.sampling(top_p=1.5), UsageError, "top_p must be in"),
+    "top_k of 0": (lambda: tt.sampling(top_k=0), UsageError, "top_k must be at least 1"),
+    "mean tail with a temperature": (
+        lambda: tt.vas(temperature=0.7),
+        UsageError,
+        "base_temperature=T with beta / T is the same law",
+    ),
+    "more candidates than tokens": (
+        lambda: decode(tt.cd(k=6)),
+        UsageError,
+        "k must be at most the vocabulary's 5 tokens; got k = 6; lower k",
+    ),
+    "no guide": (
+        lambda: tt.decode(tt.TableLM(5), None, tt.vas(k=3), ["a"]),
+        UsageError,
+        "'vas' needs a guide",
+    ),
+    "another vocabulary": (
+        lambda: decode(guide=toys.value_guide()),
+        IncompatibleError,
+        "wrap it as a TextGuide",
+    ),
+    "blocks past EOS": (
+        lambda: decode(tt.best_of_n(2), stop_at_eos=False),
+        IncompatibleError,
+        "sampled blocks end at EOS",
+    ),
+    "blocks without room": (
+        lambda: decode(tt.best_of_n(2), prompts=["ab", "c" * 18]),
+        PromptError,
+        "pass max_new_tokens=2",
+    ),
+    "blocks for a guide of single tokens": (
+        lambda: decode(
+            tt.cd_blockwise(2, 3),
+            toys.vocabulary_guide(),
+            toys.language_model(),
+            prompts=toys.prompts(4),
+        ),
+        IncompatibleError,
+        "scores single tokens",
+    ),
+    "empty prompt": (lambda: decode(prompts=["a", ""]), PromptError, "prompt 1 must not be empty"),
+    "empty text": (
+        lambda: decode(lm=toys.language_model(), guide=toys.value_guide(), prompts=[""]),
+        PromptError,
+        "must not be empty",
+    ),
+    "messages without a template": (
+        lambda: decode(lm=toys.language_model(), prompts=[[{"role": "user", "content": "w3"}]]),
+        PromptError,
+        "chat template",
+    ),
+    "prompt as long as the context": (
+        lambda: decode(prompts=["a", "b" * 20]),
+        PromptError,
+        "prompt 1 must be shorter than the model's context of 20 tokens; got 20 tokens",
+    ),
+    "no responses": (lambda: decode(n=0), UsageError, "n must be at least 1"),
+    "no tokens": (lambda: decode(max_new_tokens=0), UsageError, "max_new_tokens must be"),
+    "strengths for other prompts": (
+        lambda: decode(beta=[1.0, 2.0, 3.0]),
+        UsageError,
+        "one per prompt (2); got 3 numbers",
+    ),
+    "a strength that is no number": (lambda: decode(beta=math.nan), UsageError, "finite"),
+    "an infinite strength": (lambda: decode(beta=[1.0, math.inf]), UsageError, "finite"),
+    "a base without temperature": (
+        lambda: toys.language_model(base_temperature=0.0),
+        UsageError,
+        "base_temperature must be above 0",
+    ),
+    "a base without mass": (lambda: toys.language_model(base_top_p=0.0), UsageError, "base_top_p"),
+    "an unknown way of reading": (
+        lambda: toys.value_guide(attention="treee"),
+        Exception,
+        "tree",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_CALLS)
+def test_calls_that_cannot_be_meant(what: str) -> None:
+    call, kind, says = BAD_CALLS[what]
+    with pytest.raises(kind) as caught:
+        call()
+    assert says in str(caught.value)
+
+
+def test_nothing_is_read_before_a_call_is_checked() -> None:
+    lm, guide = tt.TableLM(5), toys.TableGuide()
+    with pytest.raises(UsageError):
+        decode(tt.cd(k=9), guide, lm)
+    assert lm.cost.prefill == guide.cost.prefill == 0
+
+
+def test_proposals_check_themselves() -> None:
+    for wrong in (lambda: TopK(0), lambda: Samples(0), lambda: Samples(2, 0)):
+        with pytest.raises(UsageError):
+            wrong()
+
+
+# --- guides that fail ----------------------------------------------------------------------------
+
+
+class Faulty(toys.TableGuide):
+    """A guide that gives one bad score: at one prefix length of one prompt."""
+
+    def __init__(self, bad: float, prompt: tuple[int, ...], position: int) -> None:
+        super().__init__(name="faulty")
+        self.bad, self.prompt, self.position = bad, prompt, position
+
+    def score(self, state: Any, candidates: Candidates) -> torch.Tensor:
+        scores = super().score(state, candidates)
+        for i, row in enumerate(state):
+            mine = row[: len(self.prompt)] == self.prompt
+            if mine and len(row) == len(self.prompt) + self.position:
+                scores[i, -1] = self.bad
+        return scores
+
+
+PROMPTS = [Prompt((1, 2)), Prompt((3, 4)), Prompt((2, 2))]
+
+
+def around_a_fault(bad: float, position: int, method: tt.Method, **options: Any) -> Any:
+    guide = Faulty(bad, PROMPTS[1].ids, position)
+    return decode(method, guide, prompts=PROMPTS, stop_at_eos=False, max_new_tokens=6, **options)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("lookahead", [0, 1])
+def test_a_failing_guide_is_named_with_row_and_position(bad: float, lookahead: int) -> None:
+    with pytest.raises(GuideError) as caught:
+        around_a_fault(bad, 3, tt.cd(k=3), n=2, lookahead=lookahead)
+    assert "guide 'faulty'" in str(caught.value)
+    assert "row 2 (prompt 1), position 3" in str(caught.value)
+    assert 'on_guide_error="base"' in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("method", [tt.cd(beta=3.0, k=3), tt.vas(beta=3.0, k=3), tt.args(k=3)])
+def test_other_rows_survive_a_failing_guide(bad: float, method: tt.Method) -> None:
+    done = around_a_fault(bad, 3, method, on_guide_error="base")
+    alone = decode(
+        method,
+        prompts=[PROMPTS[0], PROMPTS[2]],
+        stop_at_eos=False,
+        max_new_tokens=6,
+    )
+    for one, other in zip([done[0], done[2]], alone, strict=True):
+        assert (one.tokens, one.text) == (other.tokens, other.text)
+        assert one.logprob == pytest.approx(other.logprob)
+        assert one.kl == pytest.approx(other.kl)
+
+
+def test_the_base_chooses_where_the_guide_failed() -> None:
+    done = around_a_fault(math.nan, 0, tt.args(beta=1e6, k=3), on_guide_error="base")
+    free = decode(tt.greedy(), prompts=PROMPTS, stop_at_eos=False, max_new_tokens=6)
+    assert done[1].tokens[0] == free[1].tokens[0]
+    assert [step.failed for step in done[1].steps] == [True] + [False] * 5
+    assert done[1].steps[0].score == 0.0
+    assert not any(step.failed for i in (0, 2) for step in done[i].steps)
+
+
+def test_the_guide_goes_on_after_a_failure() -> None:
+    method = tt.cd(beta=3.0, k=3)
+    done = around_a_fault(math.nan, 2, method, on_guide_error="base")[1]
+    whole = decode(method, prompts=PROMPTS, stop_at_eos=False, max_new_tokens=6)[1]
+    assert done.tokens[:2] == whole.tokens[:2]
+    assert all(step.score != 0.0 for step in done.steps[3:])
+
+
+class Misshapen(toys.TableGuide):
+    def score(self, state: Any, candidates: Candidates) -> torch.Tensor:
+        return super().score(state, candidates)[:, :-1]
+
+
+def test_a_guide_must_score_every_candidate() -> None:
+    with pytest.raises(GuideError, match=r"shape \[B, K\] = \[2, 3\]; got \[2, 2\]"):
+        decode(guide=Misshapen())

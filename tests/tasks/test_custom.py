@@ -1,0 +1,117 @@
+"""A file of prompts is a task, or the error names the line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trimtab.errors import PromptError, UnknownNameError, UsageError
+from trimtab.tasks import read_samples, split_of, task_from_file
+
+
+def shortest(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    return [-float(len(response)) for response in responses]
+
+
+def write(folder: Path, *rows: Any) -> Path:
+    path = folder / "prompts.jsonl"
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_text_file_has_a_prompt_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_bytes("\ufeffWhy?\r\n\r\nWhy\u2028not?\r\n".encode())
+    mine = task_from_file(path, shortest)
+    assert [s.prompt for s in mine.samples("all")] == ["Why?", "Why\u2028not?"]
+    assert mine.name == "mine"
+    assert mine.judge is None
+    assert mine.reward(["Why?"], ["abc"]) == [-3.0]
+
+
+def test_json_lines_hold_texts_or_conversations(tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    rows = {"prompt": "Hm?", "topic": "doubt", "level": 3}, {"messages": messages, "prompt": None}
+    text, chat = read_samples(write(tmp_path, *rows))
+    assert (text.prompt, text.topic, text.meta) == ("Hm?", "doubt", {"level": 3})
+    assert (chat.prompt, chat.topic) == (tuple(messages), "Why?")
+
+
+def test_parquet_holds_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.parquet"
+    chat = [{"role": "user", "content": "Why?"}]
+    columns = {"prompt": ["Hm?", None], "messages": [None, chat], "split": ["test", None]}
+    pq.write_table(pa.table(columns), path)
+    first, second = read_samples(path)
+    assert (first.prompt, first.meta) == ("Hm?", {"split": "test"})
+    assert (second.prompt, second.meta) == (tuple(chat), {})
+
+
+def test_a_row_may_name_its_split_or_its_topic(tmp_path: Path) -> None:
+    topic = next(t for t in "abcdefghij" if split_of(t) == "train")
+    rows = [{"prompt": f"{i}", "topic": topic} for i in range(9)]
+    mine = task_from_file(write(tmp_path, *rows, {"prompt": "x", "split": "test"}), shortest)
+    assert len(mine.samples("train")) == 9
+    assert [s.prompt for s in mine.samples("test")] == ["x"]
+    with pytest.raises(PromptError, match="the split 'validation' of 'prompts' must hold prompts"):
+        mine.samples("validation")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ('{"prompt": "Why?"', "must be JSON"),
+        ('"Why?"', "must be an object"),
+        ({"prompt": "  "}, "`prompt` must be a text that is not empty; got '  '"),
+        ({"prompt": 7}, "`prompt` must be a text that is not empty; got 7"),
+        ({"question": "Why?"}, "a row must have a `prompt` or `messages`; got question"),
+        ({}, "a row must have a `prompt` or `messages`; got no column"),
+        ({"messages": []}, "`messages` must be a list of messages"),
+        ({"messages": ["Why?"]}, "a message must have a role"),
+        ({"messages": [{"role": "bot", "content": "Why?"}]}, "a message must have a role"),
+        ({"messages": [{"role": "user", "content": ""}]}, "a message must not be empty"),
+        ({"prompt": "Why?", "split": "dev"}, "`split` must be train, validation, test; got 'dev'"),
+        ({"prompt": "Why?", "topic": 5}, "`topic` must be a text"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line(tmp_path: Path, row: Any, says: str) -> None:
+    path = write(tmp_path, {"prompt": "Good."}, "", row)
+    with pytest.raises(PromptError) as caught:
+        read_samples(path)
+    assert str(caught.value).startswith("prompts.jsonl, line 3: ")
+    assert says in str(caught.value)
+
+
+def test_an_empty_file_is_no_task(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match="must hold prompts; got none"):
+        read_samples(write(tmp_path, "", " "))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("prompts.csv", b"prompt\nWhy?\n", "must be one of .txt, .jsonl, .parquet"),
+        ("latin.txt", "Größe".encode("latin-1"), "must be a readable file in UTF-8"),
+        ("not.parquet", b"PAR", "must be a Parquet file"),
+        ("missing.txt", None, "must be a readable file"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(
+    tmp_path: Path, name: str, content: bytes | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=says):
+        read_samples(tmp_path / name)
+
+
+def test_an_unknown_reward_offers_near_names(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="toxicity"):
+        task_from_file(write(tmp_path, {"prompt": "Why?"}), "toxicty")
