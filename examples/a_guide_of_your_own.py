@@ -31,18 +31,24 @@ class Alliteration:
         return [token for state in states for token in state]
 
     def score(self, state: list[int], candidates: Candidates) -> torch.Tensor:
+        rows = zip(state, candidates.tokens.tolist(), candidates.lengths.tolist(), strict=True)
         return torch.tensor(
             [
-                [float(self._letter(t[n - 1]) == self._letter(t[n - 2] if n > 1 else last)) for t, n in zip(row, ns, strict=True)]
-                for last, row, ns in zip(state, candidates.tokens.tolist(), candidates.lengths.tolist(), strict=True)
+                [self._rhymes([last, *ids[:n]]) for ids, n in zip(many, lengths, strict=True)]
+                for last, many, lengths in rows
             ]
         )
+
+    def _rhymes(self, ids: list[int]) -> float:
+        return float(self._letter(ids[-2]) == self._letter(ids[-1]))
 
     def _letter(self, token: int) -> str:
         return self.lm.decode([token]).strip()[:1].lower()
 
 
 lm = tt.TransformersLM("smollm2")
-check_guide(Alliteration(lm), vocab_size=lm.vocab.size)
-for done in tt.decode(lm, Alliteration(lm), tt.args(beta=4.0), ["Describe the sea."], max_new_tokens=30):
-    print(done.text)
+check_guide(Alliteration(lm), lm=lm)
+(done,) = tt.decode(
+    lm, Alliteration(lm), tt.args(beta=4.0), ["Describe the sea."], max_new_tokens=30
+)
+print(done.text)

@@ -12,11 +12,12 @@ guide = tt.TextGuide(reward("sentiment"), decode=lm.decode, name="sentiment")
 prompt = lm.encode("Write a one sentence opinion about the following topic: trains.")
 ids = torch.tensor([prompt.ids], device=lm.device)
 
+processor = GuidedLogitsProcessor(guide, tt.args(beta=4.0), prompts=[prompt])
 lm.model.generate(
     ids,
     attention_mask=torch.ones_like(ids),
-    do_sample=False,
     max_new_tokens=32,
-    logits_processor=[GuidedLogitsProcessor(guide, tt.args(beta=4.0), prompts=[prompt])],
+    logits_processor=[processor],
     streamer=TextStreamer(lm.tokenizer, skip_prompt=True),
+    **processor.generate_options,  # choose as the method does
 )

@@ -8,7 +8,7 @@ topics = ["rain", "chess", "bread", "taxes"]
 prompts = [f"Write a one sentence opinion about the following topic: {t}." for t in topics]
 
 cheerful = tt.TextGuide(reward("sentiment"), decode=lm.decode, name="cheerful")
-brief = tt.TextGuide(lambda _, texts: [-len(t) / 100 for t in texts], decode=lm.decode, name="brief")
+brief = tt.TextGuide(lambda _, ts: [-len(t) / 100 for t in ts], decode=lm.decode, name="brief")
 mix = tt.WeightedSum([([0.0, 1.0, 0.0, 1.0], cheerful), ([0.0, 0.0, 1.0, 1.0], brief)])
 
 for topic, done in zip(

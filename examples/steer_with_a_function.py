@@ -1,7 +1,7 @@
 """Any Python function on texts as a reward, read on prefixes: no training, no GPU.
 
-    trimtab assets fetch smollm2
-    python examples/steer_with_a_function.py
+trimtab assets fetch smollm2
+python examples/steer_with_a_function.py
 """
 
 import trimtab as tt

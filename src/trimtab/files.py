@@ -23,6 +23,7 @@ def write_atomic(path: str | Path, data: str | bytes) -> Path:
         handle, hidden = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+        Path(hidden).chmod(0o644)  # mkstemp lets nobody else read
         os.replace(hidden, path)
     except OSError as error:
         if hidden is not None:

@@ -101,7 +101,7 @@ class SharesForks(toys.TableGuide):
 
     def extend(self, state: Any, tokens: Any, lengths: Any) -> Any:
         for row, new, n in zip(state, tokens.tolist(), lengths.tolist(), strict=True):
-            row += new[:n]
+            row.extend(new[:n])
         return state
 
     def score(self, state: Any, candidates: Candidates) -> Any:

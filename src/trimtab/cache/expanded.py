@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from trimtab.errors import IncompatibleError, PromptError
+from trimtab.cache.selfcheck import check_cache, unsuitable
+from trimtab.errors import PromptError
 from trimtab.types import Candidates, Cost
 
 COPIES = 256
@@ -88,7 +88,7 @@ class ExpandedReader:
         cache = DynamicCache()
         out = self._forward(tokens, cache, lengths)
         if cache.get_seq_length() != max(lengths):
-            raise _unsuitable(self.net, "a forward that fills no cache")
+            raise unsuitable(self.net, "a forward that fills no cache")
         return ExpandedState(cache, lengths, out[:, -1])
 
     @torch.inference_mode()
@@ -213,21 +213,3 @@ def mapped(cache: DynamicCache, change: Callable[[Tensor], Tensor]) -> DynamicCa
 def _pad(x: Float[Tensor, "B H T D"], longest: int) -> Float[Tensor, "B H U D"]:
     """Zeros on the left, which the attention mask hides."""
     return torch.nn.functional.pad(x, (0, 0, longest - x.shape[2], 0))
-
-
-def check_cache(net: PreTrainedModel) -> None:
-    """Raise `IncompatibleError` unless every layer keeps plain keys and values."""
-    if getattr(net, "_is_stateful", False):
-        raise _unsuitable(net, "a recurrent state")
-    kinds = {type(layer) for layer in DynamicCache(config=net.config).layers}
-    odd = kinds - {DynamicLayer, DynamicSlidingWindowLayer}
-    if odd:
-        raise _unsuitable(net, f"layers of {', '.join(sorted(kind.__name__ for kind in odd))}")
-
-
-def _unsuitable(net: PreTrainedModel, got: str) -> IncompatibleError:
-    return IncompatibleError(
-        "a reader needs a decoder whose layers keep keys and values in transformers' cache",
-        got=f"{net.config.model_type} with {got}",
-        do="use an attention-only decoder, or a guide of your own that re-encodes",
-    )

@@ -1,8 +1,8 @@
-"""Does this network obey a tree mask? Verified families are known; others are tried once.
+"""Can this network be read so: does it keep keys and values, does it obey a tree mask?
 
-A network that ignores or misreads an explicit mask gives wrong scores without any error, so an
-unknown architecture has to show that it reads candidates behind a shared prefix as it reads them
-alone.
+Families that were held to full recomputation are known; others are tried once. A network that
+ignores or misreads an explicit mask gives wrong scores without any error, so an unknown one has to
+show that it reads candidates behind a shared prefix as it reads them alone.
 
 Legend: B rows, K candidates, D size of the network's output.
 """
@@ -15,7 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from trimtab.errors import IncompatibleError
 from trimtab.types import Candidates
@@ -108,4 +109,23 @@ def _refused(net: PreTrainedModel, got: str) -> IncompatibleError:
         f"tree attention needs a network that obeys a 4-D mask; {net.config.model_type} does not",
         got=got,
         do='pass attention="expanded"',
+    )
+
+
+def check_cache(net: PreTrainedModel) -> None:
+    """Raise `IncompatibleError` unless every layer keeps plain keys and values."""
+    if getattr(net, "_is_stateful", False):
+        raise unsuitable(net, "a recurrent state")
+    kinds = {type(layer) for layer in DynamicCache(config=net.config).layers}
+    odd = kinds - {DynamicLayer, DynamicSlidingWindowLayer}
+    if odd:
+        raise unsuitable(net, f"layers of {', '.join(sorted(kind.__name__ for kind in odd))}")
+
+
+def unsuitable(net: PreTrainedModel, got: str) -> IncompatibleError:
+    """The error of a network that no reader can read."""
+    return IncompatibleError(
+        "a reader needs a decoder whose layers keep keys and values in transformers' cache",
+        got=f"{net.config.model_type} with {got}",
+        do="use an attention-only decoder, or a guide of your own that re-encodes",
     )

@@ -1,1 +1,1 @@
-"""integrations."""
+"""The same `Method` objects inside other engines."""

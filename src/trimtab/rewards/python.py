@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from trimtab.errors import UsageError
+from trimtab.errors import UnknownNameError, UsageError
 from trimtab.protocols import Reward
 
 
@@ -20,7 +20,8 @@ def from_python(spec: str) -> Reward:
     each.
 
     Raises:
-        UsageError: no such module, file or function, or the module fails when it is imported.
+        UsageError: no such module or file, or one that fails when it is imported.
+        UnknownNameError: it has no such function; near names are offered.
     """
     where, colon, name = spec.rpartition(":")
     if not colon or not where or not name:
@@ -29,12 +30,16 @@ def from_python(spec: str) -> Reward:
             got=f"python:{spec}",
             do="name both",
         )
-    function = getattr(_module(where), name, None)
+    module = _module(where)
+    if not hasattr(module, name):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise UnknownNameError(f"a function of {where}", name, known)
+    function = getattr(module, name)
     if not callable(function):
         raise UsageError(
             f"{where} must define the function {name}",
-            got="nothing callable of that name",
-            do="check the spelling",
+            got=f"{type(function).__name__} of that name",
+            do="name a function",
         )
     return cast("Reward", function)
 

@@ -11,8 +11,9 @@ from trimtab.errors import UsageError
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.testing.bench import Bench, run_laws, some_prompts
 from trimtab.testing.draws import ModelLaw
-from trimtab.testing.guides import LAWS_OF_GUIDES, GuideLaw
+from trimtab.testing.guides import LAWS_OF_GUIDES
 from trimtab.testing.models import LAWS_OF_MODELS
+from trimtab.testing.rows import GuideLaw
 from trimtab.types import Prompt, PromptLike
 
 

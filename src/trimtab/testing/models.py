@@ -156,6 +156,22 @@ def joined_rows_equal_each_alone(lm: LanguageModel[Any], bench: Bench) -> None:
     same("a joined row must outlive the others", after, got[-1:], bench.tolerance)
 
 
+def rows_come_and_go(lm: LanguageModel[Any], bench: Bench) -> None:
+    """A row is dropped, the others read on, a new one takes its place: each is as alone."""
+    state, before = _walk(lm, lm.prefill(bench.prompts), bench, len(bench.prompts))
+    kept = torch.tensor([0, 2])
+    state, after = _walk(lm, lm.select(state, kept), bench, 2)
+    state = lm.join([state, lm.prefill(bench.prompts[1:2])])
+    last = bench.random_tokens(3, seed=31)
+    got = law_of(lm, lm.extend(state, last, bench.lengths(3)), bench, 3)
+    read = [*torch.cat([before[kept.to(before.device)], after, last[:2]], dim=1), last[2]]
+    for i, (place, tokens) in enumerate(zip((0, 2, 1), read, strict=True)):
+        alone = lm.prefill([bench.prompts[place]])
+        alone = lm.extend(alone, tokens[None], bench.lengths(1, len(tokens)))
+        want = law_of(lm, alone, bench, 1)
+        same("rows must outlive others", got[i : i + 1], want, bench.tolerance)
+
+
 def costs_grow_and_prefixes_are_read_once(lm: LanguageModel[Any], bench: Bench) -> None:
     """Counters never fall, and no prefix token is read a second time."""
     cost = dict(vars(lm.cost))
@@ -180,6 +196,7 @@ LAWS_OF_MODELS: tuple[ModelLaw, ...] = (
     a_batch_equals_each_row_alone,
     select_moves_rows,
     joined_rows_equal_each_alone,
+    rows_come_and_go,
     the_tail_is_drawn_outside_the_candidates,
     samples_follow_the_law,
     samples_do_not_depend_on_other_rows,

@@ -1,0 +1,123 @@
+"""From names on the command line to a model, a guide and a method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trimtab.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from trimtab.decoding.methods import Method
+    from trimtab.models.transformers import TransformersLM
+    from trimtab.protocols import Guide
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def quiet_libraries() -> None:
+    """The libraries' own bars and notices would mix with ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def build_model(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    threads: int | None = None,
+    base_temperature: float = 1.0,
+    base_top_p: float = 1.0,
+) -> TransformersLM:
+    """The base model on its device, loaded without a word."""
+    import torch
+
+    from trimtab.models.transformers import TransformersLM
+
+    loading: dict[str, Any] = {}
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device is not None:
+        loading["device"] = _device(device)
+    if dtype is not None:
+        if dtype not in DTYPES:
+            raise UnknownNameError("a dtype", dtype, DTYPES)
+        loading["dtype"] = dtype
+    quiet_libraries()
+    return TransformersLM(name, base_temperature=base_temperature, base_top_p=base_top_p, **loading)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            "a device must be one that torch can use here",
+            got=f"{name!r}",
+            do="use cpu, or cuda where there is one",
+        ) from error
+
+
+def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Guide[Any] | None:
+    """A saved guide, a reward model, a reward function read on prefixes, or none."""
+    if guide and reward:
+        raise UsageError(
+            "one thing steers at a time", got="--guide and --reward", do="drop one of them"
+        )
+    if reward:
+        from trimtab.guides.text import TextGuide
+        from trimtab.rewards import reward as find
+
+        return TextGuide(find(reward), lm.decode, name=reward)
+    if not guide:
+        return None
+    if (Path(guide) / "guide.json").is_file():
+        from trimtab.guides.checkpoint import load_guide
+
+        return load_guide(guide, lm=lm)
+    from trimtab.guides.reward import RewardGuide
+
+    return RewardGuide.load(guide, lm)
+
+
+def build_method(name: str, given: dict[str, Any], settings: Sequence[str]) -> Method:
+    """A method by name with the parameters that were given.
+
+    Args:
+        name: of the method.
+        given: parameters by name; None is not given.
+        settings: more of them as `name=value`.
+    """
+    from trimtab.decoding.methods import method
+
+    parameters = {key: value for key, value in given.items() if value is not None}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError("--set must be name=value", got=repr(setting), do="e.g. --set n=16")
+        parameters[key] = _value(value)
+    if name == "sampling" and parameters.get("temperature") == 0:
+        return method("greedy")
+    try:
+        return method(name, **parameters)
+    except TypeError as error:  # --set k=many
+        raise UsageError(
+            f"the parameters of {name} must have the right types",
+            got=", ".join(f"{k}={v!r}" for k, v in parameters.items()),
+            do="`trimtab methods` shows its defaults",
+        ) from error
+
+
+def _value(text: str) -> Any:
+    """A number, true, false or null where it reads as one, else the text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

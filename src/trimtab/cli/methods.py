@@ -1,0 +1,77 @@
+"""`trimtab methods`: every decoding method with its parts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from trimtab.decoding.methods import Method
+
+PAPERS = {
+    "args": "Khanov et al. 2024, arXiv:2402.01694",
+    "args-stochastic": "Khanov et al. 2024, arXiv:2402.01694",
+    "pargs": "Rashid et al. 2024, arXiv:2406.07780",
+    "pargs-greedy": "Rashid et al. 2024, arXiv:2406.07780",
+    "vas": "Han et al. 2024, arXiv:2405.06639",
+    "cd": "Mudgal et al. 2023, arXiv:2310.17022",
+    "cd-blockwise": "Mudgal et al. 2023, arXiv:2310.17022",
+    "fudge": "Yang and Klein 2021, arXiv:2104.05218",
+    "rad": "Deng and Raffel 2023, arXiv:2310.09520",
+    "genarm": "Xu et al. 2024, arXiv:2410.08193",
+}
+"""Where a method was published; the others are older than their papers."""
+
+
+def methods(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """Show every decoding method: its law, its parts and its defaults.
+
+    Any default can be set: `trimtab generate --method best-of-n --set n=16`.
+    """
+    import json
+
+    from trimtab.decoding.methods import METHODS
+
+    found = [_describe(name, factory) for name, factory in METHODS.items()]
+    if as_json:
+        for one in found:
+            print(json.dumps(one))
+    else:
+        _print(found)
+
+
+def _describe(name: str, factory: Callable[..., Method]) -> dict[str, Any]:
+    parameters = inspect.signature(factory).parameters.values()
+    return {
+        "name": name,
+        "about": inspect.cleandoc(factory.__doc__ or "").splitlines()[0],
+        "parts": _parts(factory()),
+        "guided": factory().guided,
+        "defaults": {p.name: p.default for p in parameters},
+        "paper": PAPERS.get(name, ""),
+    }
+
+
+def _parts(method: Method) -> str:
+    rule = getattr(method.rule, "__name__", str(method.rule))
+    return f"{method.proposal} > {rule} > {method.select}"
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    """One block per method: seven columns of prose would not fit a terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for one in found:
+        console.print(f"[bold]{one['name']}[/bold]" + ("" if one["guided"] else "  (no guide)"))
+        defaults = ", ".join(f"{k}={v}" for k, v in one["defaults"].items())
+        rows = ("", one["about"]), ("parts", one["parts"]), ("defaults", defaults)
+        for label, value in (*rows, ("paper", one["paper"])):
+            if value:
+                line = f"  {label}: {value}" if label else f"  {value}"
+                console.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,102 @@
+"""Reward against KL over beta, with error bars, as a PNG."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from trimtab.demo.results import kl_per_response
+from trimtab.demo.running import Outcome, Run
+from trimtab.errors import UsageError
+from trimtab.evaluation.best_of import best_of_n_kl_bound
+from trimtab.evaluation.statistics import estimate
+
+COLOURS = {"VAS": "#0072b2", "ARGS stochastic": "#d55e00", "ARGS": "#7f3b08"}
+"""Told apart by colour-blind eyes too."""
+GREY = "#555555"
+
+
+def check_matplotlib() -> None:
+    """Says what is missing before minutes of work are spent.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise UsageError(
+            "the demonstration's picture needs the package matplotlib",
+            got="none installed",
+            do="run: pip install 'trimtab[demo]'",
+        ) from missing
+
+
+def picture(outcome: Outcome) -> bytes:
+    """The PNG's bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)  # draws without a screen
+    axes = figure.add_subplot()
+    _points(axes, outcome)
+    for name, runs in outcome.curves.items():
+        _curve(axes, name, runs, _mean(outcome.arms[0])[2])
+    axes.set_xlabel("KL to the base per response, nats (mean ± standard error)")
+    axes.set_ylabel("reward: VADER sentiment (mean ± standard error)")
+    s = outcome.settings
+    axes.set_title(
+        f"Steering SmolLM2-135M with a sentiment function\n{len(s.prompts)} prompts; "
+        f"standard errors over prompts; seed {s.seed}",
+        fontsize=10,
+    )
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": "trimtab"})
+    return buffer.getvalue()
+
+
+def _mean(run: Run) -> tuple[float, float, float, float]:
+    """KL with its error, reward with its error; the KL of best-of-n is its bound."""
+    reward = estimate(run.rewards, run.prompts)
+    kls = kl_per_response(run)
+    if kls is None:
+        return best_of_n_kl_bound(run.arm.draws), 0.0, reward.mean, reward.se
+    kl = estimate(kls, run.prompts)
+    return kl.mean, kl.se, reward.mean, reward.se
+
+
+def _curve(axes: Any, name: str, runs: list[Run], start: float) -> None:
+    """Strengths in order, beginning at the base."""
+    points = [_mean(run) for run in runs]
+    x, dx, y, dy = zip(*points, strict=True)
+    colour = COLOURS[name]
+    axes.plot([0, x[0]], [start, y[0]], color=colour, lw=1, ls=":")
+    axes.errorbar(
+        x, y, yerr=dy, xerr=dx, color=colour, marker="o", ms=4, lw=1.5, capsize=2,
+        label=f"{name} (n = {len(runs[0].completions)} each)",
+    )  # fmt: skip
+    below = name == "VAS"
+    for run, at in zip(runs, points, strict=True):
+        axes.annotate(
+            f"β {run.beta:g}", (at[0], at[2]), xytext=(6, -12 if below else 8),
+            textcoords="offset points", fontsize=7.5, color=colour,
+        )  # fmt: skip
+
+
+def _points(axes: Any, outcome: Outcome) -> None:
+    """Arms that are no curve: the base, best-of-n, and greedy ARGS."""
+    for run in outcome.arms:
+        if run.arm.name in outcome.curves:
+            continue
+        x, dx, y, dy = _mean(run)
+        bound = run.arm.draws > 1
+        n = len(run.completions)
+        axes.errorbar(
+            x, y, yerr=dy, xerr=None if bound else dx, color=COLOURS.get(run.arm.name, GREY),
+            marker="<" if bound else "s", ms=6, ls="none", capsize=2, mfc="white",
+            label=f"{run.arm.name} (n = {n}{'; KL is at most this' if bound else ''})",
+        )  # fmt: skip

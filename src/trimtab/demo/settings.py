@@ -1,0 +1,92 @@
+"""What the demonstration asks, how often, and how strongly it steers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trimtab.decoding.methods import Method, args, args_stochastic, best_of_n, sampling, vas
+
+TOPICS = (
+    "data compression",
+    "fruit wines",
+    "curtains",
+    "volcanoes",
+    "bicycles",
+    "taxes",
+    "coffee",
+    "winter",
+)
+QUESTION = "Write a one sentence opinion about the following topic: {topic}."
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of decoding.
+
+    Attributes:
+        name: what tables call it.
+        method: its parts.
+        n: responses per prompt.
+        draws: whole responses that the base writes for each that is kept.
+    """
+
+    name: str
+    method: Method
+    n: int
+    draws: int = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the demonstration's numbers (times aside).
+
+    Attributes:
+        topics: one prompt each.
+        reward: name of the reward.
+        n: responses per prompt of the sampling arms.
+        best_n: responses per prompt of best-of-n, which reads `draws` times as many.
+        draws: n of best-of-n.
+        max_new_tokens: longest response.
+        beta: strength in the table. A sentiment word moves the score by about .5, so 8 gives it
+            odds of e^4; at 1 or 2 the published strengths for trained rewards do little here.
+        betas: strengths in the picture.
+        sweep_n: responses per prompt and strength in the picture.
+        base_temperature: of pi_ref, to which the KL is measured.
+        seed: of all draws.
+    """
+
+    topics: tuple[str, ...] = TOPICS
+    reward: str = "sentiment"
+    n: int = 8
+    best_n: int = 2
+    draws: int = 8
+    max_new_tokens: int = 36
+    beta: float = 8.0
+    betas: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0)
+    sweep_n: int = 4
+    base_temperature: float = 0.7
+    seed: int = 0
+
+    @property
+    def prompts(self) -> list[str]:
+        """What the model is asked."""
+        return [QUESTION.format(topic=topic) for topic in self.topics]
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The table's rows, the base first. Temperature lives in pi_ref, so none acts after it."""
+        return (
+            Arm("base", sampling(), self.n),
+            Arm(f"best-of-{self.draws}", best_of_n(self.draws), self.best_n, self.draws),
+            Arm("ARGS", args(self.beta), 1),
+            Arm("ARGS stochastic", self.curves["ARGS stochastic"], self.n),
+            Arm("VAS", self.curves["VAS"], self.n),
+        )
+
+    @property
+    def curves(self) -> dict[str, Method]:
+        """The picture's curves, of strength `beta`."""
+        return {
+            "ARGS stochastic": args_stochastic(self.beta, temperature=1.0),
+            "VAS": vas(self.beta),
+        }

@@ -1,0 +1,1 @@
+"""Measuring: metrics, statistics, cost, and what they compare."""

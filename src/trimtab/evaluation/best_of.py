@@ -1,0 +1,160 @@
+"""Best-of-n for every n from one set of samples: its reward, its judge's score and its KL.
+
+Given m > n samples of the base per prompt, nothing needs to be decoded again: every subset of n is
+a best-of-n experiment, and its average over all subsets has a closed form.
+
+Legend: M samples of one prompt, T distinct rewards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from trimtab.errors import UsageError
+from trimtab.evaluation.statistics import Estimate, Scores, Values, estimate, finite
+
+
+def best_of_n_weights(rewards: Values, n: int) -> Float[np.ndarray, "M"]:
+    """The chance of each of m samples to be the best of n drawn from them without replacement.
+
+        w_(i) = C(i - 1, n - 1) / C(m, n)   for the i-th smallest reward
+
+    Samples of equal reward share their chances, as a fair tie break would. sum_i w_i f(y_i) is
+    then the unbiased estimate of E f under best-of-n with the least variance (a U-statistic; Chen
+    et al. 2021 use the same for pass@k).
+    """
+    x = finite(rewards, "rewards")
+    m = len(x)
+    if not 1 <= n <= m:
+        raise UsageError(
+            "n must be from 1 to the number of samples of each prompt",
+            got=f"n = {n} with {m} samples",
+            do="draw more samples or ask for a smaller n",
+        )
+    rank = np.arange(m, 1, -1)  # w_(i-1) = w_(i) (i - n) / (i - 1), downwards from w_(m) = n / m
+    falling = np.cumprod(np.maximum(rank - n, 0) / (rank - 1))
+    weights = n / m * np.concatenate([[1.0], falling])[::-1]
+    _, group, size = np.unique(x, return_inverse=True, return_counts=True)
+    ranks = np.argsort(np.argsort(x, kind="stable"))
+    return np.asarray((np.bincount(group, weights[ranks]) / size)[group])
+
+
+def best_of_n_scores(gold: Scores, n: int, judge: Scores | None = None) -> dict[str, list[float]]:
+    """Each prompt's expected score under best-of-n by `gold`, ready to be compared or averaged.
+
+    Args:
+        gold: rewards of each prompt's samples; the best is chosen by these.
+        n: samples that best-of-n draws.
+        judge: another score of the same samples (a held-out reward, a length) whose expectation
+            at the chosen sample is wanted; None for the gold reward itself.
+    """
+    of = gold if judge is None else judge
+    return {p: [float(best_of_n_weights(gold[p], n) @ finite(of[p], p))] for p in gold}
+
+
+def best_of_n_reward(gold: Scores, n: int, judge: Scores | None = None) -> Estimate:
+    """Mean score under best-of-n with its standard error over prompts; see `best_of_n_scores`."""
+    scores = best_of_n_scores(gold, n, judge)
+    return estimate([score for (score,) in scores.values()], list(scores))
+
+
+# --- KL ------------------------------------------------------------------------------------------
+
+
+def best_of_n_kl_bound(n: int) -> float:
+    """log n - (n - 1) / n: the KL of best-of-n if no two responses share a reward (nats).
+
+    Beirami et al. 2024 show that it is an upper bound, and loose where few responses are likely.
+    """
+    return math.log(n) - (n - 1) / n
+
+
+def kl_of_best(law: Float[np.ndarray, "T"], n: int) -> float:
+    """KL(best-of-n || base) from the law of the base's reward, levels in ascending order (nats).
+
+    With p_t the chance of reward t and F its distribution function, the best of n has reward t
+    with chance q_t, and given that, each response as likely as under the base. So
+
+        q_t = F(t)^n - F(t-)^n,   pi_bon(y) = pi_ref(y) q_t / p_t,   KL = sum_t q_t log(q_t / p_t)
+
+    and the divergence of the texts is that of their rewards.
+    """
+    up_to = np.cumsum(law)
+    return float(_terms(up_to - law, up_to, n).sum())
+
+
+def _terms(
+    below: Float[np.ndarray, "T"], up_to: Float[np.ndarray, "T"], n: int
+) -> Float[np.ndarray, "T"]:
+    """q_t log(q_t / p_t) of each level from F(t-) and F(t)."""
+    p, q = up_to - below, up_to**n - np.maximum(below, 0.0) ** n
+    held = (q > 0) & (p > 0)
+    return np.where(held, q * np.log(np.where(held, q, 1.0) / np.where(held, p, 1.0)), 0.0)
+
+
+def _kl_of_samples(rewards: Values, n: int) -> float:
+    """`kl_of_best` of the sampled law, its bias of order 1/m removed by the jackknife.
+
+    Without one sample of level g, levels under g keep their counts and those above have one less
+    below them: three rows of terms give all leave-one-out values.
+    """
+    _, counts = np.unique(finite(rewards, "rewards"), return_counts=True)
+    m, up_to = int(counts.sum()), np.cumsum(counts)
+    below = up_to - counts
+    whole = _terms(below / m, up_to / m, n).sum()
+    under = _terms(below / (m - 1), up_to / (m - 1), n)
+    at = _terms(below / (m - 1), (up_to - 1) / (m - 1), n)
+    over = _terms((below - 1) / (m - 1), (up_to - 1) / (m - 1), n)
+    without = np.cumsum(under) - under + at + np.cumsum(over[::-1])[::-1] - over
+    corrected = m * whole - (m - 1) * (without @ counts) / m
+    return float(np.clip(corrected, 0.0, best_of_n_kl_bound(n)))
+
+
+@dataclass(frozen=True)
+class BestOfNKL:
+    """KL(best-of-n || base) per response, in nats.
+
+    Attributes:
+        mean: over prompts.
+        se: its standard error over prompts.
+        n: what best-of-n draws.
+        prompts: prompts.
+        samples: the least number of samples that a prompt had.
+        bound: log n - (n - 1) / n, which it cannot exceed.
+        test: how it was found.
+    """
+
+    mean: float
+    se: float
+    n: int
+    prompts: int
+    samples: int
+    bound: float
+    test: str = "jackknifed plug-in over reward levels; SE over prompts"
+
+
+def best_of_n_kl(rewards: Scores, n: int) -> BestOfNKL:
+    """KL of best-of-n from the rewards of m > n independent base samples per prompt.
+
+    `kl_of_best` at the sampled law of rewards. Equal rewards are one level, so a response drawn
+    twice counts as the atom that it is; rewards that differ by rounding noise alone should be
+    rounded first. The plug-in's bias of order 1/m is removed by the jackknife, and what no KL of
+    best-of-n can be (below 0, above the bound) is clipped. What remains is of order (n / m)^2:
+    take m >= 4 n.
+
+    Raises:
+        UsageError: a prompt has n or fewer samples.
+    """
+    least = min((len(r) for r in rewards.values()), default=0)
+    if not 1 <= n < least:
+        raise UsageError(
+            "a best-of-n KL needs more than n samples of each prompt (better 4 n)",
+            got=f"n = {n} with {least} samples",
+            do="draw more samples or ask for a smaller n",
+        )
+    kl = estimate([_kl_of_samples(r, n) for r in rewards.values()], list(rewards))
+    return BestOfNKL(kl.mean, kl.se, n, len(rewards), least, best_of_n_kl_bound(n))

@@ -1,0 +1,220 @@
+"""What is measured, named by content: a cell, and the units of work that it is made of.
+
+A **cell** is one method with one guide on the prompts of one split: a row of the table. A **unit**
+is a fixed batch of its prompts, decoded together. A unit's key is the hash of everything that its
+texts depend on, so a finished unit is never decoded again, whoever asks: another run, another
+process, another cell. Because the batch is fixed, a unit that was interrupted and decoded anew has
+the same bytes (on the same machine and number of threads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cached_property
+from typing import Any
+
+import trimtab
+from trimtab.decoding.methods import METHODS, Method
+from trimtab.evaluation.identity import ModelId, digest
+from trimtab.evaluation.sources import GuideSource
+from trimtab.types import Prompt, Samples
+
+FORMAT = 1
+"""Of the results; raised when what a unit holds, or how it is computed, changes."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt of a task, encoded for the base.
+
+    Attributes:
+        id: what pairs it across methods.
+        prompt: what is asked.
+    """
+
+    id: str
+    prompt: Prompt
+
+    @property
+    def text(self) -> str:
+        """What rewards and reports see of it."""
+        return self.prompt.text or ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        messages = [dict(m) for m in self.prompt.messages] if self.prompt.messages else None
+        return {
+            "id": self.id,
+            "text": self.prompt.text,
+            "messages": messages,
+            "ids": list(self.prompt.ids),
+        }
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> Item:
+        """The reverse of `as_dict`."""
+        messages = tuple(d["messages"]) if d["messages"] else None
+        return cls(d["id"], Prompt(tuple(d["ids"]), d["text"], messages))
+
+
+# --- methods as data -----------------------------------------------------------------------------
+
+
+def describe(part: object) -> Any:
+    """A part of a method as plain JSON types: dataclasses by kind and fields, functions by name."""
+    if is_dataclass(part) and not isinstance(part, type):
+        values = {f.name: describe(getattr(part, f.name)) for f in fields(part)}
+        return {"kind": type(part).__name__, **values}
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    name = getattr(part, "__qualname__", None)
+    return f"{getattr(part, '__module__', '')}.{name}" if name else repr(part)
+
+
+def label(method: Method) -> str:
+    """A method in one line: its name, its strength, and what departs from the name's defaults.
+
+    >>> from trimtab.decoding.methods import args, greedy, vas
+    >>> label(greedy()), label(args(beta=2)), label(vas(beta=0.5, k=10))
+    ('greedy', 'args(beta=2)', 'vas(beta=0.5, k=10)')
+    """
+    usual = METHODS[method.name]() if method.name in METHODS else method
+    said = {"beta": f"{method.beta:g}"} if method.guided and method.beta else {}
+    for mine, theirs in ((method.proposal, usual.proposal), (method.select, usual.select)):
+        plain = asdict(theirs) if is_dataclass(theirs) and not isinstance(theirs, type) else {}
+        values = asdict(mine) if is_dataclass(mine) and not isinstance(mine, type) else {}
+        alike = type(mine) is type(theirs)
+        said |= {k: f"{v}" for k, v in values.items() if not alike or plain.get(k) != v}
+        if not alike and not values:
+            said[type(mine).__name__.lower()] = "yes"
+    inside = ", ".join(f"{k}={v}" for k, v in said.items())
+    return f"{method.name}({inside})" if inside else method.name
+
+
+def deterministic(method: Method) -> bool:
+    """Whether all samples of a prompt would be the same text."""
+    return method.select.greedy and not isinstance(method.proposal, Samples)
+
+
+# --- cells and units -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Prompts that are decoded together by one method.
+
+    Attributes:
+        model: the base policy.
+        method: the decoding method.
+        guide: what it is guided by; None where it needs none.
+        n: responses per prompt.
+        seed: decides every draw.
+        max_new_tokens: token budget of a response.
+        items: the prompts.
+    """
+
+    model: ModelId
+    method: Method
+    guide: GuideSource | None
+    n: int
+    seed: int
+    max_new_tokens: int
+    items: tuple[Item, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that the texts depend on."""
+        return digest(
+            {
+                "format": FORMAT,
+                "trimtab": trimtab.__version__,
+                "model": self.model.identity(),
+                "method": describe(self.method),
+                "guide": self.guide.fingerprint if self.guide else None,
+                "n": self.n,
+                "seed": self.seed,
+                "max_new_tokens": self.max_new_tokens,
+                "prompts": [item.as_dict() for item in self.items],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method with one guide on the prompts of one split.
+
+    Attributes:
+        task: name of the task.
+        split: which of its prompts.
+        model: the base policy.
+        method: the decoding method, with its strength.
+        guide: what guides it; None where the method needs none.
+        n: responses per prompt; 1 where all would be the same.
+        seed: decides every draw; cells of one seed are paired by prompt.
+        max_new_tokens: token budget of a response.
+        items: the prompts.
+        rows: most rows that are decoded side by side.
+    """
+
+    task: str
+    split: str
+    model: ModelId
+    method: Method
+    guide: GuideSource | None
+    n: int
+    seed: int
+    max_new_tokens: int
+    items: tuple[Item, ...]
+    rows: int = 32
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """Its work, in the order of the prompts."""
+        draws = self.method.proposal.n if isinstance(self.method.proposal, Samples) else 1
+        size = max(1, self.rows // (self.n * draws))
+        return tuple(
+            Unit(
+                self.model,
+                self.method,
+                self.guide,
+                self.n,
+                self.seed,
+                self.max_new_tokens,
+                self.items[i : i + size],
+            )
+            for i in range(0, len(self.items), size)
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the task, the split and all of the work."""
+        return digest([self.task, self.split, [unit.key for unit in self.units]])
+
+    @property
+    def label(self) -> str:
+        """The method in one line; see `label`."""
+        return label(self.method)
+
+    @cached_property
+    def prompts(self) -> str:
+        """Hash of the prompts' ids and texts: cells that share it can be compared."""
+        return digest([item.as_dict() for item in self.items])
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `cells/<key>.json` holds."""
+        guide, shape = self.guide, self.guide.shape if self.guide else None
+        return {
+            "key": self.key,
+            "task": self.task,
+            "split": self.split,
+            "label": self.label,
+            "method": describe(self.method),
+            "guide": guide and {"name": guide.name, "fingerprint": guide.fingerprint},
+            "guide_shape": asdict(shape) if shape else None,
+            "n": self.n,
+            "seed": self.seed,
+            "max_new_tokens": self.max_new_tokens,
+            "prompts": {"count": len(self.items), "fingerprint": self.prompts},
+            "units": [unit.key for unit in self.units],
+        }

@@ -1,0 +1,195 @@
+"""Is the gain real? One method against another, prompt by prompt.
+
+Both methods answer the same prompts with the same seeds; what is compared is each prompt's mean.
+
+Legend: P prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from trimtab.errors import UsageError
+from trimtab.evaluation.extras import extra
+from trimtab.evaluation.statistics import Scores, estimate, finite
+
+
+def paired_differences(a: Scores, b: Scores) -> Float[np.ndarray, "P"]:
+    """Each prompt's mean under `a` minus its mean under `b`, in the order of `a`.
+
+    Raises:
+        UsageError: the two do not hold the same prompts, or hold fewer than two.
+    """
+    alone = sorted(a.keys() ^ b.keys())
+    if alone or len(a) < 2:
+        raise UsageError(
+            "a paired comparison needs the same two or more prompts on both sides",
+            got=f"{len(a)} and {len(b)} prompts" + (f", unpaired: {alone[:3]}" if alone else ""),
+            do="decode the same prompts with both methods, or keep those that both have",
+        )
+    return np.array([finite(a[p], p).mean() - finite(b[p], p).mean() for p in a])
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference of two methods' means with a confidence interval.
+
+    Attributes:
+        difference: mean over prompts of a - b.
+        se: bootstrap standard error.
+        low: lower end.
+        high: upper end.
+        level: probability with which such intervals cover the truth.
+        n: prompts.
+        resamples: bootstrap draws.
+        test: the method's name.
+    """
+
+    difference: float
+    se: float
+    low: float
+    high: float
+    level: float
+    n: int
+    resamples: int
+    test: str = "paired bootstrap over prompts (BCa)"
+
+
+def bootstrap(
+    a: Scores, b: Scores, *, level: float = 0.95, resamples: int = 9999, seed: int = 0
+) -> Interval:
+    """Paired bootstrap confidence interval of mean(a) - mean(b): prompts are drawn again.
+
+    Bias-corrected and accelerated (Efron 1987), by `scipy.stats.bootstrap`. The same seed gives
+    the same interval.
+    """
+    d = paired_differences(a, b)
+    mean, n = float(d.mean()), len(d)
+    if np.ptp(d) <= 1e-12 * np.abs(d).max():  # every resample is alike: BCa would divide by zero
+        return Interval(mean, 0.0, mean, mean, level, n, resamples)
+    found = extra("scipy.stats").bootstrap(
+        (d,),
+        np.mean,
+        confidence_level=level,
+        n_resamples=resamples,
+        batch=max(1, 2**20 // n),
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = found.confidence_interval
+    return Interval(mean, float(found.standard_error), float(low), float(high), level, n, resamples)
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test of "a and b do not differ".
+
+    Attributes:
+        statistic: the smaller of the two signed rank sums.
+        p: two-sided p-value.
+        difference: mean over prompts of a - b.
+        se: its standard error.
+        n: prompts that entered the test; ties are left out.
+        ties: prompts on which a and b are equal.
+        test: the test and how its p-value was computed.
+    """
+
+    __test__ = False  # a result, not a class of pytest's
+
+    statistic: float
+    p: float
+    difference: float
+    se: float
+    n: int
+    ties: int
+    test: str
+
+
+def wilcoxon(a: Scores, b: Scores) -> Test:
+    """Wilcoxon's signed-rank test over prompts (`scipy.stats.wilcoxon`, two-sided).
+
+    Prompts without a difference are dropped (Wilcoxon's own treatment). The p-value is exact for
+    up to 50 untied differences, exact over all sign flips for up to 13 with ties in their sizes,
+    and by the normal approximation otherwise, as scipy chooses.
+    """
+    d = paired_differences(a, b)
+    whole, used = estimate(d), d[d != 0]
+    n = len(used)
+    if n == 0:
+        return Test(0.0, 1.0, 0.0, 0.0, 0, len(d), "Wilcoxon signed-rank (no differences)")
+    stats = extra("scipy.stats")
+    tied = len(np.unique(np.abs(used))) < n
+    if tied and n <= 13:
+        method, said = stats.PermutationMethod(), "all sign flips"
+    elif tied or n > 50:
+        method, said = "asymptotic", "normal approximation"
+    else:
+        method, said = "exact", "exact"
+    found = stats.wilcoxon(used, method=method)
+    statistic = float(found.statistic)
+    return Test(
+        statistic,
+        float(found.pvalue),
+        whole.mean,
+        whole.se,
+        n,
+        len(d) - n,
+        f"Wilcoxon signed-rank ({said})",
+    )
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values over a family of tests (Holm 1979), in the order given.
+
+        p_(i)' = max_{j <= i} min(1, (m - j + 1) p_(j))
+
+    Comparing several methods with one baseline, reject where the adjusted value is below alpha:
+    the odds of any false alarm among them stay below alpha, whatever their dependence.
+    """
+    adjusted, largest = {}, 0.0
+    for i, name in enumerate(sorted(p, key=lambda name: p[name])):
+        largest = max(largest, min(1.0, (len(p) - i) * p[name]))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in p}
+
+
+@dataclass(frozen=True)
+class Record:
+    """On how many prompts one method beat another.
+
+    Attributes:
+        wins: prompts on which a is ahead.
+        ties: prompts on which neither is.
+        losses: prompts on which b is ahead.
+        rate: (wins + ties / 2) / n.
+        se: standard error of the rate.
+        p: two-sided p-value of wins against losses; ties are left out.
+        test: the test's name.
+    """
+
+    wins: int
+    ties: int
+    losses: int
+    rate: float
+    se: float
+    p: float
+    test: str = "sign test (exact)"
+
+    @property
+    def n(self) -> int:
+        """Prompts."""
+        return self.wins + self.ties + self.losses
+
+
+def win_tie_lose(a: Scores, b: Scores, margin: float = 0.0) -> Record:
+    """Wins, ties and losses of a against b over prompts; a tie is a difference within `margin`."""
+    d = paired_differences(a, b)
+    wins, losses = int((d > margin).sum()), int((d < -margin).sum())
+    rate = estimate((np.sign(d) * (np.abs(d) > margin) + 1) / 2)
+    decided = wins + losses
+    p = extra("scipy.stats").binomtest(wins, decided).pvalue if decided else 1.0
+    return Record(wins, len(d) - decided, losses, rate.mean, rate.se, float(p))

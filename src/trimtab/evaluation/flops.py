@@ -1,0 +1,160 @@
+"""What a decode costs in floating-point operations, by two formulas.
+
+`kaplan` is the formula that the papers report by; `forward` counts a real network. Both are per
+token that a network reads, so a bill is these times the tokens that the counters saw. One
+multiply-add is two operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from trimtab.types import Completion
+
+
+def kaplan(n_layer: int, d_model: int, n_ctx: int = 0) -> float:
+    """Operations per token by Kaplan et al. 2020 (Table 1), as PARGS counts them.
+
+        C = 2 N + 2 n_layer n_ctx d_model,   N = 12 n_layer d_model^2
+
+    N assumes a feed-forward layer of width 4 d_model and full multi-head attention, and leaves
+    out the vocabulary head. Attention over the context counts its scores but not the sum of
+    values, which would double the second term.
+    """
+    return 2.0 * 12 * n_layer * d_model**2 + 2.0 * n_layer * n_ctx * d_model
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network's cost depends on.
+
+    Attributes:
+        weights: parameters that every token meets: all but lookup tables, vocabulary head included.
+        query_width: heads times head dimension.
+        windows: for each layer the most keys that it attends to; None where all.
+        n_layer: layers.
+        d_model: width of the residual stream.
+    """
+
+    weights: int
+    query_width: int
+    windows: tuple[int | None, ...]
+    n_layer: int
+    d_model: int
+
+    @classmethod
+    def of(cls, net: PreTrainedModel, head: nn.Module | None = None) -> Shape:
+        """The shape of a transformers model, and of a guide's own head on top of it."""
+        config = net.config.get_text_config()
+        d_model, heads = config.hidden_size, config.num_attention_heads
+        n_layer = config.num_hidden_layers
+        return cls(
+            weights=_met(net) + (sum(w.numel() for w in head.parameters()) if head else 0),
+            query_width=heads * (getattr(config, "head_dim", None) or d_model // heads),
+            windows=tuple(_windows(config, n_layer)),
+            n_layer=n_layer,
+            d_model=d_model,
+        )
+
+
+def _met(net: PreTrainedModel) -> int:
+    """Parameters without lookup tables; a table that doubles as the vocabulary head counts once."""
+    every = {id(w): w.numel() for w in net.parameters()}
+    for module in net.modules():
+        if isinstance(module, nn.Embedding):
+            every.pop(id(module.weight), None)
+    head = net.get_output_embeddings()
+    if head is not None:
+        every[id(head.weight)] = head.weight.numel()
+    return sum(every.values())
+
+
+def _windows(config: object, n_layer: int) -> Sequence[int | None]:
+    """Each layer's sliding window, where its family has one."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return [window] * n_layer
+    return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
+def forward(shape: Shape, n_ctx: int = 0) -> float:
+    """Operations per token of a real network whose token sees n_ctx keys.
+
+        C = 2 weights + 4 query_width sum_layers min(n_ctx, window)
+
+    Scores and the sum of values cost 2 query_width n_ctx each. Grouped queries save keys' and
+    values' projections (they are in `weights`) and memory, but none of these operations.
+    """
+    keys = sum(n_ctx if window is None else min(n_ctx, window) for window in shape.windows)
+    return 2.0 * shape.weights + 4.0 * shape.query_width * keys
+
+
+# --- bills ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bill:
+    """The operations of a decode.
+
+    Attributes:
+        base: by the base model.
+        guide: by the guide or the reward model.
+        alone: by the base had it decoded the same tokens unguided.
+    """
+
+    base: float
+    guide: float
+    alone: float
+
+    @property
+    def total(self) -> float:
+        """Base and guide together."""
+        return self.base + self.guide
+
+    @property
+    def relative(self) -> float:
+        """In multiples of the base alone; inf where that reads nothing (one-token responses)."""
+        return self.total / self.alone if self.alone else math.inf
+
+    @property
+    def overhead(self) -> float:
+        """What was spent beyond the base alone, in multiples of it; 0 is free."""
+        return self.relative - 1.0
+
+
+def guided(base: float, guide: float, k: int = 1) -> Bill:
+    """Per emitted token: the base reads it once, the guide k times.
+
+    Args:
+        base: the base's operations per token, by `kaplan` or `forward`.
+        guide: the guide's.
+        k: candidates of a scalar guide; 1 for a guide that scores the whole vocabulary.
+    """
+    return Bill(base, k * guide, base)
+
+
+def best_of_n(base: float, reward: float, n: int) -> Bill:
+    """Per emitted token: n responses are decoded and each is read by the reward model once.
+
+    PARGS leaves the reward model out (reward = 0): an overhead of 9 for n = 10.
+    """
+    return Bill(n * base, n * reward, base)
+
+
+def spent(completions: Sequence[Completion], base: float, guide: float = 0.0) -> Bill:
+    """The operations of a run, from the tokens that base and guide were counted to read.
+
+    Prompts are left out: every method reads them once. A response's last token is chosen and not
+    read, so a response of L tokens costs the base alone L - 1.
+    """
+    return Bill(
+        base * sum(c.base_tokens for c in completions),
+        guide * sum(c.guide_tokens for c in completions),
+        base * sum(len(c.tokens) - 1 for c in completions),
+    )

@@ -1,0 +1,173 @@
+"""Rewards, judges and guides by name and fingerprint, ready to be sent to another process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from trimtab.evaluation.flops import Shape
+from trimtab.evaluation.identity import digest, function_fingerprint, weights_fingerprint
+from trimtab.guides.checkpoint import load_guide
+from trimtab.guides.parts import unwrap
+from trimtab.guides.reward import RewardGuide
+from trimtab.guides.text import TextGuide
+from trimtab.guides.value import ValueGuide
+from trimtab.guides.vocabulary import VocabularyGuide
+from trimtab.protocols import Guide, LanguageModel, Reward
+from trimtab.rewards import REWARDS, reward
+
+Scoring: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+"""A reward or a judge: `(prompts, responses) -> one score each`."""
+
+
+# --- rewards and judges --------------------------------------------------------------------------
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """The name that a reward is known by, else a function's own, else its class'."""
+    if isinstance(function, partial):
+        return name_of(function.func)
+    for name, place in REWARDS.items():
+        module, _, attribute = place.partition(":")
+        home = sys.modules.get(f"trimtab.rewards.{module}")
+        if home is not None and getattr(home, attribute) is function:
+            return name
+    return getattr(function, "__name__", None) or type(function).__name__.lower()
+
+
+@cache
+def _resolved(name: str) -> Reward:
+    return reward(name)
+
+
+@dataclass(frozen=True)
+class NamedReward:
+    """A reward that is found when it is asked: its name travels where its code cannot.
+
+    Attributes:
+        name: as for `trimtab.rewards.reward`.
+    """
+
+    name: str
+
+    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[float]:
+        """The scores of the reward of that name."""
+        return _resolved(self.name)(prompts, responses)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A reward or judge by name.
+
+    Attributes:
+        name: what tables call it.
+        function: `(prompts, responses) -> one score each`.
+        fingerprint: tells it from others of that name.
+    """
+
+    name: str
+    function: Scoring
+    fingerprint: str
+
+    @classmethod
+    def of(cls, function: Scoring) -> Scorer:
+        """A scorer under its own name, whose fingerprint is that of its source text."""
+        if isinstance(function, NamedReward):
+            return cls.named(function.name)
+        return cls(name_of(function), function, function_fingerprint(function))
+
+    @classmethod
+    def named(cls, name: str) -> Scorer:
+        """A reward of the library, or `python:module:function`.
+
+        Raises:
+            UnknownNameError: there is none; near names are offered.
+        """
+        short = name.rpartition(":")[2]
+        return cls(short, NamedReward(name), function_fingerprint(_resolved(name)))
+
+    @property
+    def key(self) -> str:
+        """The name of its folder."""
+        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.name)
+        return f"{plain}-{self.fingerprint[:8]}"
+
+
+# --- guides --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GuideSource:
+    """A guide that can be opened beside any copy of the base, in this process or another.
+
+    Attributes:
+        name: what tables call it.
+        fingerprint: tells it from others of that name.
+        open: makes the guide for a base.
+        shape: what a token that it reads costs; None for functions, whose cost is not counted.
+    """
+
+    name: str
+    fingerprint: str
+    open: Callable[[LanguageModel[Any]], Guide[Any]]
+    shape: Shape | None = None
+
+    @classmethod
+    def on_prefixes(cls, scorer: Scorer) -> GuideSource:
+        """A reward for finished texts that scores prefixes as if they were finished."""
+        fingerprint = digest(["prefixes", scorer.fingerprint])
+        return cls(scorer.name, fingerprint, partial(_on_prefixes, scorer))
+
+    @classmethod
+    def ready(cls, guide: Guide[Any], *, fingerprint: str) -> GuideSource:
+        """A guide that is open already, and a fingerprint that tells it from others."""
+        return cls(guide.name, fingerprint, partial(_given, guide), shape_of(guide))
+
+    @classmethod
+    def named(cls, name: str, lm: LanguageModel[Any]) -> GuideSource:
+        """A guide's folder, the name of a reward to read on prefixes, or a reward model.
+
+        Args:
+            name: a folder with `guide.json`, what `trimtab.rewards.reward` knows, or what
+                `RewardGuide.load` takes.
+            lm: the base that it is for.
+        """
+        card = Path(name) / "guide.json"
+        if card.is_file():
+            guide = load_guide(name, lm=lm)  # checks every file before its sum is believed
+            fingerprint = digest(["checkpoint", json.loads(card.read_text())["sha256"]])
+            return cls(Path(name).name, fingerprint, partial(_load, name), shape_of(guide))
+        if Path(name).exists() or ("/" in name and not name.startswith("python:")):
+            model = RewardGuide.load(name, lm)
+            fingerprint = digest(["reward model", weights_fingerprint(model.model)])
+            open_ = partial(RewardGuide.load, name)
+            return cls(Path(name).name, fingerprint, open_, Shape.of(model.model))
+        return cls.on_prefixes(Scorer.named(name))
+
+
+def shape_of(guide: Guide[Any]) -> Shape | None:
+    """What a guide's tokens cost, of the kinds that read with a network of their own."""
+    inner, _ = unwrap(guide)
+    if isinstance(inner, ValueGuide | VocabularyGuide):
+        return Shape.of(inner.backbone, inner.head)
+    return None
+
+
+def _on_prefixes(scorer: Scorer, lm: LanguageModel[Any]) -> Guide[Any]:
+    def function(prompts: list[str], texts: list[str]) -> Sequence[float]:
+        return scorer.function(prompts, texts)
+
+    return TextGuide(function, lm.decode, name=scorer.name)
+
+
+def _given(guide: Guide[Any], _: LanguageModel[Any]) -> Guide[Any]:
+    return guide
+
+
+def _load(folder: str, lm: LanguageModel[Any]) -> Guide[Any]:
+    return load_guide(folder, lm=lm)

@@ -1,0 +1,206 @@
+"""How strong? A grid of methods on one split, each one's best strength scored on another.
+
+The strength is chosen by the reward on the `choose_on` split, among those whose KL and length stay
+under the caps, and then scored on prompts that had no say in the choice. Beside the two tables,
+`tables/sweep.json` holds
+
+    {"choose_on", "score_on", "caps": {"kl", "length"}, "frontier": [labels by rising KL],
+     "choices": [{"method", "guide", "label" (null where nothing kept the caps), "why"}]}
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Unpack
+
+from trimtab.decoding.methods import METHODS, Method, method
+from trimtab.errors import UnknownNameError
+from trimtab.evaluation.bench import Bench, Evaluation, Options
+from trimtab.evaluation.cells import Cell
+from trimtab.evaluation.measured import Row
+from trimtab.evaluation.sources import GuideSource
+from trimtab.protocols import LanguageModel, Task
+from trimtab.types import Split
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one method, with one guide, came to.
+
+    Attributes:
+        method: name of the method.
+        guide: name of its guide.
+        label: its best strength within the caps; None where none kept them.
+        why: in words.
+    """
+
+    method: str
+    guide: str | None
+    label: str | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came out.
+
+    Attributes:
+        grid: all strengths on the split that they were chosen on.
+        frontier: labels of rows that no other beats in both reward and KL, by rising KL.
+        choices: one per method and guide.
+        test: the chosen strengths on the other split; None where nothing kept the caps.
+    """
+
+    grid: Evaluation
+    frontier: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    test: Evaluation | None
+
+    @property
+    def computed(self) -> int:
+        """Units that this call decoded."""
+        return self.grid.computed + (self.test.computed if self.test else 0)
+
+    @property
+    def reused(self) -> int:
+        """Units that were there already."""
+        return self.grid.reused + (self.test.reused if self.test else 0)
+
+
+def grid(names: Sequence[str], parameters: Mapping[str, Sequence[object]]) -> list[Method]:
+    """Every method with every combination of those parameters that it takes.
+
+    >>> [m.beta for m in grid(["greedy", "args"], {"beta": [1.0, 2.0], "n": [4]})]
+    [0.0, 1.0, 2.0]
+
+    Raises:
+        UnknownNameError: no such method.
+    """
+    found: list[Method] = []
+    for name in names:
+        if name not in METHODS:
+            raise UnknownNameError("a method", name, METHODS)
+        takes = inspect.signature(METHODS[name]).parameters
+        axes = {p: values for p, values in parameters.items() if p in takes and values}
+        found += [
+            method(name, **dict(zip(axes, point, strict=True))) for point in product(*axes.values())
+        ]
+    return found
+
+
+def sweep(
+    lm: LanguageModel[Any],
+    task: Task,
+    methods: Sequence[Method],
+    folder: str | Path,
+    *,
+    guides: Sequence[GuideSource] = (),
+    choose_on: Split = "validation",
+    score_on: Split = "test",
+    max_kl: float | None = None,
+    max_length: float | None = None,
+    **options: Unpack[Options],
+) -> Sweep:
+    """Measure a grid, choose each method's strength, and score the choices on fresh prompts.
+
+    Args:
+        lm: the base.
+        task: prompts, a reward and perhaps a judge.
+        methods: the grid; see `grid`.
+        folder: where results are kept; of one model and one task.
+        guides: guided methods run with every one of them.
+        choose_on: split on which strengths are chosen.
+        score_on: split on which the chosen are scored.
+        max_kl: most KL per response, in nats.
+        max_length: most tokens per response, on average.
+        **options: as in `evaluate`.
+
+    Raises:
+        UsageError: the call cannot be meant; nothing was decoded.
+        ResultsError: the folder holds other results, or its disk is full.
+        RewardError: a text could not be scored and `on_reward_error` is "raise".
+    """
+    bench = Bench.of(lm, task, folder)
+    cells = bench.cells(methods, guides, choose_on, options)
+    fresh = bench.cells(methods, guides, score_on, options)  # bad prompts are said before the work
+    tried = bench.run(cells, choose_on, options)
+    caps = {"kl": max_kl, "length": max_length}
+    picked = choose(cells, tried.table.rows, caps)
+    choices = tuple(choice for choice, _ in picked)
+    chosen = [fresh[at] for _, at in picked if at is not None]
+    again: Options = {**options}
+    if options.get("baseline") not in {cell.label for cell in chosen}:
+        again["baseline"] = None
+    test = bench.run(chosen, score_on, again) if chosen else None
+    best = frontier(tried.table.rows)
+    said = {
+        "choose_on": choose_on,
+        "score_on": score_on,
+        "caps": caps,
+        "frontier": best,
+        "choices": [asdict(choice) for choice in choices],
+    }
+    bench.store.write_text("sweep.json", json.dumps(said, indent=1) + "\n")
+    return Sweep(tried, tuple(best), choices, test)
+
+
+# --- choosing ------------------------------------------------------------------------------------
+
+
+def choose(
+    cells: Sequence[Cell], rows: Sequence[Row], caps: Mapping[str, float | None]
+) -> list[tuple[Choice, int | None]]:
+    """Each method's row of most reward within the caps, the lower KL of equals; and its place.
+
+    A method without a guide has no strength to choose: it is scored whatever its KL, so that the
+    others have something to stand beside.
+    """
+    families: dict[tuple[str, str | None], list[int]] = {}
+    for i, cell in enumerate(cells):
+        guide = cell.guide.name if cell.guide else None
+        families.setdefault((cell.method.name, guide), []).append(i)
+    found = []
+    for (name, guide), members in families.items():
+        limits = {k: cap for k, cap in caps.items() if cap is not None and guide is not None}
+        at = [i for i in members if rows[i]["reward"] is not None]
+        within = [i for i in at if all(_keeps(rows[i], k, cap) for k, cap in limits.items())]
+        best = max(within, key=lambda i: _merit(rows[i]), default=None)
+        label = None if best is None else cells[best].label
+        found.append((Choice(name, guide, label, _why(len(at), len(within), limits)), best))
+    return found
+
+
+def _why(tried: int, within: int, limits: Mapping[str, float]) -> str:
+    said = " and ".join(f"{k} <= {cap:g}" for k, cap in limits.items())
+    if not within:
+        return f"none of {tried} kept {said}" if tried else "no text has a reward"
+    return f"most reward of {within}" + (f" with {said}, of {tried} tried" if said else "")
+
+
+def _merit(row: Row) -> tuple[float, float]:
+    return _number(row["reward"]), -_number(row["kl"])
+
+
+def _keeps(row: Row, what: str, cap: float) -> bool:
+    """A figure that does not exist keeps no cap."""
+    return row[what] is not None and _number(row[what]) <= cap
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("inf")
+
+
+def frontier(rows: Iterable[Row]) -> list[str]:
+    """Labels of rows that no other beats in both reward and KL, by rising KL."""
+    known = [r for r in rows if r["kl"] is not None and r["reward"] is not None]
+    best, found = -float("inf"), []
+    for row in sorted(known, key=lambda r: (_number(r["kl"]), -_number(r["reward"]))):
+        if _number(row["reward"]) > best:
+            best = _number(row["reward"])
+            found.append(str(row["method"]) + (f" by {row['guide']}" if row["guide"] else ""))
+    return found

@@ -1,0 +1,88 @@
+"""`trimtab evaluate` and `trimtab sweep`: a task of one's own, from the shell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def measure(trimtab: Run, model: str, reward_file: str, tmp_path: Path) -> Run:
+    """A command on nine prompts of words, with results in `tmp_path/results`."""
+    prompts = tmp_path / "words.jsonl"
+    lines = [
+        {"prompt": f"w{i} w{i + 1}", "split": "test" if i % 2 else "validation"}
+        for i in range(3, 12)
+    ]
+    prompts.write_text("\n".join(map(json.dumps, lines)))
+    given = ("--prompts", str(prompts), "--reward", reward_file, "--max-new-tokens", "5")
+
+    def run(command: str, *arguments: str) -> Result:
+        folder = ("--folder", str(tmp_path / "results"))
+        return trimtab(command, *given, "--model", model, *folder, *arguments)
+
+    return run
+
+
+def test_a_table_comes_out_and_the_second_time_from_the_folder(
+    measure: Run, tmp_path: Path
+) -> None:
+    options = ("-m", "sampling", "-m", "vas", "--beta", "1", "--beta", "2", "-k", "5", "-n", "2")
+    first = measure("evaluate", *options)
+    assert first.exit_code == 0, first.stderr
+    assert "3 units computed, 0 reused" in first.stderr
+    assert "| vas(beta=2, k=5) by score |" in first.stdout
+    again = measure("evaluate", *options)
+    assert "0 units computed, 3 reused" in again.stderr
+    assert again.stdout == first.stdout
+    assert (tmp_path / "results" / "tables" / "test.md").read_text() == first.stdout
+
+
+def test_a_sweep_says_what_it_chose(measure: Run, tmp_path: Path) -> None:
+    result = measure("sweep", "-m", "greedy", "-m", "args", "--beta", "0.5", "--beta", "8")
+    assert result.exit_code == 0, result.stderr
+    said = json.loads((tmp_path / "results" / "tables" / "sweep.json").read_text())
+    chosen = {choice["method"]: choice["label"] for choice in said["choices"]}
+    assert f"args by score: {chosen['args']} (most reward of 2)" in result.stdout
+    assert result.stdout.count("| greedy |") == 2
+
+
+def test_parameters_of_methods_are_set_by_name(measure: Run, tmp_path: Path) -> None:
+    options = ("-m", "best-of-n", "--set", "n=2", "--set", "n=3")
+    assert measure("evaluate", *options).exit_code == 0
+    table = json.loads((tmp_path / "results" / "tables" / "test.json").read_text())
+    assert [row["method"] for row in table["rows"]] == ["best-of-n(n=2)", "best-of-n(n=3)"]
+    assert table["rows"][0]["reward"] is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-m", "vaz"), "did you mean vas"),
+        (("-m", "vas", "--set", "tale=drop"), "did you mean tail"),
+        (("-m", "vas", "--set", "tail"), "--set must be NAME=VALUE"),
+        (("-m", "greedy", "--judge", "sentimant"), "did you mean sentiment"),
+        (("-m", "vas", "--guide", "sentimant"), "did you mean sentiment"),
+        (("-m", "greedy", "--baseline", "gready"), "did you mean greedy"),
+    ],
+)
+def test_names_that_are_not_known_offer_near_ones(
+    measure: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    result = measure("evaluate", *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_task_is_named_once(trimtab: Run, measure: Run) -> None:
+    assert "did you mean sentiment" in trimtab("evaluate", "sentimet").stderr
+    assert "got neither" in trimtab("evaluate").stderr
+    assert "got both" in measure("evaluate", "sentiment").stderr
+    assert "add --reward" in trimtab("evaluate", "--prompts", "x.txt").stderr

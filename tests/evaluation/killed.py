@@ -1,0 +1,135 @@
+"""A sweep that is killed ten times at random moments; run as `python -m tests.evaluation.killed`.
+
+Forks instead of starting anew, so that a kill costs the sweep's time and not the imports'. Prints
+what it found as JSON; `test_sweep` judges it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import trimtab as tt
+from tests import toys
+from tests.evaluation import worlds
+from trimtab.evaluation.sources import GuideSource, Scorer
+from trimtab.evaluation.sweep import grid, sweep
+from trimtab.evaluation.work import Progress
+from trimtab.types import Sample
+
+KILLS = 10
+
+
+class Words(worlds.Letters):
+    """Prompts for the tiny transformer."""
+
+    def samples(self, split: str) -> list[Sample]:
+        first = {"validation": 3, "test": 50}[split]
+        return [Sample(f"w{i} w{i + 1} w{i + 2}", f"w{i}") for i in range(first, first + 20)]
+
+
+def sevens(prompts: list[str], responses: list[str]) -> list[float]:
+    """How many words hold a 7."""
+    return [float(sum("7" in word for word in text.split())) for text in responses]
+
+
+def lengths(prompts: list[str], responses: list[str]) -> list[float]:
+    """How short the text is."""
+    return [-float(len(text)) for text in responses]
+
+
+def one_sweep(folder: Path) -> int:
+    """The whole work; every unit that is begun is noted in `started`."""
+
+    def note(progress: Progress) -> None:
+        if progress.stage == "start":
+            with (folder / "started").open("a") as log:
+                log.write(progress.unit + "\n")
+
+    guide = GuideSource.on_prefixes(Scorer.of(sevens))
+    methods = grid(["greedy", "sampling", "args", "vas"], {"beta": [1.0, 2.0, 4.0], "k": [5]})
+    task = Words(reward=sevens, judge=lengths, max_new_tokens=8)
+    lm = toys.language_model()
+    return sweep(lm, task, methods, folder, guides=[guide], n=2, rows=4, on=note).computed
+
+
+def finished(folder: Path) -> dict[str, tuple[int, int]]:
+    """Units and scores that are there, and which files they are."""
+    return {
+        str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_mtime_ns)
+        for part in ("units", "scores")
+        for p in (folder / part).rglob("*.json")
+    }
+
+
+def attempt(folder: Path, seconds: float) -> bool:
+    """Work for so long, then die. Returns whether the work ended before."""
+    child = os.fork()
+    if child == 0:
+        one_sweep(folder)
+        os._exit(0)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return True
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def main(base: Path) -> None:
+    """One sweep left alone, one killed ten times, and what the killed one did twice or lost."""
+    torch.set_num_threads(1)
+    whole, killed = base / "whole", base / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    toys.language_model()
+    began = time.monotonic()
+    units = one_sweep(whole)
+    pace = (time.monotonic() - began) / (KILLS + 2)
+    moments = random.Random(0)
+    redone: list[str] = []
+    lost: list[str] = []
+    progress: list[int] = []
+    ended = 0
+    for _ in range(KILLS):
+        before = finished(killed)
+        known = len(_started(killed))
+        ended += attempt(killed, pace * moments.uniform(0.2, 1.4))
+        after = finished(killed)
+        lost += [name for name, stamp in before.items() if after.get(name) != stamp]
+        begun = _started(killed)[known:]
+        redone += [unit for unit in begun if f"units/{unit}.json" in before]
+        progress.append(len(after))
+    reused = len(list((killed / "units").glob("*.json")))
+    last = one_sweep(killed)
+    found = {
+        "units": units,
+        "redone": redone,
+        "lost": lost,
+        "progress": progress,
+        "ended": ended,
+        "last": last,
+        "reused": reused,
+        "started": len(_started(killed)),
+        "again": one_sweep(killed),
+    }
+    print(json.dumps(found))
+
+
+def _started(folder: Path) -> list[str]:
+    path = folder / "started"
+    return path.read_text().split() if path.exists() else []
+
+
+if __name__ == "__main__":
+    assert tt.__version__
+    main(Path(sys.argv[1]))
