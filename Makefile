@@ -43,7 +43,7 @@ assets: setup  ## fetch the embedded model and the sentence encoder (once; then 
 	$(BIN)/trimtab assets fetch minilm
 
 clean:  ## remove the virtual environment and what the commands made
-	rm -rf $(VENV) site build dist demo-output
+	rm -rf $(VENV) site build dist trimtab-demo
 
 # Installed anew only when the requirements changed.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python

@@ -99,4 +99,4 @@ def test_a_small_real_demonstration(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "out" / PAGE).read_text().endswith("</html>\n")
     for name in ("base", "best-of-8", "ARGS", "VAS"):
         assert re.search(rf"^{name} .*±", result.output, re.MULTILINE)
-    assert "standard errors, paired over 2 prompts" in result.output
+    assert "paired by prompt (n = 2; p: exact sign-flip test, two-sided)" in result.output

@@ -69,17 +69,22 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def attempt(folder: Path, seconds: float) -> bool:
-    """Work for so long, then die. Returns whether the work ended before."""
+def attempt(folder: Path, units: int, seconds: float) -> bool:
+    """Work until so many units more are there and a moment longer, then die.
+
+    Counting units and not only seconds makes the kills fall into the work on any machine. Returns
+    whether the work ended before.
+    """
+    target = _units(folder) + units
     child = os.fork()
     if child == 0:
         one_sweep(folder)
         os._exit(0)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while _units(folder) < target:
         if os.waitpid(child, os.WNOHANG)[0]:
             return True
         time.sleep(0.002)
+    time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return False
@@ -91,10 +96,9 @@ def main(base: Path) -> None:
     whole, killed = base / "whole", base / "killed"
     whole.mkdir()
     killed.mkdir()
-    toys.language_model()
     began = time.monotonic()
     units = one_sweep(whole)
-    pace = (time.monotonic() - began) / (KILLS + 2)
+    pace = (time.monotonic() - began) / units
     moments = random.Random(0)
     redone: list[str] = []
     lost: list[str] = []
@@ -103,13 +107,13 @@ def main(base: Path) -> None:
     for _ in range(KILLS):
         before = finished(killed)
         known = len(_started(killed))
-        ended += attempt(killed, pace * moments.uniform(0.2, 1.4))
+        ended += attempt(killed, moments.randint(1, 5), pace * moments.random())
         after = finished(killed)
         lost += [name for name, stamp in before.items() if after.get(name) != stamp]
         begun = _started(killed)[known:]
         redone += [unit for unit in begun if f"units/{unit}.json" in before]
         progress.append(len(after))
-    reused = len(list((killed / "units").glob("*.json")))
+    reused = _units(killed)
     last = one_sweep(killed)
     found = {
         "units": units,
@@ -123,6 +127,10 @@ def main(base: Path) -> None:
         "again": one_sweep(killed),
     }
     print(json.dumps(found))
+
+
+def _units(folder: Path) -> int:
+    return len(list((folder / "units").glob("*.json")))
 
 
 def _started(folder: Path) -> list[str]:

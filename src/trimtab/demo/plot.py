@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
+
 from trimtab.demo.results import kl_per_response
 from trimtab.demo.running import Outcome, Run
 from trimtab.errors import UsageError
@@ -42,8 +44,9 @@ def picture(outcome: Outcome) -> bytes:
     axes = figure.add_subplot()
     _points(axes, outcome)
     for name, runs in outcome.curves.items():
-        _curve(axes, name, runs, _mean(outcome.arms[0])[2])
-    axes.set_xlabel("KL to the base per response, nats (mean ± standard error)")
+        _curve(axes, name, runs)
+    _roots(axes)
+    axes.set_xlabel("KL to the base per response, nats, square-root scale (mean ± standard error)")
     axes.set_ylabel("reward: VADER sentiment (mean ± standard error)")
     s = outcome.settings
     axes.set_title(
@@ -69,22 +72,29 @@ def _mean(run: Run) -> tuple[float, float, float, float]:
     return kl.mean, kl.se, reward.mean, reward.se
 
 
-def _curve(axes: Any, name: str, runs: list[Run], start: float) -> None:
-    """Strengths in order, beginning at the base."""
+def _curve(axes: Any, name: str, runs: list[Run]) -> None:
+    """Strengths in order. At 0 VAS is the base; ARGS is not, for it drops the tail."""
     points = [_mean(run) for run in runs]
     x, dx, y, dy = zip(*points, strict=True)
     colour = COLOURS[name]
-    axes.plot([0, x[0]], [start, y[0]], color=colour, lw=1, ls=":")
     axes.errorbar(
-        x, y, yerr=dy, xerr=dx, color=colour, marker="o", ms=4, lw=1.5, capsize=2,
+        x, y, yerr=dy, xerr=dx, color=colour, marker="o", ms=4, lw=1.5, capsize=2, clip_on=False,
         label=f"{name} (n = {len(runs[0].completions)} each)",
     )  # fmt: skip
-    below = name == "VAS"
+    aside = (6, -12) if name == "VAS" else (-4, 8)
     for run, at in zip(runs, points, strict=True):
         axes.annotate(
-            f"β {run.beta:g}", (at[0], at[2]), xytext=(6, -12 if below else 8),
+            f"β {run.beta:g}", (at[0], at[2]), xytext=aside, ha="left" if aside[0] > 0 else "right",
             textcoords="offset points", fontsize=7.5, color=colour,
         )  # fmt: skip
+
+
+def _roots(axes: Any) -> None:
+    """A square-root scale: rewards rise early and KL runs far."""
+    axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
+    axes.set_xlim(left=0)
+    axes.set_xticks([t for t in (0, 0.25, 1, 2, 4, 8, 16, 32, 64) if t <= axes.get_xlim()[1]])
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
 
 
 def _points(axes: Any, outcome: Outcome) -> None:
@@ -96,7 +106,7 @@ def _points(axes: Any, outcome: Outcome) -> None:
         bound = run.arm.draws > 1
         n = len(run.completions)
         axes.errorbar(
-            x, y, yerr=dy, xerr=None if bound else dx, color=COLOURS.get(run.arm.name, GREY),
-            marker="<" if bound else "s", ms=6, ls="none", capsize=2, mfc="white",
+            x, y, yerr=dy, xerr=dx or None, color=COLOURS.get(run.arm.name, GREY),
+            marker="<" if bound else "s", ms=6, ls="none", capsize=2, mfc="white", clip_on=False,
             label=f"{run.arm.name} (n = {n}{'; KL is at most this' if bound else ''})",
         )  # fmt: skip

@@ -49,7 +49,7 @@ class Settings:
         max_new_tokens: longest response.
         beta: strength in the table. A sentiment word moves the score by about .5, so 8 gives it
             odds of e^4; at 1 or 2 the published strengths for trained rewards do little here.
-        betas: strengths in the picture.
+        betas: strengths in the picture; 0 shows what dropping the tail costs on its own.
         sweep_n: responses per prompt and strength in the picture.
         base_temperature: of pi_ref, to which the KL is measured.
         seed: of all draws.
@@ -62,7 +62,7 @@ class Settings:
     draws: int = 8
     max_new_tokens: int = 36
     beta: float = 8.0
-    betas: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0)
+    betas: tuple[float, ...] = (0.0, 2.0, 4.0, 8.0, 16.0)
     sweep_n: int = 4
     base_temperature: float = 0.7
     seed: int = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -44,7 +43,7 @@ def _row(line: Line) -> list[str]:
 def table(lines: Sequence[Line]) -> Table:
     """One row per arm."""
     heads, *rows = cells(lines)
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     for i, head in enumerate(heads):
         made.add_column(head, justify="right" if i else "left", no_wrap=True)
     for row in rows:
@@ -65,42 +64,43 @@ def _kl(line: Line) -> str:
 def notes(outcome: Outcome, lines: Sequence[Line]) -> Text:
     """What the numbers mean, and whether the gains are real."""
     s = outcome.settings
-    rows = ", ".join(f"{r.arm.name} {len(r.completions)}" for r in outcome.arms)
+    counts = ", ".join(f"{r.arm.name} {len(r.completions)}" for r in outcome.arms)
     about = f"""
-{len(s.prompts)} prompts; responses: {rows}. Mean ± standard error over prompts.
-reward: VADER's sentiment of the response, -1 to 1.
-KL: exact, in nats, to the base at temperature {s.base_temperature:g}; best-of-n has no closed form,
-  only the bound log n - (n - 1) / n per response.
-guide: texts scored per token emitted. time: per token, against the base with as many requests.
-strength: beta = {s.beta:g}.
-"""
-    facts = [
-        about,
-        *(_said(line) for line in lines if line.gain is not None),
-        "\nWhat rises is VADER's score: the texts please its lexicon, and need not be better.\n",
-    ]
-    return Text("\n".join(facts))
+mean ± standard error (SE) over {len(s.prompts)} prompts; beta = {s.beta:g}
+responses    {counts}
+reward       VADER's sentiment of the response, -1 to 1
+KL/token     exact, in nats, to the base at temperature {s.base_temperature:g}; best-of-n has
+             no closed form, only the bound log n - (n - 1) / n per response
+guide/token  texts scored per token emitted
+time         per token, against the base with as many requests
+
+gain over the base, paired by prompt (n = {len(s.prompts)}; p: exact sign-flip test, two-sided)"""
+    gains = [_said(line) for line in lines if line.gain is not None]
+    caveat = "What rises is VADER's score: texts please its lexicon, and need not be better."
+    return Text("\n".join([about, *gains, "", caveat, ""]))
 
 
 def _said(line: Line) -> str:
     gain = line.gain
     assert gain is not None
-    p = "" if gain.p is None else f", exact sign-flip test p = {gain.p:.3f}"
-    return (
-        f"{line.name} - base: {gain.difference:+.2f} ± {gain.se:.2f} "
-        f"({gain.errors:.1f} standard errors, paired over {gain.n} prompts{p})"
-    )
+    p = "" if gain.p is None else f", p = {gain.p:.3f}"
+    difference = f"{gain.difference:+.2f} ± {gain.se:.2f}"
+    return f"  {line.name:<16} {difference} = {gain.errors:.1f} SE{p}"
 
 
 def side_by_side(outcome: Outcome) -> RenderableType:
-    """The first response to the last prompt, without and with steering; not picked."""
+    """The base's response and a steered one, of the pair with the median gain."""
     base = outcome.arms[0]
     steered = next(run for run in outcome.arms if run.arm.name == STEERED)
-    prompt = Text(outcome.settings.prompts[-1], style="italic")
-    return Group(prompt, Columns([_panel(base), _panel(steered)], equal=True, expand=True))
+    gains = [b - a for a, b in zip(base.rewards, steered.rewards, strict=True)]
+    at = sorted(range(len(gains)), key=lambda i: gains[i])[len(gains) // 2]
+    grid = Table.grid(expand=True, padding=(0, 1))
+    for _ in "ab":
+        grid.add_column(ratio=1)
+    grid.add_row(_panel(base, at), _panel(steered, at))
+    return Group(Text(f"{base.prompts[at]} (the pair with the median gain)", "italic"), grid)
 
 
-def _panel(run: Run) -> Panel:
-    at = len(run.completions) - run.arm.n
+def _panel(run: Run, at: int) -> Panel:
     title = f"{run.arm.name}, reward {run.rewards[at]:+.2f}"
     return Panel(Text(run.completions[at].text.strip()), title=title, padding=(0, 1))

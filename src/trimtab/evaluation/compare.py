@@ -71,8 +71,9 @@ def bootstrap(
     mean, n = float(d.mean()), len(d)
     if np.ptp(d) <= 1e-12 * np.abs(d).max():  # every resample is alike: BCa would divide by zero
         return Interval(mean, 0.0, mean, mean, level, n, resamples)
+    scale = float(np.abs(d).max())  # BCa cubes the differences: tiny ones would vanish
     found = extra("scipy.stats").bootstrap(
-        (d,),
+        (d / scale,),
         np.mean,
         confidence_level=level,
         n_resamples=resamples,
@@ -80,8 +81,8 @@ def bootstrap(
         method="BCa",
         rng=np.random.default_rng(seed),
     )
-    low, high = found.confidence_interval
-    return Interval(mean, float(found.standard_error), float(low), float(high), level, n, resamples)
+    low, high = (scale * float(end) for end in found.confidence_interval)
+    return Interval(mean, scale * float(found.standard_error), low, high, level, n, resamples)
 
 
 @dataclass(frozen=True)

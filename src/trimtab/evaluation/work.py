@@ -7,6 +7,7 @@ process that finds a unit claimed goes on to the next, and comes back to see whe
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,7 +15,6 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import PicklingError
 from typing import Any, TypeAlias
 
 import torch
@@ -136,6 +136,7 @@ def work_together(
     missing = [unit for unit in units if not store.has(unit)]
     if not missing:
         return 0
+    _check_picklable(open_lm, missing)
     with ProcessPoolExecutor(min(workers, len(missing)), mp_context=spawn) as pool:
         asked = [
             pool.submit(_worker, str(store.folder), open_lm, task, missing)
@@ -150,14 +151,20 @@ def work_together(
                 got="one that was killed (often: no memory left)",
                 do="run it again, perhaps with fewer workers: what is finished is kept",
             ) from error
-        except (PicklingError, AttributeError, TypeError) as error:
-            raise UsageError(
-                "with several workers the model's opener, guides and rewards must be picklable",
-                got=str(error),
-                do="define them at a module's top level, or use workers=1",
-            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _check_picklable(*parts: object) -> None:
+    """Said before a pool is made: one that finds out by itself may never end."""
+    try:
+        pickle.dumps(parts)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            "with several workers the model's opener, guides and rewards must be picklable",
+            got=str(error),
+            do="define them at a module's top level, or use workers=1",
+        ) from error
 
 
 def _watch(

@@ -8,7 +8,11 @@
     samples     the same prompt answered by several methods
     tint        tokens on a background of their score
     grids       tables of text
-    plots       the pictures, as SVG and PNG
+    plots       the pictures: reward against KL, and against cost
+    strength    reward and judge along the strength
+    looks       colours, markers, and pictures in words
+    canvas      a picture as SVG and PNG
+    data        all that is shown
     page        one HTML file that needs nothing else
     markdown    the same for a repository
     write       from folder to files

@@ -171,10 +171,11 @@ def best_of(sheet: Sheet) -> Grid | None:
     ]
     named = tuple(Entry(e.row, {}, f"best-of-{e.row['n']}") for e in rows)
     samples = int(sheet.best_of[0]["samples"] or 0)
+    good = samples // 4  # see `best_of_n_kl`
+    trust = f"good up to n = {good}" if good > 1 else "rough with so few samples"
     note = (
         f"From all subsets of the {samples} samples of each prompt. The KL is estimated from the "
-        f"same samples; it wants more than n of them, and is good up to "
-        f"n = {samples // 4}."
+        f"same samples, and is {trust}."
     )
     return _grid("Best-of-n by the reward", columns, named, note)
 

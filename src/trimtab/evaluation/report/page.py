@@ -66,8 +66,12 @@ def _strengths(report: Report) -> list[str]:
 
 def _table(grid: Grid, baseline: str) -> str:
     """A table in a box of its own that scrolls; the page itself never does sideways."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in grid.head)
-    rows = "\n".join(_row(row, baseline) for row in grid.rows)
+    kinds = ["", *(_kind(values) for values in list(zip(*grid.rows, strict=True))[1:])]
+    head = "".join(
+        f'<th scope="col"{kind}>{escape(name)}</th>'
+        for name, kind in zip(grid.head, kinds, strict=True)
+    )
+    rows = "\n".join(_row(row, kinds, baseline) for row in grid.rows)
     label = escape(grid.caption, quote=True)
     note = f'<p class="note">{escape(grid.note)}</p>' if grid.note else ""
     return (
@@ -77,15 +81,19 @@ def _table(grid: Grid, baseline: str) -> str:
     )
 
 
-def _row(row: Sequence[str], baseline: str) -> str:
-    name, *values = map(escape, row)
-    kind = ' class="base"' if row[0] == baseline else ""
-    cells = "".join(f"<td{_words(value)}>{value}</td>" for value in values)
-    return f'<tr{kind}><th scope="row">{name}</th>{cells}</tr>'
+def _kind(values: Sequence[str]) -> str:
+    """Words stand left, figures right."""
+    figures = any(value[:1] in "+-<0123456789" or value.startswith("n = ") for value in values)
+    return "" if figures else ' class="words"'
 
 
-def _words(value: str) -> str:
-    return ' class="words"' if value[:1].isalpha() and not value.startswith("n =") else ""
+def _row(row: Sequence[str], kinds: Sequence[str], baseline: str) -> str:
+    name = escape(row[0]).replace("(", "<wbr>(")  # where a long name may break
+    mark = ' class="base"' if row[0] == baseline else ""
+    cells = "".join(
+        f"<td{kind}>{escape(value)}</td>" for value, kind in zip(row[1:], kinds[1:], strict=True)
+    )
+    return f'<tr{mark}><th scope="row">{name}</th>{cells}</tr>'
 
 
 def _picture(drawing: Drawing) -> str:
@@ -113,9 +121,11 @@ def _legend(sides: Sequence[Side]) -> str:
     lines = [f'<p class="note">{said}</p>']
     for scale in scales:
         low, high = (f"{scale.middle + sign * scale.width:+.2f}" for sign in (-1, 1))
-        label = f"orange is towards {low}, blue towards {high}, none at {scale.middle:.2f}"
+        name, middle = escape(scale.name), f"{scale.middle:.2f}"
+        label = f"{name}: orange is towards {low}, blue towards {high}, none at {middle}"
         lines.append(
-            f'<div class="legend" role="img" aria-label="{label}"><span>{low}</span>'
+            f'<div class="legend" role="img" aria-label="{label}">'
+            f"<span>{name}</span><span>{low}</span>"
             f'<div class="bar"></div><span>{high}</span></div>'
         )
     return "\n".join(lines)

@@ -1,59 +1,35 @@
 """The pictures: reward against KL, reward and judge along the strength, reward against cost.
 
 Each is drawn twice: as a PNG on white, and as an SVG for the page, whose text and axes take the
-page's own colour so that light and dark both read well. Colours are told apart by colour-blind
-eyes (Okabe and Ito), and every curve has a marker of its own.
+page's own colour so that light and dark both read well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from trimtab.evaluation.report.budget import cost, counted
 from trimtab.evaluation.report.canvas import Drawing, draw
 from trimtab.evaluation.report.curves import Curve, Peak
+from trimtab.evaluation.report.looks import GREY, LINE, Place, in_words, looks
 from trimtab.evaluation.report.reading import Entry, Sheet
+from trimtab.evaluation.report.strength import strength
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-GREY = "#808080"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 TICKS = (0, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
-LINE: dict[str, Any] = {"lw": 1.5, "ms": 5, "capsize": 2, "elinewidth": 1}
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a method is drawn, in every picture alike."""
-
-    colour: str
-    marker: str
-
-
-def looks(sheet: Sheet) -> dict[str, Look]:
-    """A colour and a marker for every method, by its name without strength."""
-    families = list(dict.fromkeys(e.family for e in sheet.entries))
-    return {
-        name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
-        for i, name in enumerate(families)
-    }
 
 
 def drawings(sheet: Sheet, curves: Sequence[Curve], peaks: Sequence[Peak]) -> list[Drawing]:
     """All pictures that the table has figures for."""
     found = [_frontier(sheet, curves), _cost(sheet, curves)]
     if curves:
-        found.insert(1, _strength(sheet, curves, peaks))
+        found.insert(1, strength(sheet, curves, peaks))
     return [drawing for drawing in found if drawing is not None]
 
 
 # --- reward against KL, reward against cost ------------------------------------------------------
-
-Place: TypeAlias = "Callable[[Entry], tuple[float, float] | None]"
-"""Where an entry stands on the horizontal axis, and the standard error of that."""
 
 
 def _frontier(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
@@ -77,7 +53,7 @@ def _frontier(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
         axes.set_xlabel("KL to the base, nats per response")
         axes.set_ylabel(f"reward: {sheet.about['reward']}")
 
-    return draw("frontier", "Reward against KL", caption, _alt(shown, "KL", _kl), paint)
+    return draw("frontier", "Reward against KL", caption, in_words(shown, "KL", _kl), paint)
 
 
 def _cost(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
@@ -96,7 +72,7 @@ def _cost(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
         axes.set_ylabel(f"reward: {sheet.about['reward']}")
 
     shown = [e for e in sheet.entries if place(e) is not None]
-    alt = _alt(shown, "cost", place)
+    alt = in_words(shown, "cost", place)
     return draw("cost", "Reward against cost", _uncounted(sheet), alt, paint) if shown else None
 
 
@@ -156,7 +132,8 @@ def _errors(
 
 
 def _note(axes: Any, at: tuple[float, float], text: str, colour: str) -> None:
-    axes.annotate(text, at, xytext=(4, 5), textcoords="offset points", fontsize=8, color=colour)
+    """Below and to the right: rising curves leave that side free."""
+    axes.annotate(text, at, xytext=(5, -10), textcoords="offset points", fontsize=8, color=colour)
 
 
 def _root(x: Any) -> Any:
@@ -174,72 +151,3 @@ def _ticks(most: float) -> list[float]:
         if tick <= most * 1.08 and tick**0.5 - ticks[-1] ** 0.5 >= apart:
             ticks.append(tick)
     return ticks
-
-
-# --- along the strength --------------------------------------------------------------------------
-
-
-def _strength(sheet: Sheet, curves: Sequence[Curve], peaks: Sequence[Peak]) -> Drawing:
-    caption = "Mean ± standard error over prompts; the dashed grey line is the baseline."
-    caption += " A star marks the judge's highest score." if peaks else ""
-    shown = [entry for curve in curves for entry in curve.entries]
-    alt = "; ".join(_alt(shown, role=role) for role in sheet.roles)
-
-    def paint(figure: Any) -> None:
-        panels = figure.subplots(len(sheet.roles), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, role in zip(panels, sheet.roles, strict=True):
-            _panel(axes, sheet, curves, role)
-        panels[0].set_xscale("log", base=2)
-        panels[0].xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-        betas = sorted({e.beta for e in shown})
-        if len(betas) <= 12:
-            panels[0].set_xticks(betas)
-        panels[0].minorticks_off()
-        panels[-1].set_xlabel("strength beta")
-        for peak in peaks:
-            _star(panels, peak, looks(sheet)[peak.at.family].colour)
-
-    height = 2.2 + 1.9 * len(sheet.roles)
-    title = "Reward and judge along the strength" if len(sheet.roles) > 1 else "Reward along beta"
-    return draw("strength", title, caption, alt, paint, height)
-
-
-def _panel(axes: Any, sheet: Sheet, curves: Sequence[Curve], role: str) -> None:
-    styles = looks(sheet)
-    base = sheet.baseline.number(role)
-    if base is not None:
-        axes.axhline(base, color=GREY, ls="--", lw=1.2, label=sheet.baseline.name)
-    for curve in curves:
-        known = [e for e in curve.entries if e.number(role) is not None]
-        look = styles[curve.entries[0].family]
-        axes.errorbar(
-            [e.beta for e in known],
-            [e.number(role) for e in known],
-            yerr=[e.number(f"{role}_se") or 0.0 for e in known],
-            label=curve.name,
-            color=look.colour,
-            marker=look.marker,
-            **LINE,
-        )
-    axes.set_ylabel(f"{role}: {sheet.about[role]}")
-
-
-def _star(panels: Sequence[Any], peak: Peak, colour: str) -> None:
-    for axes in panels:
-        axes.axvline(peak.at.beta, color=colour, ls=":", lw=1)
-    top = (peak.at.beta, peak.at.number("judge"))
-    panels[-1].plot(*top, marker="*", ms=15, color=colour, ls="none", zorder=5)
-
-
-def _alt(
-    entries: Sequence[Entry], what: str = "", place: Place | None = None, role: str = "reward"
-) -> str:
-    """The picture in words: every point."""
-    said = []
-    for entry in entries:
-        value, at = entry.number(role), place(entry) if place else None
-        if value is not None:
-            said.append(
-                f"{entry.name} {role} {value:.3g}" + (f" at {what} {at[0]:.3g}" if at else "")
-            )
-    return "; ".join(said)

@@ -143,7 +143,7 @@ def _scales(columns: Sequence[Sequence[_First]]) -> dict[str | None, Scale]:
     for guide, scores in known.items():
         both = scores + shared
         signed = any(x > 0 for x in both) and any(x < 0 for x in both)
-        scales[guide] = Scale.of(both, 0.0 if signed else None)
+        scales[guide] = Scale.of(both, 0.0 if signed else None, guide or "")
     return scales
 
 

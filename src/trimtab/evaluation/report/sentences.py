@@ -107,9 +107,11 @@ def _judge(best: Entry, sheet: Sheet) -> list[str]:
 
 def _price(best: Entry, sheet: Sheet) -> list[str]:
     flops, kl = best.number("flops"), best.number("kl")
-    facts = [f"costs {flops:.2f} times the operations of the base"] if flops is not None else []
+    free = best.guided and best.cell["guide_shape"] is None
+    apart = " (its guide, a function, is not counted)" if free else ""
+    facts = [f"costs {flops:.2f} times the operations of the base{apart}"] if flops else []
     facts += [f"its answers are {kl:.1f} nats from the base's"] if kl is not None else []
-    said = [f"It {', and '.join(facts)}."] if flops is not None else []
+    said = [f"It {', and '.join(facts)}."] if flops else []
     said = said or [f"{fact[0].upper()}{fact[1:]}." for fact in facts]
     other = rival(best, sheet)
     if other is None:

@@ -36,17 +36,19 @@ class Scale:
     Attributes:
         middle: a score without a shade.
         width: distance from the middle to the strongest shade.
+        name: of what gave the scores.
     """
 
     middle: float
     width: float
+    name: str = ""
 
     @classmethod
-    def of(cls, scores: Iterable[float], middle: float | None = None) -> Scale:
+    def of(cls, scores: Iterable[float], middle: float | None = None, name: str = "") -> Scale:
         """A scale that holds all of the scores, around their median unless a middle is given."""
         known = list(scores)
         centre = middle if middle is not None else median(known) if known else 0.0
-        return cls(centre, max((abs(x - centre) for x in known), default=0.0))
+        return cls(centre, max((abs(x - centre) for x in known), default=0.0), name)
 
     def shade(self, score: float) -> float:
         """From -1 at the lower end to 1 at the upper."""

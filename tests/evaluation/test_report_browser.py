@@ -1,0 +1,76 @@
+"""The report in a real browser, where there is one: no console message, no sideways scrolling."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.evaluation.test_report import swept
+from trimtab.evaluation.report.write import write_report
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
+
+FRAMES = """<!doctype html><title>-</title>
+<iframe id="a" src="report.html" width="360" height="800"></iframe>
+<iframe id="b" src="report.html" width="1200" height="800"></iframe>
+<script>
+addEventListener("load", () => {
+  document.title = [...document.querySelectorAll("iframe")].map(frame => {
+    const page = frame.contentDocument.documentElement;
+    const pictures = [...frame.contentDocument.querySelectorAll("svg")];
+    const seen = pictures.filter(p => p.getBoundingClientRect().height > 100).length;
+    return `${page.scrollWidth - page.clientWidth}/${seen}`;
+  }).join(" ");
+});
+</script>
+"""
+
+
+def browse(page: Path, profile: Path) -> tuple[str, list[str]]:
+    """The page after it has run, and what the console said."""
+    assert CHROMIUM is not None
+    quiet = ("background-networking", "component-update", "gpu", "quic", "sync", "extensions")
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--no-first-run",
+            *(f"--disable-{name}" for name in quiet),
+            "--allow-file-access-from-files",
+            "--enable-logging=stderr",
+            f"--user-data-dir={profile}",
+            "--virtual-time-budget=2000",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_a_browser_shows_it_silently_at_any_width(tmp_path: Path) -> None:
+    # The page's own policy forbids every request: one that was tried would be on the console.
+    write_report(swept(tmp_path / "results"), tmp_path / "out")
+    frames = tmp_path / "out" / "frames.html"
+    frames.write_text(FRAMES)
+    dom, console = browse(frames, tmp_path / "profile")
+    assert console == []
+    (title,) = re.findall("<title>(.*?)</title>", dom)
+    assert title == "0/3 0/3"  # nothing to scroll to sideways; three pictures seen
+
+
+def test_a_request_would_be_seen(tmp_path: Path) -> None:
+    (page, *_) = write_report(swept(tmp_path / "results"), tmp_path / "out")
+    page.write_text(page.read_text().replace("<main>", '<main><img src="http://localhost:1/x">'))
+    _, console = browse(page, tmp_path / "profile")
+    assert any("Content Security Policy" in line for line in console)
