@@ -131,5 +131,5 @@ def hidden_settings(model: PreTrainedModel) -> dict[str, Any]:
         if getattr(theirs, name, None) not in (None, getattr(plain, name, None))
     }
     if found:
-        log.info("generation_config of %s is not applied: %s", model.name_or_path, found)
+        log.warning("generation_config of %s is not applied: %s", model.name_or_path, found)
     return found

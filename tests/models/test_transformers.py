@@ -1,0 +1,117 @@
+"""TransformersLM: what pi_ref is, what prompts become, and what a generation_config may not do."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import pytest
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+import trimtab as tt
+from tests import toys
+from trimtab.errors import FetchError, PromptError, UsageError
+from trimtab.rng import Rng
+
+CHATML = (
+    "{{ bos_token }}{% for m in messages %} {{ m['role'] }} {{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %} assistant{% endif %}"
+)
+
+
+def law(lm: tt.TransformersLM, prompt: tt.Prompt) -> torch.Tensor:
+    """log pi_ref of the next token."""
+    zero = torch.zeros(1, dtype=torch.int64)
+    return lm.propose(lm.prefill([prompt]), tt.Vocabulary(), Rng(0, zero, zero)).logprobs[0]
+
+
+def test_base_temperature_divides_the_logits() -> None:
+    (prompt,) = toys.prompts(7)
+    plain = law(toys.language_model(), prompt)
+    cool = law(toys.language_model(base_temperature=0.5), prompt)
+    torch.testing.assert_close(cool, (2 * plain).log_softmax(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_base_top_p_cuts_and_renormalises() -> None:
+    (prompt,) = toys.prompts(7)
+    plain = law(toys.language_model(), prompt)
+    cut = law(toys.language_model(base_top_p=0.6), prompt)
+    kept = ~torch.isneginf(cut)
+    assert cut.exp().sum() == pytest.approx(1.0, abs=1e-5)
+    assert plain[kept].exp().sum() >= 0.6 > plain[kept].exp().sum() - plain[kept].exp().min()
+    torch.testing.assert_close(cut[kept], plain[kept].log_softmax(-1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"base_temperature": 0.0}, {"base_top_p": 0.0}])
+def test_pi_ref_must_be_a_distribution(options: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="base_temperature must be above 0"):
+        toys.language_model(**options)
+
+
+def test_hidden_penalties_are_reported_and_not_applied(caplog: pytest.LogCaptureFixture) -> None:
+    (prompt,) = toys.prompts(9)
+    net = copy.deepcopy(toys.causal_lm())
+    net.generation_config = GenerationConfig(repetition_penalty=1.3, no_repeat_ngram_size=2)
+    with caplog.at_level(logging.WARNING, logger="trimtab"):
+        lm = tt.TransformersLM(net, toys.tokenizer())
+    assert lm.hidden_settings == {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2}
+    assert "is not applied" in caplog.text
+    assert torch.equal(law(lm, prompt), law(toys.language_model(), prompt))
+
+
+def chat_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = copy.deepcopy(toys.tokenizer())
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def test_a_chat_template_is_applied_once_and_writes_the_only_bos() -> None:
+    lm = tt.TransformersLM(toys.causal_lm(), chat_tokenizer())
+    text = lm.encode("w5 w6")
+    assert text.ids == lm.encode([{"role": "user", "content": "w5 w6"}]).ids
+    assert text.ids.count(toys.BOS) == 1
+    assert text.text == "w5 w6"
+    assert text.messages == ({"role": "user", "content": "w5 w6"},)
+
+
+def test_a_template_can_be_left_out() -> None:
+    lm = tt.TransformersLM(toys.causal_lm(), chat_tokenizer(), template="none")
+    assert lm.encode("w5 w6").ids == (5, 6)
+
+
+def test_an_unfinished_assistant_turn_is_continued() -> None:
+    lm = tt.TransformersLM(toys.causal_lm(), chat_tokenizer())
+    turns = [{"role": "user", "content": "w5"}, {"role": "assistant", "content": "w6 w7"}]
+    assert lm.encode(turns).ids[-2:] == (6, 7)
+
+
+def test_messages_need_a_template() -> None:
+    with pytest.raises(PromptError, match="chat template"):
+        toys.language_model().encode([{"role": "user", "content": "w5"}])
+
+
+@pytest.mark.parametrize("empty", ["", []])
+def test_empty_prompts_are_refused(empty: str | list[dict[str, str]]) -> None:
+    with pytest.raises(PromptError, match="must not be empty"):
+        toys.language_model().encode(empty)
+
+
+def test_an_unknown_model_is_one_clear_line() -> None:
+    with pytest.raises(FetchError, match="no/such-model") as raised:
+        tt.TransformersLM("no/such-model")
+    assert "\n" not in str(raised.value)
+
+
+def test_loading_options_need_a_name() -> None:
+    with pytest.raises(UsageError, match="loading options"):
+        tt.TransformersLM(toys.causal_lm(), toys.tokenizer(), dtype=torch.float16)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models_decode(dtype: torch.dtype) -> None:
+    net = copy.deepcopy(toys.causal_lm()).to(dtype)
+    lm = tt.TransformersLM(net, toys.tokenizer())
+    (done,) = tt.decode(lm, None, tt.sampling(), toys.prompts(6), max_new_tokens=5)
+    assert len(done.tokens) <= 5
+    assert lm.prefill(toys.prompts(6)).law.dtype == torch.float32, "pi_ref is kept in float32"
