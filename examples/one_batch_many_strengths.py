@@ -3,7 +3,7 @@
 import trimtab as tt
 from trimtab.rewards import reward
 
-lm = tt.TransformersLM("smollm2")
+lm = tt.TransformersLM("smollm2", base_temperature=0.7)
 topics = ["rain", "chess", "bread", "taxes"]
 prompts = [f"Write a one sentence opinion about the following topic: {t}." for t in topics]
 

@@ -7,7 +7,7 @@ python examples/steer_with_a_function.py
 import trimtab as tt
 from trimtab.rewards import reward
 
-lm = tt.TransformersLM("smollm2")
+lm = tt.TransformersLM("smollm2", base_temperature=0.7)
 guide = tt.TextGuide(reward("sentiment"), decode=lm.decode, name="sentiment")
 prompt = "Write a one sentence opinion about the following topic: winter."
 

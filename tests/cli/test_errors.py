@@ -37,6 +37,7 @@ def test_unknown_models_and_guides(trimtab: Run, generate: Run, tmp_path: Path) 
     nowhere = str(tmp_path / "nowhere")
     assert nowhere in said(trimtab("generate", "w5", "--model", nowhere), 1)
     assert nowhere in said(generate("w5", "--guide", nowhere), 1)
+    assert "did you mean smollm2" in said(trimtab("generate", "w5", "--model", "smolm2"), 2)
     assert "'none such'" in said(generate("w5", "--device", "none such"), 2)
 
 

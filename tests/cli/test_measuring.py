@@ -61,6 +61,21 @@ def test_parameters_of_methods_are_set_by_name(measure: Run, tmp_path: Path) -> 
     assert table["rows"][0]["reward"] is not None
 
 
+@pytest.mark.parametrize("command", ["evaluate", "sweep"])
+def test_metrics_are_asked_for_by_name(measure: Run, tmp_path: Path, command: str) -> None:
+    options = ("-m", "sampling", "-m", "args", "--beta", "1", "-n", "2")
+    asked = ("--metric", "rouge-l", "--metric", "repetition")
+    result = measure(command, *options, *asked)
+    assert result.exit_code == 0, result.stderr
+    assert "| ROUGE-L | rep-2 | rep-3 | rep-4 |" in result.stdout
+    assert "wall time per token, in multiples of sampling:\n" in result.stderr
+    assert "  sampling                 1.00\n" in result.stderr
+    assert "wall time" not in result.stdout
+    table = json.loads((tmp_path / "results" / "tables" / "test.json").read_text())
+    assert table["about"]["metrics"] == ["rouge-l", "repetition"]
+    assert {"rouge_l", "rouge_l_se", "rep_4"} <= set(table["columns"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -70,6 +85,7 @@ def test_parameters_of_methods_are_set_by_name(measure: Run, tmp_path: Path) -> 
         (("-m", "greedy", "--judge", "sentimant"), "did you mean sentiment"),
         (("-m", "vas", "--guide", "sentimant"), "did you mean sentiment"),
         (("-m", "greedy", "--baseline", "gready"), "did you mean greedy"),
+        (("-m", "greedy", "--metric", "rouge"), "did you mean rouge-l"),
     ],
 )
 def test_names_that_are_not_known_offer_near_ones(

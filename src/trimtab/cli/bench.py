@@ -13,8 +13,10 @@ from trimtab.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
+    from trimtab.evaluation.metrics import Metric
     from trimtab.evaluation.sources import GuideSource
     from trimtab.evaluation.tables import Table
+    from trimtab.evaluation.times import Clock
     from trimtab.evaluation.work import OnProgress, OpenModel, Progress
     from trimtab.protocols import LanguageModel, Task
 
@@ -136,6 +138,17 @@ def find_guides(names: Sequence[str], task: Task, lm: LanguageModel[Any]) -> lis
     return [GuideSource.named(name, lm) for name in names]
 
 
+def find_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
+    """The metrics that were named, their packages and encoders at hand.
+
+    Raises:
+        UnknownNameError: no such metric; near names are offered.
+    """
+    from trimtab.evaluation.metrics import find_metrics
+
+    return find_metrics(names)
+
+
 @contextmanager
 def progress_bar() -> Iterator[OnProgress]:
     """A bar on stderr with the time that is left, when somebody is looking."""
@@ -171,16 +184,28 @@ def print_table(table: Table) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    from trimtab.evaluation.writers import headings, shown_rows, to_markdown
+    from trimtab.evaluation.writers import columns_of, headings, shown_rows, to_markdown
 
     if not sys.stdout.isatty():
         print(to_markdown(table), end="")
         return
-    head = headings(table.rows)
+    columns = columns_of(table)
+    head = headings(table.rows, columns)
     grid = Grid(*head, box=None, header_style="bold")
-    for row in shown_rows(table.rows):
+    for row in shown_rows(table.rows, columns):
         grid.add_row(*row)
     Console().print(grid)
+
+
+def print_times(times: Sequence[Clock]) -> None:
+    """Wall time per token against the base, on stderr: no two runs take the same."""
+    known = [clock for clock in times if clock.relative is not None]
+    if len(known) < 2:  # the base alone
+        return
+    print(f"wall time per token, in multiples of {known[0].base}:", file=sys.stderr)
+    width = max(len(clock.name) for clock in known)
+    for clock in known:
+        print(f"  {clock.name:{width}}  {clock.relative:6.2f}", file=sys.stderr)
 
 
 def print_counts(computed: int, reused: int, folder: Path) -> None:

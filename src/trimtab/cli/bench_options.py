@@ -102,6 +102,16 @@ OnError: TypeAlias = Annotated[
     Literal["raise", "skip"],
     Option(help="What a text that cannot be scored does.", rich_help_panel=_RUN),
 ]
+MetricNames: TypeAlias = Annotated[
+    list[str] | None,
+    Option(
+        "--metric",
+        metavar="NAME",
+        help="Also shown: perplexity, distinct-n, repetition; also measured: rouge-l (n >= 2), "
+        "coherence (MiniLM) or coherence=MODEL; may repeat.",
+        rich_help_panel=_RUN,
+    ),
+]
 Baseline: TypeAlias = Annotated[
     str | None, Option(help="The row that others are compared with.", rich_help_panel=_RUN)
 ]

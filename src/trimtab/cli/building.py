@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,25 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def quiet_libraries() -> None:
-    """The libraries' own bars and notices would mix with ours."""
-    from transformers.utils import logging
+    """The libraries' own bars and notices would mix with ours; what fails is said by our errors."""
+    import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    from transformers.utils import logging as theirs
+
+    theirs.disable_progress_bar()
+    theirs.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def check_spelling(name: str) -> None:
+    """Raise `UnknownNameError` for a near miss of a fetched model's name, before asking the Hub."""
+    from trimtab.assets import ASSETS
+
+    known = [asset.name for asset in ASSETS]
+    if name in known or Path(name).exists():
+        return
+    if difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+        raise UnknownNameError("a model", name, known)
 
 
 def build_model(
@@ -35,6 +50,8 @@ def build_model(
     base_top_p: float = 1.0,
 ) -> TransformersLM:
     """The base model on its device, loaded without a word."""
+    check_spelling(name)
+
     import torch
 
     from trimtab.models.transformers import TransformersLM

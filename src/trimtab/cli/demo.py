@@ -27,7 +27,9 @@ def demo(
     samples: Annotated[int, typer.Option(min=1, help="Responses per prompt.")] = 8,
     model: Annotated[str, typer.Option(help="As for `trimtab generate`.")] = "smollm2",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ... Default: the best.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="CPU threads; more help only where cores are idle.")
+    ] = 1,
 ) -> None:
     """Steer a small model towards positive sentiment, four ways, and show what each costs.
 

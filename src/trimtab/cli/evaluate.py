@@ -33,6 +33,7 @@ def evaluate(
     workers: o.Workers = 1,
     rows: o.Rows = 32,
     baseline: o.Baseline = None,
+    metric: o.MetricNames = None,
     on_reward_error: o.OnError = "raise",
     model: o.Model = "smollm2",
     device: o.Device = None,
@@ -51,6 +52,7 @@ def evaluate(
     """
     methods = b.find_methods(method or b.METHODS, beta or [], k or [], settings or [])
     found = b.find_task(task, prompts, reward, judge, max_new_tokens)
+    metrics = b.find_metrics(metric or [])
 
     from trimtab.evaluation.evaluate import evaluate as run
 
@@ -80,7 +82,9 @@ def evaluate(
             workers=workers,
             on_reward_error=on_reward_error,
             baseline=baseline,
+            metrics=metrics,
             on=on,
         )
     b.print_table(result.table)
+    b.print_times(result.times)
     b.print_counts(result.computed, result.reused, folder)

@@ -48,7 +48,11 @@ def generate(
 
     Steered towards positive sentiment, streamed:
 
-      trimtab generate "Your opinion on winter?" --reward sentiment --beta 8 --stream
+      trimtab generate "Your opinion on winter?" -r sentiment -b 8 --stream
+
+    The same from a calmer base (a small model at temperature 1 rambles):
+
+      trimtab generate "Your opinion on winter?" -r sentiment -b 8 --base-temperature 0.7
 
     Four answers, steered a little:
 
@@ -109,6 +113,7 @@ def generate(
 
 def _run(steps: Iterable[Step], writer: Writer, budget: int, *, bar: bool) -> None:
     """Moves steps to the writer, with a bar where nothing else moves on the screen."""
+    import io
     from contextlib import nullcontext
 
     from trimtab.cli.output import progress, summary
@@ -117,12 +122,18 @@ def _run(steps: Iterable[Step], writer: Writer, budget: int, *, bar: bool) -> No
     shown: tuple[Any, Any] = (nullcontext(), lambda done: None)
     if bar:
         shown = progress(rows * budget, f"{rows} responses" if rows > 1 else "generating")
+    held = io.StringIO()
+    if bar and sys.stdout.isatty():
+        writer.out = held  # on one screen, the text comes when the bar has gone
     begun, used = time.perf_counter(), dict.fromkeys(range(rows), 0)
-    with shown[0]:
-        for step in steps:
-            writer.push(step)
-            used[step.row] += len(step.tokens)
-            ended = budget - used[step.row] if step.finish else 0
-            shown[1](len(step.tokens) + ended)
+    try:
+        with shown[0]:
+            for step in steps:
+                writer.push(step)
+                used[step.row] += len(step.tokens)
+                ended = budget - used[step.row] if step.finish else 0
+                shown[1](len(step.tokens) + ended)
+    finally:
+        print(held.getvalue(), end="")
     if sys.stderr.isatty() and writer.done:
         print(summary(writer.done, time.perf_counter() - begun), file=sys.stderr)

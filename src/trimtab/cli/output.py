@@ -112,6 +112,8 @@ def progress(total: int, what: str) -> tuple[Any, Callable[[int], None]]:
         Eta(),
         console=console,
         transient=True,
+        redirect_stdout=False,  # text is for whoever reads stdout, not for the bar's terminal
+        redirect_stderr=False,
         disable=not console.is_terminal,
     )
     task = bar.add_task(what, total=total)

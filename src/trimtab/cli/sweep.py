@@ -45,6 +45,7 @@ def sweep(
     workers: o.Workers = 1,
     rows: o.Rows = 32,
     baseline: o.Baseline = None,
+    metric: o.MetricNames = None,
     on_reward_error: o.OnError = "raise",
     model: o.Model = "smollm2",
     device: o.Device = None,
@@ -63,6 +64,7 @@ def sweep(
     """
     methods = b.find_methods(method or b.METHODS, beta or b.BETAS, k or [], settings or [])
     found = b.find_task(task, prompts, reward, judge, max_new_tokens)
+    metrics = b.find_metrics(metric or [])
 
     from trimtab.evaluation.sweep import sweep as run
 
@@ -95,6 +97,7 @@ def sweep(
             workers=workers,
             on_reward_error=on_reward_error,
             baseline=baseline,
+            metrics=metrics,
             on=on,
         )
     b.print_table(result.grid.table)
@@ -104,4 +107,5 @@ def sweep(
     if result.test is not None:
         print()
         b.print_table(result.test.table)
+    b.print_times((result.test or result.grid).times)
     b.print_counts(result.computed, result.reused, folder)

@@ -100,7 +100,8 @@ def kl_divergence(law: Float[Tensor, "B N"], reference: Float[Tensor, "B N"]) ->
     tail's terms sum to one term of its masses, and a dropped tail has pi = 0.
     """
     terms = law.exp() * (law - reference)
-    return torch.where(torch.isneginf(law), 0.0, terms).sum(dim=-1)
+    # No divergence is negative; a rounding error below zero is zero.
+    return torch.where(torch.isneginf(law), 0.0, terms).sum(dim=-1).clamp(min=0.0)
 
 
 def take_turn(

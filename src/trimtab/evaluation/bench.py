@@ -13,10 +13,12 @@ from trimtab.decoding.methods import Method
 from trimtab.errors import IncompatibleError, PromptError, UsageError
 from trimtab.evaluation.cells import Cell, Item, deterministic
 from trimtab.evaluation.identity import ModelId, digest, identify
+from trimtab.evaluation.metrics import Metric, find_metrics
 from trimtab.evaluation.scoring import Failure, reward_error, score
 from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.evaluation.store import Store
 from trimtab.evaluation.tables import Table, make_table
+from trimtab.evaluation.times import Clock, clocks
 from trimtab.evaluation.work import OnProgress, OpenModel, Progress, work, work_together
 from trimtab.evaluation.writers import to_csv, to_json, to_markdown
 from trimtab.models.transformers import TransformersLM
@@ -37,12 +39,14 @@ class Evaluation:
         computed: units that this call decoded.
         reused: units that were there already, or that other processes decoded meanwhile.
         failures: texts without a score.
+        times: wall time per token of each row, against the base; of the decoding, whenever it was.
     """
 
     table: Table
     computed: int
     reused: int
     failures: tuple[Failure, ...]
+    times: tuple[Clock, ...] = ()
 
 
 class Options(TypedDict, total=False):
@@ -59,6 +63,7 @@ class Options(TypedDict, total=False):
         on_reward_error: "raise" stops after all other texts have their scores; "skip" leaves texts
             that cannot be scored out of the figures, and counts them.
         baseline: label of the row that others are compared with.
+        metrics: names of figures beside those of every table, such as "rouge-l"; see `metrics`.
         on: told about every finished unit.
     """
 
@@ -71,6 +76,7 @@ class Options(TypedDict, total=False):
     opener: OpenModel | None
     on_reward_error: OnRewardError
     baseline: str | None
+    metrics: Sequence[str | Metric]
     on: OnProgress | None
 
 
@@ -143,6 +149,7 @@ class Bench:
         """Decode and score what is missing, and write `tables/<name>.json`, `.csv` and `.md`."""
         if not cells:
             raise UsageError("there must be a method to measure", got="none", do="name one")
+        metrics = find_metrics(options.get("metrics", ()))
         on = options.get("on") or _silent
         units = list({unit.key: unit for cell in cells for unit in cell.units}.values())
         self.store.register(list(cells))
@@ -155,14 +162,16 @@ class Bench:
         else:
             computed = work(self.store, self.lm, units, on)
         strict = options.get("on_reward_error", "raise") == "raise"
-        failures = score(self.store, list(self.scorers.values()), units, on, again=strict)
+        scorers = [*self.scorers.values(), *(m.scorer for m in metrics if m.scorer is not None)]
+        failures = score(self.store, scorers, units, on, again=strict)
         if failures and strict:
             texts = sum(cell.n * len(cell.items) for cell in cells)
-            raise reward_error(failures, texts * len(self.scorers) - len(failures))
-        table = make_table(self.store, cells, self.scorers, options.get("baseline"))
+            raise reward_error(failures, texts * len(scorers) - len(failures))
+        table = make_table(self.store, cells, self.scorers, options.get("baseline"), metrics)
         for kind, write in (("json", to_json), ("csv", to_csv), ("md", to_markdown)):
             self.store.write_text(f"{name}.{kind}", write(table))
-        return Evaluation(table, computed, len(units) - computed, tuple(failures))
+        times = clocks(self.store, cells)
+        return Evaluation(table, computed, len(units) - computed, tuple(failures), times)
 
 
 def _needed(opener: OpenModel | None) -> OpenModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,15 +11,18 @@ import numpy as np
 
 from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.flops import forward, spent
-from trimtab.evaluation.kl import ledger_kl, perplexity
+from trimtab.evaluation.kl import ledger_kl
+from trimtab.evaluation.metrics import USUAL, Answers, Figure, Metric
 from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.statistics import Estimate, by_prompt, estimate
 from trimtab.evaluation.store import Store
-from trimtab.evaluation.text_metrics import distinct, diversity, finish_shares
+from trimtab.evaluation.text_metrics import finish_shares
 from trimtab.types import Completion
 
 Value: TypeAlias = "str | int | float | None"
 Row: TypeAlias = dict[str, Value]
+
+ROLES = ("reward", "judge")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Measured:
         cell: which.
         ids: the prompt of each response.
         completions: the responses.
-        scores: by "reward" and "judge", one per response; None where scoring failed.
+        scores: by "reward", "judge" and the name of a metric that scores texts, one per response;
+            None where scoring failed.
     """
 
     cell: Cell
@@ -43,7 +48,7 @@ class Measured:
         return by_prompt([i for i, _ in pairs], [x for _, x in pairs])
 
 
-def measured(store: Store, cell: Cell, scorers: dict[str, Scorer]) -> Measured:
+def measured(store: Store, cell: Cell, scorers: Mapping[str, Scorer]) -> Measured:
     """A finished cell with its scores, read from the folder."""
     records = [store.read(unit) for unit in cell.units]
     scores: dict[str, tuple[float | None, ...]] = {}
@@ -58,9 +63,10 @@ def measured(store: Store, cell: Cell, scorers: dict[str, Scorer]) -> Measured:
     )
 
 
-def figures(m: Measured) -> Row:
-    """A cell's row, all but the comparison."""
+def figures(m: Measured, metrics: Sequence[Metric] = USUAL) -> Row:
+    """A cell's row with these metrics, all but the comparison."""
     cell, done = m.cell, m.completions
+    failed = [[x is None for x in m.scores[role]] for role in ROLES if role in m.scores]
     row: Row = {
         "method": cell.label,
         "guide": cell.guide.name if cell.guide else None,
@@ -68,18 +74,19 @@ def figures(m: Measured) -> Row:
         "n": cell.n,
         "prompts": len(cell.items),
         "responses": len(done),
-        "failed": sum(any(s[i] is None for s in m.scores.values()) for i in range(len(done))),
+        "failed": sum(map(any, zip(*failed, strict=True))),
     }
-    for role in ("reward", "judge"):
+    for role in ROLES:
         add(row, role, _mean(m, role) if role in m.scores else None)
     last = [c.steps[-1].score for c in done]
     add(row, "guide_score", estimate(last, m.ids) if cell.guide else None)
     kl = ledger_kl(done) if all(c.kl is not None for c in done) else None
     add(row, "kl", kl.sequence if kl else None)
     add(row, "kl_token", kl.token if kl else None)
-    row["perplexity"] = perplexity(done).mean
-    row["diversity"] = float(np.mean([diversity(c.text) for c in done]))
-    row["distinct_2"] = distinct([c.text for c in done], 2)
+    answers = Answers(m.ids, done, m.scores)
+    for metric in metrics:
+        for name, value in metric.figures(answers).items():
+            enter(row, name, value)
     add(row, "length", estimate([len(c.tokens) for c in done], m.ids))
     shares = finish_shares(done)
     row |= {"eos": shares["eos"], "length_cut": shares["length"], "stop": shares["stop"]}
@@ -90,6 +97,14 @@ def add(row: Row, name: str, value: Estimate | None) -> None:
     """Enter a mean and its standard error, or that there is none."""
     row[name] = value.mean if value else None
     row[f"{name}_se"] = natural(value.se) if value else None
+
+
+def enter(row: Row, name: str, value: Figure) -> None:
+    """Enter what a metric found; a plain number has no standard error."""
+    if value is None or isinstance(value, Estimate):
+        add(row, name, value)  # a missing mean keeps the place of its error
+    else:
+        row[name] = natural(value)
 
 
 def _mean(m: Measured, role: str) -> Estimate | None:
@@ -108,7 +123,7 @@ def _cost(m: Measured) -> Row:
         bill = spent(
             m.completions, forward(base, context), forward(guide, context) if guide else 0.0
         )
-        flops = bill.total / bill.alone
+        flops = natural(bill.relative)  # one-token responses cost the base alone nothing
     return {
         "base_tokens": sum(c.base_tokens for c in m.completions) / emitted,
         "guide_tokens": sum(c.guide_tokens for c in m.completions) / emitted,

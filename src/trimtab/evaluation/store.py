@@ -96,6 +96,12 @@ class Store:
             replace(self.folder / "times" / f"{unit.key}.json", canonical(time) + "\n")
             replace(self._unit(unit.key), dump(unit, completions))
 
+    def time(self, unit: Unit) -> dict[str, float] | None:
+        """The seconds that a unit took and its tokens; None where they were not kept."""
+        path = self.folder / "times" / f"{unit.key}.json"
+        found: dict[str, float] | None = _json(path) if path.exists() else None
+        return found
+
     def _unit(self, key: str) -> Path:
         return self.folder / "units" / f"{key}.json"
 

@@ -7,7 +7,10 @@ A row's columns, in this order (None where a figure does not exist):
     guide_score, guide_score_se             what the guide says of the last step it chose
     kl, kl_se, kl_token, kl_token_se        nats per response and per token, from the ledger; of
                                             best-of-n by the reward, from the base's samples
-    perplexity, diversity, distinct_2, length, length_se
+    perplexity, perplexity_se, diversity, diversity_se, distinct_1, distinct_2, distinct_3,
+    rep_2, rep_2_se, rep_3, ..., rep_4_se   of the texts; then what else was asked for, such as
+                                            rouge_l and coherence (see `metrics`)
+    length, length_se
     eos, length_cut, stop                   shares of finish reasons
     base_tokens, guide_tokens, flops        per emitted token; FLOPs against the base alone
     reward_gain, reward_low, reward_high, reward_p, reward_holm
@@ -30,6 +33,7 @@ from trimtab.evaluation.best_of import best_of_n_kl, best_of_n_reward
 from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.compare import bootstrap, holm, wilcoxon
 from trimtab.evaluation.measured import Measured, Row, add, figures, measured, natural
+from trimtab.evaluation.metrics import Column, Metric, with_usual
 from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.store import Store
 from trimtab.types import Samples, Vocabulary
@@ -43,11 +47,13 @@ class Table:
         about: task, split, model, scorers, baseline.
         rows: one per cell.
         best_of: reward, judge and KL of best-of-n for n = 1, 2, 4, ...; empty without samples.
+        asked: columns of the metrics that were asked for by name, which people want to read.
     """
 
     about: dict[str, Any]
     rows: tuple[Row, ...]
     best_of: tuple[Row, ...] = field(default=())
+    asked: tuple[Column, ...] = field(default=())
 
     def row(self, method: str, guide: str | None = None) -> Row:
         """The row of a method, by its label.
@@ -64,7 +70,11 @@ class Table:
 
 
 def make_table(
-    store: Store, cells: Sequence[Cell], scorers: dict[str, Scorer], baseline: str | None = None
+    store: Store,
+    cells: Sequence[Cell],
+    scorers: dict[str, Scorer],
+    baseline: str | None = None,
+    metrics: Sequence[Metric] = (),
 ) -> Table:
     """The table of finished cells.
 
@@ -74,9 +84,11 @@ def make_table(
         scorers: by role: "reward", and "judge" where there is one.
         baseline: label of the row that others are compared with; None takes the base's own
             samples, or what comes nearest.
+        metrics: asked for beside those of every table.
     """
-    found = [measured(store, cell, scorers) for cell in cells]
-    rows = [figures(m) for m in found]
+    every = scorers | {m.name: m.scorer for m in metrics if m.scorer is not None}
+    found = [measured(store, cell, every) for cell in cells]
+    rows = [figures(m, with_usual(metrics)) for m in found]
     base = _baseline([cell.label for cell in cells], baseline)
     for role in scorers:
         _compare(rows, found, role, base)
@@ -92,10 +104,11 @@ def make_table(
         "max_new_tokens": cells[0].max_new_tokens,
         **{role: scorer.name for role, scorer in scorers.items()},
         "baseline": cells[base].label,
+        **({"metrics": [m.label for m in metrics]} if metrics else {}),
         "cells": [cell.key for cell in cells],
     }
     curve = best_of_curve(samples) if samples is not None else ()
-    return Table(about, tuple(rows), curve)
+    return Table(about, tuple(rows), curve, tuple(c for m in metrics for c in m.columns))
 
 
 # --- against the baseline ------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from trimtab.evaluation.measured import Row, Value
+from trimtab.evaluation.metrics import Column
 from trimtab.evaluation.tables import Table
 
 DIGITS = 6
@@ -46,7 +47,7 @@ def to_csv(table: Table) -> str:
     return out.getvalue()
 
 
-SHOWN: tuple[tuple[str, str, str], ...] = (
+SHOWN: tuple[Column, ...] = (
     ("reward", "reward", ".3f"),
     ("judge", "judge", ".3f"),
     ("kl", "KL", ".2f"),
@@ -63,10 +64,16 @@ SHOWN: tuple[tuple[str, str, str], ...] = (
 """Columns that people read: name, heading, format."""
 
 
-def cells_of(row: Row) -> list[str]:
+def columns_of(table: Table) -> list[Column]:
+    """The columns that people read of a table: `SHOWN`, and those that were asked for."""
+    usual = {name for name, _, _ in SHOWN}
+    return [*SHOWN, *(column for column in table.asked if column[0] not in usual)]
+
+
+def cells_of(row: Row, columns: Sequence[Column] = SHOWN) -> list[str]:
     """A row as people read it; a mean stands with its standard error."""
     shown = [str(row["method"]) + (f" by {row['guide']}" if row["guide"] else "")]
-    for name, _, form in SHOWN:
+    for name, _, form in columns:
         value, se = row.get(name), row.get(f"{name}_se")
         text = "" if value is None else _format(value, form)
         shown.append(text + (f" ± {_format(se, form)}" if text and se is not None else ""))
@@ -78,30 +85,30 @@ def _format(value: Value, form: str) -> str:
     return text.removeprefix("-") if float(text.rstrip("%")) == 0 else text
 
 
-def headings(rows: Sequence[Row]) -> list[str]:
+def headings(rows: Sequence[Row], columns: Sequence[Column] = SHOWN) -> list[str]:
     """Of the columns that `shown_rows` keeps."""
-    return ["method", *(h for name, h, _ in SHOWN if any(r.get(name) is not None for r in rows))]
+    return ["method", *(h for name, h, _ in columns if any(r.get(name) is not None for r in rows))]
 
 
-def shown_rows(rows: Sequence[Row]) -> list[list[str]]:
+def shown_rows(rows: Sequence[Row], columns: Sequence[Column] = SHOWN) -> list[list[str]]:
     """Rows as people read them, without columns that are empty throughout."""
     kept = [0] + [
         i
-        for i, (name, _, _) in enumerate(SHOWN, start=1)
+        for i, (name, _, _) in enumerate(columns, start=1)
         if any(row.get(name) is not None for row in rows)
     ]
-    return [[cells[i] for i in kept] for cells in map(cells_of, rows)]
+    return [[cells[i] for i in kept] for cells in (cells_of(row, columns) for row in rows)]
 
 
 def to_markdown(table: Table) -> str:
     """A heading line, a table, and what its columns say."""
-    a = table.about
+    a, columns = table.about, columns_of(table)
     lines = [
         f"{a['task']} ({a['split']}), {a['model']}, seed {a['seed']}: "
         f"{_counts(table.rows)}, reward {a['reward']}"
         + (f", judge {a['judge']}" if "judge" in a else ""),
         "",
-        *_grid(headings(table.rows), shown_rows(table.rows)),
+        *_grid(headings(table.rows, columns), shown_rows(table.rows, columns)),
         "",
         f"± standard error over prompts. Gain and p: against {a['baseline']}, paired by prompt.",
     ]
