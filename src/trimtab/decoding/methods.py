@@ -81,7 +81,7 @@ def args_stochastic(beta: float = 1.5, k: int = 10, temperature: float = 0.7) ->
 
 
 def pargs(beta: float = 1.5, k: int = 10, temperature: float = 1.0) -> Method:
-    """PARGS (Rashid et al. 2025): a draw from softmax(log p + beta r_partial) over the top k.
+    """PARGS (Rashid et al. 2024): a draw from softmax(log p + beta r_partial) over the top k.
 
     The reward model is trained on partial sequences (Eq. 4). Published: k = 10, beta 1.5 (TL;DR),
     2 (HH), 1 (UltraFeedback).
