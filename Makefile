@@ -12,14 +12,14 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup assets demo test check docs bench clean
+.PHONY: help setup model assets demo test check docs bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
 setup: $(STAMP)  ## make the virtual environment and install trimtab into it
 
-demo: assets  ## steer the embedded model with a real reward and show it
+demo: model  ## steer the embedded model with a real reward and show it
 	$(BIN)/trimtab demo
 
 test: check assets  ## everything that must hold: static checks, tests, documentation
@@ -38,8 +38,10 @@ docs: setup  ## build the documentation into site/
 bench: setup  ## time per token, guided against unguided
 	$(BIN)/python benchmarks/decode_overhead.py
 
-assets: setup  ## fetch the embedded model and the sentence encoder (once; then they are in the cache)
+model: setup  ## fetch the embedded model (once; later calls find it in the cache)
 	$(BIN)/trimtab assets fetch smollm2
+
+assets: model  ## fetch all that the tests read: the model and a sentence encoder
 	$(BIN)/trimtab assets fetch minilm
 
 clean:  ## remove the virtual environment and what the commands made
