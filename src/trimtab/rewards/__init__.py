@@ -17,6 +17,7 @@ __all__ = ["REWARDS", "reward"]
 
 REWARDS: dict[str, str] = {
     "brevity": "length:brevity",
+    "conciseness": "length:conciseness",
     "profanity": "profanity:cleanliness",
     "rated-sentiment": "rated:rated_sentiment",
     "sentiment": "sentiment:sentiment",

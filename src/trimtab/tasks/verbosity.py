@@ -12,7 +12,7 @@ PROMPT = "Please write a one paragraph explanation about the following topic: {t
 
 
 def verbosity() -> PromptTask:
-    """Gold: minus the length. Judge: the similarity of prompt and response.
+    """Gold: minus the number of tokens. Judge: the similarity of prompt and response.
 
     A length can't be misjudged, but what it is bought with can: the judge falls where the response
     stops explaining the topic. The cap of 160 tokens leaves the base's habits visible; a smaller
@@ -22,7 +22,7 @@ def verbosity() -> PromptTask:
         name="verbosity",
         about="a one-paragraph explanation of a topic; the shorter, the better",
         prompts=partial(about_topics, PROMPT),
-        reward=reward("brevity"),
+        reward=reward("conciseness"),
         judge=reward("similarity"),
         max_new_tokens=160,
     )
