@@ -1,0 +1,28 @@
+"""The things that flow from a prompt to a token, and back to a better guide; on four pages."""
+
+from trimtab.types.candidates import Candidates, Proposal, Samples, Tail, TopK, Vocabulary
+from trimtab.types.completions import Alternative, Completion, Cost, FinishReason, Step
+from trimtab.types.groups import Group, Response
+from trimtab.types.prompts import Message, Prompt, PromptLike, Sample, Split, Vocab
+
+__all__ = [
+    "Alternative",
+    "Candidates",
+    "Completion",
+    "Cost",
+    "FinishReason",
+    "Group",
+    "Message",
+    "Prompt",
+    "PromptLike",
+    "Proposal",
+    "Response",
+    "Sample",
+    "Samples",
+    "Split",
+    "Step",
+    "Tail",
+    "TopK",
+    "Vocab",
+    "Vocabulary",
+]

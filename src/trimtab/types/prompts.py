@@ -1,0 +1,68 @@
+"""What is asked: prompts, the samples of a task, and whose token ids a prompt is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Message: TypeAlias = Mapping[str, str]
+"""One turn of a conversation: `{"role": "user", "content": "..."}`."""
+
+PromptLike: TypeAlias = "Prompt | str | Sequence[Message]"
+"""What a user may pass as a prompt: text, a conversation, or an encoded `Prompt`."""
+
+Split: TypeAlias = Literal["train", "validation", "test", "all"]
+"""Which part of a task's prompts; "all" is the three of them together."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as the base model reads it, beside what the user wrote.
+
+    A guide with its own chat template or tokenizer starts from `messages` or `text`, never from
+    the base's string.
+
+    Attributes:
+        ids: the base model's token ids.
+        text: the user's text, when the prompt was plain text (or the last user message).
+        messages: the conversation, when the prompt was one.
+    """
+
+    ids: tuple[int, ...]
+    text: str | None = None
+    messages: tuple[Message, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt of a task.
+
+    Attributes:
+        prompt: what is asked: text, or a conversation.
+        topic: what it is about; samples of one topic are never in two splits.
+        meta: whatever else is known of it.
+    """
+
+    prompt: str | tuple[Message, ...]
+    topic: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Vocab:
+    """Whose token ids these are.
+
+    Attributes:
+        size: number of token ids a model scores.
+        fingerprint: hash of the tokenizer's token-to-id map; None where there is no tokenizer.
+    """
+
+    size: int
+    fingerprint: str | None = None
+
+    def same(self, other: Vocab) -> bool:
+        """Whether ids mean the same tokens: by fingerprint where both have one, else by size."""
+        if self.fingerprint and other.fingerprint:
+            return self.fingerprint == other.fingerprint
+        return self.size == other.size
