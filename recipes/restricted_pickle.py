@@ -1,6 +1,6 @@
 """Reads third-party pickles as bare data: no class or function of anyone else is ever called.
 
-A pickle is a program, so none is part of trimtab. The recipes beside this file read two of them
+A pickle is a program, so none is part of trimtab. The recipes beside this file read a few of them
 once, to store their numbers as safetensors. Every class that a pickle names must be on a list given
 by the recipe; it is replaced by `Bare`, which only keeps its attributes. All else is refused.
 """
@@ -21,9 +21,16 @@ _ARRAY = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 
 
 class Bare:
-    """Stands for an object of a class that is not loaded: the attributes, and nothing else."""
+    """Stands for an object of a class that is not loaded: the attributes, and nothing else.
+
+    Attributes:
+        args: what it was made with.
+        state: what it was filled with, where that is no dictionary: a numpy array's shape, dtype
+            and bytes.
+    """
 
     args: tuple[Any, ...]
+    state: tuple[Any, ...]
 
     def __new__(cls, *args: Any) -> Bare:
         """Keeps the arguments that the object was made with."""
@@ -34,6 +41,8 @@ class Bare:
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):
             vars(self).update(state)
+        else:
+            self.state = state
 
 
 class _Array(Bare):

@@ -21,7 +21,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import trimtab as tt
 from trimtab.guides.heads import DuelingHead, ScalarHead, VocabularyHead
-from trimtab.types import Candidates, Cost, Prompt
+from trimtab.types import Candidates, Cost, Prompt, Sample
 
 VOCABULARY = 97
 EOS, BOS = 0, 1
@@ -188,3 +188,9 @@ class TableGuide:
             ],
             dtype=torch.float64,
         )
+
+
+def samples(*texts: str, reference: str | list[str] | None = None) -> list[Sample]:
+    """Prompts as rewards see them, perhaps all with the same reference."""
+    meta = {} if reference is None else {"reference": reference}
+    return [Sample(text, text, meta) for text in texts]

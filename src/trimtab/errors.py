@@ -13,7 +13,10 @@ TrimtabError                      exit code 1 on the command line
 ├── CheckpointError               a guide folder that is not whole, not ours or not safe
 ├── GuideError                    a guide returned what no guide may (NaN, inf, a wrong shape)
 ├── RewardError                   a reward function failed or returned what no reward may
+│   └── UnavailableError          a reward that cannot be asked at all: no text is to blame
 ├── ResultsError                  a results folder of other work, or one that cannot be written
+├── DataError                     training data that is not there, not whole, or not fit for it
+├── TrainingError                 a training run that went nowhere
 ├── OutputError                   a file that cannot be written
 └── LawError                      a model or guide breaks a law of `trimtab.testing`
 """
@@ -109,8 +112,20 @@ class RewardError(TrimtabError):
     """A reward function failed, or returned what no reward may return."""
 
 
+class UnavailableError(RewardError):
+    """A reward that cannot be asked at all, such as a server that is down: no text is to blame."""
+
+
 class ResultsError(TrimtabError):
     """A results folder of another model, task or version, or one that cannot be written."""
+
+
+class DataError(TrimtabError):
+    """Training data that is not there, not whole, or not fit for the purpose."""
+
+
+class TrainingError(TrimtabError):
+    """A training run that went nowhere."""
 
 
 class OutputError(TrimtabError):

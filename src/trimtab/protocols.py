@@ -140,28 +140,38 @@ class Rule(Protocol):
 
 @runtime_checkable
 class Select(Protocol):
-    """Turns logits into a choice; temperature and nucleus live here, after the rule."""
+    """Turns logits into a law, and a law into a choice; temperature and nucleus live here."""
 
     @property
     def greedy(self) -> bool:
         """Whether it takes the single best outcome."""
         ...
 
-    def law(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-        """log pi: the normalised law that `__call__` draws from."""
+    @property
+    def plain(self) -> bool:
+        """Whether its law is softmax(logits) as it is."""
         ...
 
-    def __call__(self, logits: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
+    def law(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """log pi: the normalised law that `choose` draws from."""
+        ...
+
+    def choose(self, law: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
         """Index of the chosen outcome."""
         ...
 
 
 @runtime_checkable
 class Reward(Protocol):
-    """Judges finished texts: `(prompts, responses) -> one score each`."""
+    """Judges finished texts: `(samples, responses) -> one score each`."""
 
-    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[float]:
-        """Scores, higher is better."""
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> Sequence[float]:
+        """Scores, higher is better.
+
+        Args:
+            samples: what was asked, one for each response: the prompt, and what is known of it.
+            responses: finished texts.
+        """
         ...
 
 

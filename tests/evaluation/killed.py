@@ -35,12 +35,12 @@ class Words(worlds.Letters):
         return [Sample(f"w{i} w{i + 1} w{i + 2}", f"w{i}") for i in range(first, first + 20)]
 
 
-def sevens(prompts: list[str], responses: list[str]) -> list[float]:
+def sevens(samples: list[Sample], responses: list[str]) -> list[float]:
     """How many words hold a 7."""
     return [float(sum("7" in word for word in text.split())) for text in responses]
 
 
-def lengths(prompts: list[str], responses: list[str]) -> list[float]:
+def lengths(samples: list[Sample], responses: list[str]) -> list[float]:
     """How short the text is."""
     return [-float(len(text)) for text in responses]
 

@@ -9,7 +9,7 @@ import pickle
 import signal
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.evaluation.tables import Table
 from trimtab.evaluation.writers import to_json
 from trimtab.protocols import LanguageModel
+from trimtab.rewards.exact import exact
 from trimtab.types import Sample
 
 TASK = worlds.Letters()
@@ -156,6 +157,56 @@ def test_tables_write_the_same_bytes_and_no_nan() -> None:
     assert said["columns"] == ["method", "x", "y", "z"]
 
 
+# --- rewards that compare with references --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answered(worlds.Letters):
+    """Letters whose right answer is known."""
+
+    reward: Any = exact
+    reference: str | None = "b"
+
+    def samples(self, split: str) -> list[Sample]:
+        meta = {"reference": self.reference}
+        return [replace(sample, meta=meta) for sample in super().samples(split)]
+
+
+def test_scores_follow_the_references_and_texts_do_not(tmp_path: Path) -> None:
+    first = run(tmp_path, Answered(), [tt.sampling()])
+    units = files(tmp_path / "units")
+    texts = [c["text"] for unit in units.values() for c in json.loads(unit)["completions"]]
+    assert 0 < texts.count("b") < len(texts)
+    assert first.table.rows[0]["reward"] == pytest.approx(texts.count("b") / len(texts))
+    other = run(tmp_path, Answered(reference="c"), [tt.sampling()])
+    assert (other.computed, files(tmp_path / "units")) == (0, units)
+    assert other.table.rows[0]["reward"] == pytest.approx(texts.count("c") / len(texts))
+    again = run(tmp_path, Answered(), [tt.sampling()])
+    assert again.table.rows == first.table.rows
+
+
+def test_the_same_references_are_scored_once(tmp_path: Path) -> None:
+    run(tmp_path, Answered(), [tt.sampling()])
+    before = stamps(tmp_path / "scores")
+    run(tmp_path, Answered(), [tt.sampling()])
+    assert stamps(tmp_path / "scores") == before
+
+
+def test_a_missing_reference_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RewardError, match=r'needs meta\["reference"\]'):
+        run(tmp_path, Answered(reference=None), [tt.greedy()])
+
+
+def test_a_sum_by_name_measures_and_guides(tmp_path: Path) -> None:
+    scorer = Scorer.named("2*words - 0.5*brevity")
+    task = replace(TASK, reward=scorer.function)
+    guides = [GuideSource.named("2*words - 0.5*brevity", worlds.model())]
+    table = run(tmp_path, task, [tt.sampling(), tt.vas(2.0, k=2)], guides=guides).table
+    assert table.about["reward"] == "2*words - 0.5*brevity"
+    assert {row["guide"] for row in table.rows} == {None, "2*words - 0.5*brevity"}
+    assert table.rows[0]["reward"] > 0
+
+
 # --- rewards that fail ---------------------------------------------------------------------------
 
 
@@ -186,7 +237,7 @@ def test_a_mended_reward_is_asked_only_for_what_failed(tmp_path: Path) -> None:
     asked: list[str] = []
     broken = True
 
-    def reward(prompts: Any, responses: Any) -> list[float]:
+    def reward(samples: Any, responses: Any) -> list[float]:
         asked.extend(responses)
         return [float("nan") if broken and "cc" in t else 0.0 for t in responses]
 
@@ -248,11 +299,11 @@ def test_a_prompt_that_occurs_twice_counts_once(tmp_path: Path) -> None:
 
 
 def test_functions_are_told_apart_by_text_and_bound_arguments() -> None:
-    def one(prompts: Any, responses: Any, weight: float = 1.0) -> Any:
+    def one(samples: Any, responses: Any, weight: float = 1.0) -> Any:
         return responses
 
-    def two(prompts: Any, responses: Any) -> Any:
-        return prompts
+    def two(samples: Any, responses: Any) -> Any:
+        return samples
 
     found = [one, two, partial(one, weight=2.0), partial(one, weight=3.0), sorted]
     assert len({function_fingerprint(f) for f in found}) == len(found)

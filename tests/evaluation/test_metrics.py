@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import trimtab as tt
+from tests import toys
 from tests.evaluation import worlds
 from tests.evaluation.test_evaluate import METHODS, run
 from tests.evaluation.test_store import files
@@ -290,7 +291,9 @@ def test_minilm_finds_an_answer_nearer_than_another_topic() -> None:
     assert made.label == "coherence=minilm"
     assert made.scorer is not None
     prompt = "Write about the following topic: fog."
-    near, far = made.scorer.function([prompt] * 2, ["Mist hides the road.", "I sold my car."])
+    near, far = made.scorer.function(
+        toys.samples(prompt, prompt), ["Mist hides the road.", "I sold my car."]
+    )
     assert 1 >= near > far >= -1
 
 

@@ -31,6 +31,7 @@ from trimtab.evaluation.report.texts import Texts
 from trimtab.evaluation.report.tint import Piece, Scale, tinted
 from trimtab.evaluation.report.write import write_report
 from trimtab.evaluation.sweep import grid, sweep
+from trimtab.types import Sample
 
 NAMES = {
     "report.html",
@@ -45,7 +46,7 @@ NAMES = {
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 
 
-def opposite(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+def opposite(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     """What the reward gains, this judge loses."""
     return [-float(text.count("b")) for text in responses]
 
@@ -273,7 +274,7 @@ def test_tints_hold_the_scale() -> None:
 
 
 def test_a_mended_reward_is_not_mistaken_for_the_one_before(folder: Path, tmp_path: Path) -> None:
-    def count_b(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    def count_b(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         return [7.0] * len(responses)
 
     methods = [tt.sampling(), tt.args(1.0, k=2)]

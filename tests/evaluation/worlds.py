@@ -13,23 +13,23 @@ from trimtab.errors import PromptError
 from trimtab.types import Sample
 
 
-def count_b(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+def count_b(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     """The number of b's."""
     return [float(text.count("b")) for text in responses]
 
 
-def early(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+def early(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     """How early in the alphabet the letters are."""
     return [-sum(map(ord, text)) / 100.0 for text in responses]
 
 
-def raises_on_c(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+def raises_on_c(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     if any("cc" in text for text in responses):
         raise ValueError("two c's")
-    return count_b(prompts, responses)
+    return count_b(samples, responses)
 
 
-def nan_on_c(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+def nan_on_c(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     return [math.nan if "cc" in text else float(text.count("b")) for text in responses]
 
 

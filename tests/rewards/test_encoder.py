@@ -9,6 +9,7 @@ import torch
 from scipy.stats import spearmanr
 
 from tests.needs import needs_asset
+from tests.toys import samples
 from trimtab.errors import NotFetchedError
 from trimtab.rewards.encoder import minilm
 from trimtab.rewards.rated import RatedSentiment
@@ -32,10 +33,10 @@ def test_an_embedding_is_a_unit_vector_that_company_does_not_change() -> None:
 def test_what_answers_is_nearer_than_what_does_not() -> None:
     prompt = "Write about the following topic: fog."
     near, far = Similarity()(
-        [prompt] * 2, ["Mist over the hills hides the road.", "I sold my car."]
+        samples(prompt, prompt), ["Mist over the hills hides the road.", "I sold my car."]
     )
     assert near > far
-    assert Similarity()([prompt], [prompt]) == pytest.approx([1.0], abs=1e-5)
+    assert Similarity()(samples(prompt), [prompt]) == pytest.approx([1.0], abs=1e-5)
     assert Similarity()([], []) == RatedSentiment()([], []) == []
 
 
@@ -44,14 +45,14 @@ def test_the_judge_of_sentiment_agrees_with_people() -> None:
     """On sentences that the ridge was not fitted on, of documents that it was not fitted on."""
     rows = [line.split("\t") for line in HELD_OUT.read_text(encoding="utf-8").split("\n") if line]
     ratings, texts = [float(rating) for rating, _ in rows], [text for _, text in rows]
-    judged = RatedSentiment()([""] * len(texts), texts)
+    judged = RatedSentiment()(samples(*texts), texts)
     assert spearmanr(judged, ratings)[0] > 0.6
 
 
 @needs_asset("minilm")
 def test_the_judge_of_sentiment_tells_praise_from_blame() -> None:
     good, plain, bad = RatedSentiment()(
-        [""] * 3, ["I love it, a wonderful film.", "It has two parts.", "A dull, ugly mess."]
+        samples(*"123"), ["I love it, a wonderful film.", "It has two parts.", "A dull, ugly mess."]
     )
     assert good > plain > bad
 
@@ -62,5 +63,5 @@ def test_without_the_encoder_the_command_is_named(
     monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path))
     minilm.cache_clear()
     with pytest.raises(NotFetchedError, match="run `trimtab assets fetch minilm`"):
-        RatedSentiment()([""], ["Fine."])
+        RatedSentiment()(samples("x"), ["Fine."])
     minilm.cache_clear()

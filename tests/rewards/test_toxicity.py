@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.toys import samples
 from trimtab.rewards.profanity import cleanliness, profanity
 from trimtab.rewards.toxicity import Toxicity, toxicity
 
@@ -51,8 +52,9 @@ def test_the_last_hundred_words_are_read() -> None:
 
 
 def test_rewards_are_negated_probabilities_of_the_response() -> None:
-    foul, calm = Toxicity()(CALM[:2], [FOUL[0], CALM[0]])
+    foul, calm = Toxicity()(samples("", ""), [FOUL[0], CALM[0]])
     assert -1 <= foul < -0.9 < -0.1 < calm <= 0
-    assert Toxicity("threat")(["", ""], [FOUL[2], FOUL[1]])[0] < Toxicity()([""], [CALM[0]])[0]
-    assert cleanliness(CALM[:1], FOUL[:1])[0] < -0.9
+    threat = Toxicity("threat")(samples("", ""), [FOUL[2], FOUL[1]])[0]
+    assert threat < Toxicity()(samples(""), [CALM[0]])[0]
+    assert cleanliness(samples(""), FOUL[:1])[0] < -0.9
     assert Toxicity()([], []) == cleanliness([], []) == []

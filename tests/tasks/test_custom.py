@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trimtab.errors import PromptError, UnknownNameError, UsageError
+from trimtab.errors import PromptError, RewardError, UnknownNameError, UsageError
 from trimtab.tasks import read_samples, split_of, task_from_file
+from trimtab.types import Sample
 
 
-def shortest(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+def shortest(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     return [-float(len(response)) for response in responses]
 
 
@@ -33,7 +34,7 @@ def test_a_text_file_has_a_prompt_a_line(tmp_path: Path) -> None:
     assert [s.prompt for s in mine.samples("all")] == ["Why?", "Why\u2028not?"]
     assert mine.name == "mine"
     assert mine.judge is None
-    assert mine.reward(["Why?"], ["abc"]) == [-3.0]
+    assert mine.reward([Sample("Why?", "why")], ["abc"]) == [-3.0]
 
 
 def test_json_lines_hold_texts_or_conversations(tmp_path: Path) -> None:
@@ -64,6 +65,15 @@ def test_a_row_may_name_its_split_or_its_topic(tmp_path: Path) -> None:
         mine.samples("validation")
 
 
+def test_a_row_may_have_references_that_rewards_compare_with(tmp_path: Path) -> None:
+    rows = [{"prompt": "6 x 7?", "reference": ["42", "forty-two"]}, {"prompt": "1 + 1?"}]
+    mine = task_from_file(write(tmp_path, *rows), "exact")
+    first, second = mine.samples("all")
+    assert mine.reward([first], ["Forty-two"]) == [1.0]
+    with pytest.raises(RewardError, match="reference"):
+        mine.reward([second], ["2"])
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
@@ -79,6 +89,8 @@ def test_a_row_may_name_its_split_or_its_topic(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": ""}]}, "a message must not be empty"),
         ({"prompt": "Why?", "split": "dev"}, "`split` must be train, validation, test; got 'dev'"),
         ({"prompt": "Why?", "topic": 5}, "`topic` must be a text"),
+        ({"prompt": "Why?", "reference": 5}, "`reference` must be a text or a list of texts"),
+        ({"prompt": "Why?", "reference": []}, "`reference` must be a text or a list of texts"),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, row: Any, says: str) -> None:

@@ -65,8 +65,7 @@ def test_prompts_say_what_the_task_is() -> None:
 
 
 def test_the_gold_reward_scores_any_text(each: Task) -> None:
-    prompts = [str(s.prompt) for s in each.samples("test")[:3]]
-    scores = each.reward(prompts, ["A fine day it is.", "", "Größe 🙂\n" * 200])
+    scores = each.reward(each.samples("test")[:3], ["A fine day it is.", "", "Größe 🙂\n" * 200])
     assert len(scores) == 3
     assert all(math.isfinite(score) for score in scores)
 
@@ -74,8 +73,7 @@ def test_the_gold_reward_scores_any_text(each: Task) -> None:
 @needs_asset("minilm")
 def test_the_judge_scores_any_text(each: Task) -> None:
     assert each.judge is not None
-    prompts = [str(s.prompt) for s in each.samples("test")[:3]]
-    scores = each.judge(prompts, ["A fine day it is.", "", "Größe 🙂\n" * 200])
+    scores = each.judge(each.samples("test")[:3], ["A fine day it is.", "", "Größe 🙂\n" * 200])
     assert len(scores) == 3
     assert all(math.isfinite(score) for score in scores)
 

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 from trimtab.decoding.loop import decode
 from trimtab.demo.settings import Arm, Settings
 from trimtab.guides.text import UNFINISHED, TextGuide
-from trimtab.protocols import LanguageModel, Reward
-from trimtab.rewards import reward
+from trimtab.protocols import LanguageModel
+from trimtab.rewards import on_texts, reward
 from trimtab.types import Completion
 
 Trace: TypeAlias = list[tuple[str, float]]
@@ -108,7 +108,7 @@ class Demo:
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
-        self.judge: Reward = reward(self.settings.reward)
+        self.judge = on_texts(reward(self.settings.reward))
         arms, curves = self.settings.arms, self.settings.curves
         rows = sum(arm.n * arm.draws for arm in (*arms, *self._clocked()))
         rows += len(curves) * len(self.settings.betas) * self.settings.sweep_n

@@ -237,7 +237,7 @@ def items_of(
     for sample in samples:
         prompt = lm.encode(sample.prompt)
         key = digest([list(prompt.ids), prompt.text])[:12]
-        found.setdefault(key, Item(key, prompt))
+        found.setdefault(key, Item(key, prompt, sample))
     if len(found) < len(samples):
         log.warning(
             "%d prompts of %s occur twice: once is enough", len(samples) - len(found), split

@@ -18,7 +18,7 @@ import trimtab
 from trimtab.decoding.methods import METHODS, Method
 from trimtab.evaluation.identity import ModelId, digest
 from trimtab.evaluation.sources import GuideSource
-from trimtab.types import Prompt, Samples
+from trimtab.types import Prompt, Sample, Samples
 
 FORMAT = 1
 """Of the results; raised when what a unit holds, or how it is computed, changes."""
@@ -31,14 +31,17 @@ class Item:
     Attributes:
         id: what pairs it across methods.
         prompt: what is asked.
+        sample: what rewards see, with all that the task knows of it. No text depends on it, so it
+            is no part of a unit's key or file; scores do, so theirs have its fingerprint.
     """
 
     id: str
     prompt: Prompt
+    sample: Sample
 
     @property
     def text(self) -> str:
-        """What rewards and reports see of it."""
+        """What reports show of it."""
         return self.prompt.text or ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,9 +56,10 @@ class Item:
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> Item:
-        """The reverse of `as_dict`."""
+        """The reverse of `as_dict`; what else the task knew of the sample is not kept."""
         messages = tuple(d["messages"]) if d["messages"] else None
-        return cls(d["id"], Prompt(tuple(d["ids"]), d["text"], messages))
+        sample = Sample(messages or d["text"] or "", d["text"] or "")
+        return cls(d["id"], Prompt(tuple(d["ids"]), d["text"], messages), sample)
 
 
 # --- methods as data -----------------------------------------------------------------------------
@@ -138,6 +142,12 @@ class Unit:
                 "prompts": [item.as_dict() for item in self.items],
             }
         )
+
+    @cached_property
+    def samples(self) -> str:
+        """Hash of what rewards see beside the prompts and texts: topics, references."""
+        seen = [(i.sample.topic, sorted(i.sample.meta.items())) for i in self.items]
+        return digest(repr(seen))
 
 
 @dataclass(frozen=True)

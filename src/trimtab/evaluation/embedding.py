@@ -23,6 +23,7 @@ from trimtab.evaluation.identity import digest, weights_fingerprint
 from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.text_metrics import Encoder, coherence
 from trimtab.rewards.encoder import minilm
+from trimtab.types import Sample
 
 MINILM = "minilm"
 
@@ -37,8 +38,9 @@ class Coherence:
 
     encode: Encoder
 
-    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """One cosine for each response, in [-1, 1]."""
+        prompts = [sample.text for sample in samples]
         found: list[float] = coherence(prompts, responses, self.encode).tolist()
         return found
 

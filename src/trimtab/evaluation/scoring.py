@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.errors import RewardError, TrimtabError
+from trimtab.errors import RewardError
 from trimtab.evaluation.cells import Unit
 from trimtab.evaluation.records import Record
 from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.store import Store
 from trimtab.evaluation.work import PATIENCE, OnProgress, Progress
+from trimtab.rewards.asking import ask
 
 SHOWN = 80
 """Characters of a prompt or a text that an error shows."""
@@ -70,7 +70,8 @@ def score(
                     todo.append((scorer, unit))
                     continue
                 known = (store.scores(unit, scorer) or {}).get("scores")
-                store.write_scores(unit, scorer, score_record(store.read(unit), scorer, known))
+                said = score_record(store.read(unit), unit, scorer, known)
+                store.write_scores(unit, scorer, said)
                 asked += 1
             on(Progress("score", total - len(todo), total, asked, unit.key))
         if len(todo) == waiting:
@@ -92,55 +93,22 @@ def _failures(store: Store, scorer: Scorer, unit: Unit) -> list[Failure]:
 
 
 def score_record(
-    record: Record, scorer: Scorer, known: Sequence[float | None] | None = None
+    record: Record, unit: Unit, scorer: Scorer, known: Sequence[float | None] | None = None
 ) -> dict[str, Any]:
-    """Scores of a unit's texts, all at once where that works and one by one where it does not."""
+    """Scores of a unit's texts; what is asked comes from the unit: records hold no references."""
     texts = [completion.text for completion in record.completions]
-    n = len(texts) // len(record.items)
-    prompts = [item.text for item in record.items for _ in range(n)]
+    n = len(texts) // len(unit.items)
+    samples = [item.sample for item in unit.items for _ in range(n)]
     scores: list[float | None] = list(known or [None] * len(texts))
-    open_ = [i for i, value in enumerate(scores) if value is None]
-    try:
-        found: list[float | str] = list(_ask(scorer, prompts, texts, open_))
-    except UnusableError:
-        found = [_alone(scorer, prompts, texts, i) for i in open_]
+    at = [i for i, value in enumerate(scores) if value is None]
+    found = ask(scorer.function, [samples[i] for i in at], [texts[i] for i in at])
     failed = []
-    for i, value in zip(open_, found, strict=True):
-        if isinstance(value, float) and math.isfinite(value):
+    for i, value in zip(at, found, strict=True):
+        if isinstance(value, float):
             scores[i] = value
         else:
-            why = value if isinstance(value, str) else f"{value}"
-            failed.append({"index": i, "prompt": prompts[i], "text": texts[i], "why": why})
+            failed.append({"index": i, "prompt": samples[i].text, "text": texts[i], "why": value})
     return {"scores": scores, "failed": failed}
-
-
-class UnusableError(Exception):
-    """Inside this file: a scorer raised, or did not return one number for each text."""
-
-
-def _ask(
-    scorer: Scorer, prompts: Sequence[str], texts: Sequence[str], at: Sequence[int]
-) -> list[float]:
-    try:
-        values = [
-            float(x) for x in scorer.function([prompts[i] for i in at], [texts[i] for i in at])
-        ]
-    except TrimtabError as error:
-        if isinstance(error, RewardError):
-            raise UnusableError(str(error)) from error
-        raise  # a model that is not fetched, a package that is missing: no text is to blame
-    except Exception as error:
-        raise UnusableError(f"{type(error).__name__}: {error}") from error
-    if len(values) != len(at):
-        raise UnusableError(f"{len(values)} scores for {len(at)} texts")
-    return values
-
-
-def _alone(scorer: Scorer, prompts: Sequence[str], texts: Sequence[str], i: int) -> float | str:
-    try:
-        return _ask(scorer, prompts, texts, [i])[0]
-    except UnusableError as error:
-        return str(error)
 
 
 def reward_error(failures: Sequence[Failure], scored: int) -> RewardError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from trimtab.evaluation.flops import Shape
 from trimtab.evaluation.identity import digest, function_fingerprint, weights_fingerprint
@@ -19,11 +19,15 @@ from trimtab.guides.text import TextGuide
 from trimtab.guides.value import ValueGuide
 from trimtab.guides.vocabulary import VocabularyGuide
 from trimtab.protocols import Guide, LanguageModel, Reward
-from trimtab.rewards import REWARDS, reward
+from trimtab.rewards import REWARDS, Sum, on_texts, reward
+from trimtab.rewards.classifier import Classifier
+from trimtab.rewards.server import Server
+from trimtab.rewards.sums import parse, spelled
+from trimtab.rewards.texts import OfTexts
+from trimtab.types import Sample
 
-Scoring: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
-"""A reward or a judge: `(prompts, responses) -> one score each`."""
-
+LONGEST = 80
+"""Characters of a reward's name in the name of its folder."""
 
 # --- rewards and judges --------------------------------------------------------------------------
 
@@ -32,12 +36,46 @@ def name_of(function: Callable[..., object]) -> str:
     """The name that a reward is known by, else a function's own, else its class'."""
     if isinstance(function, partial):
         return name_of(function.func)
+    if isinstance(function, OfTexts):
+        return name_of(function.function)
+    if isinstance(function, Sum):
+        return spelled([(weight, short_name(name)) for weight, name in function.terms])
+    if isinstance(function, Server):
+        return function.place
+    if isinstance(function, Classifier):
+        return function.short
     for name, place in REWARDS.items():
         module, _, attribute = place.partition(":")
         home = sys.modules.get(f"trimtab.rewards.{module}")
         if home is not None and getattr(home, attribute) is function:
             return name
     return getattr(function, "__name__", None) or type(function).__name__.lower()
+
+
+def short_name(name: str) -> str:
+    """What tables call a reward of that name: without the folders, schemes and secrets of it."""
+    found = _resolved(name)
+    if isinstance(found, Sum | Server | Classifier):
+        return name_of(found)
+    return name.rpartition(":")[2]
+
+
+def fingerprint_of(function: Reward) -> str:
+    """Tells a reward from others of its name, by what it is made of.
+
+    A reward model is known by its weights, a sum by its parts and their weights, all else by its
+    source text.
+    """
+    if isinstance(function, NamedReward):
+        return fingerprint_of(_resolved(function.name))
+    if isinstance(function, Sum):
+        weights = [repr(weight) for weight, _ in function.terms]
+        return digest(["sum", weights, [fingerprint_of(r) for r in function.rewards]])
+    if isinstance(function, OfTexts):
+        return function_fingerprint(function.function)
+    if isinstance(function, Classifier):  # its folder may hold other weights tomorrow
+        return digest([function_fingerprint(function), weights_fingerprint(function.model)])
+    return function_fingerprint(function)
 
 
 @cache
@@ -55,9 +93,9 @@ class NamedReward:
 
     name: str
 
-    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[float]:
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> Sequence[float]:
         """The scores of the reward of that name."""
-        return _resolved(self.name)(prompts, responses)
+        return _resolved(self.name)(samples, responses)
 
 
 @dataclass(frozen=True)
@@ -66,36 +104,36 @@ class Scorer:
 
     Attributes:
         name: what tables call it.
-        function: `(prompts, responses) -> one score each`.
+        function: `(samples, responses) -> one score each`.
         fingerprint: tells it from others of that name.
     """
 
     name: str
-    function: Scoring
+    function: Reward
     fingerprint: str
 
     @classmethod
-    def of(cls, function: Scoring) -> Scorer:
-        """A scorer under its own name, whose fingerprint is that of its source text."""
+    def of(cls, function: Reward) -> Scorer:
+        """A scorer under its own name."""
         if isinstance(function, NamedReward):
             return cls.named(function.name)
-        return cls(name_of(function), function, function_fingerprint(function))
+        return cls(name_of(function), function, fingerprint_of(function))
 
     @classmethod
     def named(cls, name: str) -> Scorer:
-        """A reward of the library, or `python:module:function`.
+        """A reward by name, as for `trimtab.rewards.reward`.
 
         Raises:
             UnknownNameError: there is none; near names are offered.
         """
-        short = name.rpartition(":")[2]
-        return cls(short, NamedReward(name), function_fingerprint(_resolved(name)))
+        found = NamedReward(name)
+        return cls(short_name(name), found, fingerprint_of(found))
 
     @property
     def key(self) -> str:
         """The name of its folder."""
         plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.name)
-        return f"{plain}-{self.fingerprint[:8]}"
+        return f"{plain[:LONGEST]}-{self.fingerprint[:8]}"
 
 
 # --- guides --------------------------------------------------------------------------------------
@@ -142,12 +180,17 @@ class GuideSource:
             guide = load_guide(name, lm=lm)  # checks every file before its sum is believed
             fingerprint = digest(["checkpoint", json.loads(card.read_text())["sha256"]])
             return cls(Path(name).name, fingerprint, partial(_load, name), shape_of(guide))
-        if Path(name).exists() or ("/" in name and not name.startswith("python:")):
+        if Path(name).exists() or ("/" in name and not _spells_reward(name)):
             model = RewardGuide.load(name, lm)
             fingerprint = digest(["reward model", weights_fingerprint(model.model)])
             open_ = partial(RewardGuide.load, name)
             return cls(Path(name).name, fingerprint, open_, Shape.of(model.model))
         return cls.on_prefixes(Scorer.named(name))
+
+
+def _spells_reward(name: str) -> bool:
+    kinds = ("python:", "hf:", "http:", "https:")
+    return name.startswith(kinds) or parse(name) is not None
 
 
 def shape_of(guide: Guide[Any]) -> Shape | None:
@@ -159,10 +202,7 @@ def shape_of(guide: Guide[Any]) -> Shape | None:
 
 
 def _on_prefixes(scorer: Scorer, lm: LanguageModel[Any]) -> Guide[Any]:
-    def function(prompts: list[str], texts: list[str]) -> Sequence[float]:
-        return scorer.function(prompts, texts)
-
-    return TextGuide(function, lm.decode, name=scorer.name)
+    return TextGuide(on_texts(scorer.function), lm.decode, name=scorer.name)
 
 
 def _given(guide: Guide[Any], _: LanguageModel[Any]) -> Guide[Any]:

@@ -4,7 +4,8 @@
     <folder>/cells/<cell>.json        what a row of the table is, and the keys of its units in order
     <folder>/units/<unit>.json        completions of a fixed batch of prompts (see `records`)
     <folder>/scores/<scorer>/<unit>.json
-                                      {"name", "scores": [one per completion, null where it failed],
+                                      {"name", "samples": hash of topics and references,
+                                       "scores": [one per completion, null where it failed],
                                        "failed": [{"index", "prompt", "text", "why"}]}
     <folder>/times/<unit>.json        {"seconds", "tokens"}: never part of a table
     <folder>/tables/<name>.json|csv|md
@@ -12,7 +13,8 @@
     <folder>/locks/                   held by processes that work; a dead process' lock is free
 
 Every file takes its name by one atomic rename. Units and scores are named by their content, so
-any number of processes may share a folder, and another judge computes no text again.
+any number of processes may share a folder, and another judge computes no text again. Scores that
+were given for other references are given anew in their place.
 """
 
 from __future__ import annotations
@@ -108,17 +110,21 @@ class Store:
     # --- scores ----------------------------------------------------------------------------------
 
     def scores(self, unit: Unit, scorer: Scorer) -> dict[str, Any] | None:
-        """What a scorer said of a unit's completions; None where it has not been asked."""
+        """What a scorer said of a unit's completions; None where it has not been asked.
+
+        Nor has it, where it was asked with other references.
+        """
         path = self._score(unit, scorer)
-        found: dict[str, Any] | None = _json(path) if path.exists() else None
-        return found
+        found: dict[str, Any] = _json(path) if path.exists() else {}
+        return found if found.get("samples") == unit.samples else None
 
     def write_scores(self, unit: Unit, scorer: Scorer, said: Mapping[str, Any]) -> None:
         """Keep what a scorer said of a unit that is claimed."""
         with writing(self.folder):
             path = self._score(unit, scorer)
             path.parent.mkdir(exist_ok=True)
-            replace(path, canonical({"name": scorer.name, **said}) + "\n")
+            head = {"name": scorer.name, "samples": unit.samples}
+            replace(path, canonical({**head, **said}) + "\n")
 
     def _score(self, unit: Unit, scorer: Scorer) -> Path:
         return self.folder / "scores" / scorer.key / f"{unit.key}.json"

@@ -1,45 +1,36 @@
-"""Rewards by name: each judges finished texts, `(prompts, responses) -> one score each`.
+"""Rewards by name: each judges finished texts, `(samples, responses) -> one score each`.
 
-A reward is one small file; the list below is all that else knows it. Nothing is imported, and no
-classifier read, before the reward is asked for.
+A reward is one small file and a line in `names`; that is all that else knows it. `sums` adds them,
+`texts` stands between them and functions of plain texts, `asking` has one asked so that a text
+which fails costs only itself.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import cast
-
-from trimtab.errors import UnknownNameError
 from trimtab.protocols import Reward
-from trimtab.rewards.python import from_python
+from trimtab.rewards.asking import ask
+from trimtab.rewards.names import REWARDS, named
+from trimtab.rewards.sums import Sum, parse
+from trimtab.rewards.texts import as_reward, on_texts
 
-__all__ = ["REWARDS", "reward"]
-
-REWARDS: dict[str, str] = {
-    "brevity": "length:brevity",
-    "conciseness": "length:conciseness",
-    "profanity": "profanity:cleanliness",
-    "rated-sentiment": "rated:rated_sentiment",
-    "sentiment": "sentiment:sentiment",
-    "similarity": "similarity:similarity",
-    "toxicity": "toxicity:nontoxicity",
-}
-"""`module:attribute` by name."""
+__all__ = ["REWARDS", "Sum", "as_reward", "ask", "on_texts", "reward"]
 
 
 def reward(name: str) -> Reward:
     """Returns the reward of that name.
 
     Args:
-        name: one of `REWARDS`, or a function of yours: `python:package.module:function` or
-            `python:path/to/file.py:function`.
+        name: one of `REWARDS`; a function of yours, `python:package.module:function` or
+            `python:path/to/file.py:function`; a reward model of transformers, `hf:FOLDER` or
+            `hf:HUB/ID`, with `#LABEL` where it has several; a server, `http://HOST/PATH`; or a
+            weighted sum of such names, as in `0.7*sentiment - 0.01*length`, where a sign between
+            terms stands between blanks (see `trimtab.rewards.sums`).
 
     Raises:
         UnknownNameError: there is none; near names are offered.
     """
-    if name.startswith("python:"):
-        return from_python(name.removeprefix("python:"))
-    if name not in REWARDS:
-        raise UnknownNameError("a reward", name, REWARDS, do="or python:file.py:function")
-    module, _, attribute = REWARDS[name].partition(":")
-    return cast("Reward", getattr(import_module(f"trimtab.rewards.{module}"), attribute))
+    found = parse(name)
+    if found is None:
+        return named(name.strip())
+    _ = found.rewards  # a name that is not known is said now
+    return found

@@ -21,11 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.rewards.vendored import tensors, words
+from trimtab.types import Sample
 
 _WORD = re.compile(r"\b\w\w+\b")  # scikit-learn's words: two letters or more
 
 
-def cleanliness(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+def cleanliness(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     """The reward `-P(profane | response)`, in [-1, 0]; the prompt is not read."""
     return (-profanity(responses)).tolist()
 

@@ -7,17 +7,17 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import cast
 
 from trimtab.errors import UnknownNameError, UsageError
 from trimtab.protocols import Reward
+from trimtab.rewards.texts import as_reward
 
 
 def from_python(spec: str) -> Reward:
     """The function that `module:function` or `file.py:function` names.
 
-    It is called as `function(prompts, responses)` with two lists of texts and returns one number
-    each.
+    It is called as `function(prompts, responses)` with two lists of texts, or, where its first
+    parameter is named `samples`, with samples for prompts; and returns one number each.
 
     Raises:
         UsageError: no such module or file, or one that fails when it is imported.
@@ -41,7 +41,7 @@ def from_python(spec: str) -> Reward:
             got=f"{type(function).__name__} of that name",
             do="name a function",
         )
-    return cast("Reward", function)
+    return as_reward(function)
 
 
 def _module(where: str) -> ModuleType:

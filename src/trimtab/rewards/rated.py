@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from trimtab.rewards.encoder import Encoder, minilm
 from trimtab.rewards.vendored import tensors
+from trimtab.types import Sample
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class RatedSentiment:
 
     encoder: Encoder | None = field(default=None, repr=False)
 
-    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """Ratings, higher is more positive.
 
         Raises:

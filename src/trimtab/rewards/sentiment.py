@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from trimtab.errors import UsageError
+from trimtab.rewards.packages import package
+from trimtab.types import Sample
 
 
-def sentiment(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+def sentiment(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     """The compound score, in [-1, 1]; the prompt is not read.
 
     Raises:
@@ -25,12 +26,5 @@ def sentiment(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
 
 @cache
 def _analyzer() -> Any:
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ModuleNotFoundError as missing:
-        raise UsageError(
-            "the reward 'sentiment' needs the package vaderSentiment",
-            got="none installed",
-            do="run: pip install 'trimtab[demo]'",
-        ) from missing
-    return SentimentIntensityAnalyzer()
+    found = package("vaderSentiment.vaderSentiment", reward="sentiment", extra="demo")
+    return found.SentimentIntensityAnalyzer()

@@ -1,36 +1,58 @@
-"""How near a response stays to its prompt: a measure of relevance, and a reward of its own."""
+"""How near a response stays to its prompt, or comes to a reference, in meaning.
+
+    s(x, y) = e(x) . e(y)
+
+with e(.) the unit vector of a text. To the prompt it is a measure of relevance.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from trimtab.rewards.encoder import Encoder, minilm
+from trimtab.rewards.references import references
+from trimtab.types import Sample
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """The cosine of the prompt's and the response's sentence embeddings, in [-1, 1].
+    """The cosine of two sentence embeddings, in [-1, 1].
 
     Attributes:
+        to: what a response is compared with: the text of its prompt, or the nearest of its
+            references.
         encoder: what embeds them; MiniLM, which has to be fetched, if none is given.
     """
 
+    to: Literal["prompt", "reference"] = "prompt"
     encoder: Encoder | None = field(default=None, repr=False)
 
-    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """Cosines, higher is nearer.
 
         Raises:
             NotFetchedError: MiniLM is not on this machine.
+            RewardError: a sample without the reference that it should be compared with.
         """
         if not responses:
             return []
-        embed = self.encoder or minilm()
-        both = embed([*prompts, *responses])
-        n = len(responses)
-        return (both[:n] * both[n:]).sum(-1).tolist()
+        others = [self._others(sample) for sample in samples]
+        flat = [text for texts in others for text in texts]
+        both = (self.encoder or minilm())([*flat, *responses])
+        found, at = list[float](), 0
+        for row, texts in zip(both[len(flat) :], others, strict=True):
+            found.append(float((both[at : at + len(texts)] @ row).max()))
+            at += len(texts)
+        return found
+
+    def _others(self, sample: Sample) -> tuple[str, ...]:
+        return (sample.text,) if self.to == "prompt" else references(sample)
 
 
 similarity = Similarity()
-"""The reward by name, with MiniLM."""
+"""The reward by name: to the prompt, with MiniLM."""
+
+similarity_to_reference = Similarity("reference")
+"""The reward by name: to the nearest reference, with MiniLM."""

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trimtab.rewards.vendored import tensors, words
+from trimtab.types import Sample
 
 Kind = Literal["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
 
@@ -38,7 +39,7 @@ class Toxicity:
 
     kind: Kind = "toxic"
 
-    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """Scores, higher is cleaner."""
         head = get_args(Kind).index(self.kind)
         return (-toxicity(responses)[:, head]).tolist()

@@ -53,7 +53,8 @@ def read_samples(path: str | Path) -> tuple[Sample, ...]:
 
     In a text file (.txt) each line is a prompt. In JSON lines (.jsonl) and Parquet (.parquet) each
     row has a `prompt` (text) or `messages` (`[{"role": "user", "content": "..."}]`); it may have a
-    `topic`, which decides its split, or a `split` of its own. All other columns are kept as `meta`.
+    `topic`, which decides its split, or a `split` of its own. All other columns are kept as `meta`;
+    `reference`, a text or a list of texts, is what some rewards compare a response with.
 
     Raises:
         PromptError: a row is no prompt; the message names the file and line.
@@ -77,6 +78,8 @@ def _sample(row: Row) -> Sample:
     """A checked row as a sample; its text is its topic where it names none."""
     text = row.text("prompt") if row.values.get("prompt") is not None else None
     prompt = row.messages("messages") if text is None else text
+    if row.values.get("reference") is not None:
+        row.texts("reference")
     topic = row.text("topic") if row.values.get("topic") is not None else None
     meta = {k: v for k, v in row.values.items() if k not in ("prompt", "messages", "topic")}
     if meta.get("split") is None:

@@ -33,6 +33,13 @@ class Row:
             raise self.error(f"`{column}` must be a text that is not empty", repr(value)[:80])
         return value
 
+    def texts(self, column: str) -> None:
+        """Checks a column that must hold a text or several."""
+        value = self.values[column]
+        many = [value] if isinstance(value, str) else value
+        if not isinstance(many, list) or not many or not all(isinstance(t, str) for t in many):
+            raise self.error(f"`{column}` must be a text or a list of texts", repr(value)[:80])
+
     def one_of(self, column: str, known: tuple[str, ...]) -> None:
         """Checks a column that must hold one of a few words."""
         if self.values[column] not in known:

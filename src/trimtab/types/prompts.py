@@ -41,12 +41,24 @@ class Sample:
     Attributes:
         prompt: what is asked: text, or a conversation.
         topic: what it is about; samples of one topic are never in two splits.
-        meta: whatever else is known of it.
+        meta: whatever else is known of it; `meta["reference"]`, a text or several, is what rewards
+            such as ROUGE compare responses with.
     """
 
     prompt: str | tuple[Message, ...]
     topic: str
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """What the user asks: the prompt's text, of a conversation the last thing the user said.
+
+        Of a conversation in which the user says nothing it is the last message.
+        """
+        if isinstance(self.prompt, str):
+            return self.prompt
+        said = [m["content"] for m in self.prompt if m["role"] == "user"]
+        return said[-1] if said else self.prompt[-1]["content"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from trimtab.evaluation.report.reading import Entry, Sheet
 from trimtab.evaluation.report.texts import Texts
 from trimtab.evaluation.report.tint import Piece, Scale
 from trimtab.evaluation.sources import Scorer
+from trimtab.rewards import on_texts
 from trimtab.types import Completion
 
 PROMPTS = 4
@@ -128,7 +129,7 @@ def _pieces(
         scores = [step.score for step in done.steps]
     elif scorer is not None:
         prefixes = list(accumulate(parts))
-        scores = list(scorer.function([prompt] * len(prefixes), prefixes))
+        scores = list(on_texts(scorer.function)([prompt] * len(prefixes), prefixes))
     return tuple(Piece(text, score) for text, score in zip(parts, scores, strict=True))
 
 

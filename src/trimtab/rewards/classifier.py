@@ -1,0 +1,184 @@
+"""Any sequence-classification reward model of transformers on finished responses: `hf:MODEL#LABEL`.
+
+    r(x, y) = z            the only output
+    r(x, y) = z_label - log sum_{others} e^z     of labels that exclude each other: log-odds, nats
+
+read as the model was trained to read: prompt and response in its own chat template where it has
+one. A decoder is pooled at the last token by its index, never at "the last that is not padding",
+which would be one too early where EOS is the pad token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from trimtab.errors import GuideError, IncompatibleError, RewardError, UsageError
+from trimtab.guides.reward.heads import Label, body, causal_head
+from trimtab.guides.reward.pairs import PairScorer
+from trimtab.guides.reward.script import Script
+from trimtab.models.loading import default_device, from_pretrained, load_tokenizer
+from trimtab.models.text import Codec
+from trimtab.types import Prompt, Sample
+
+Read: TypeAlias = Callable[[Sequence[Sample], Sequence[str]], list[float]]
+"""One forward: samples and responses of like lengths to scores."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A reward model's output on each response; its model is loaded when it is first asked.
+
+    Attributes:
+        name: folder or Hub id.
+        label: name or index of the output that is the reward; None where there is only one.
+        batch_size: most responses in one forward.
+    """
+
+    name: str
+    label: str | None = None
+    batch_size: int = 16
+
+    @classmethod
+    def named(cls, spec: str) -> Classifier:
+        """The reward that `MODEL` or `MODEL#LABEL` means; nothing is loaded yet."""
+        name, _, label = spec.partition("#")
+        if not name:
+            raise UsageError(
+                "a reward model must be hf:FOLDER, hf:HUB/ID or either with #LABEL",
+                got=f"hf:{spec}",
+                do="name one",
+            )
+        return cls(name, label or None)
+
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+        """Scores, higher is better.
+
+        Raises:
+            FetchError: the model could not be had.
+            RewardError: a response longer than the model can read.
+            UsageError: several labels and none named, or no such label.
+        """
+        if not responses:
+            return []
+        _, read = _opened(self.name, self.label)
+        order = sorted(range(len(responses)), key=lambda i: len(samples[i].text + responses[i]))
+        found = [0.0] * len(responses)
+        for at in range(0, len(order), self.batch_size):
+            rows = order[at : at + self.batch_size]  # like lengths, less padding
+            scores = read([samples[i] for i in rows], [responses[i] for i in rows])
+            for i, score in zip(rows, scores, strict=True):
+                found[i] = score
+        return found
+
+    @property
+    def short(self) -> str:
+        """The name without folders: what tables call it."""
+        name = self.name.rstrip("/").rpartition("/")[2]
+        return f"{name}#{self.label}" if self.label else name
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model itself, loaded."""
+        return _opened(self.name, self.label)[0]
+
+
+@cache
+def _opened(name: str, label: str | None) -> tuple[PreTrainedModel, Read]:
+    model, tokenizer = _load(name), load_tokenizer(name)
+    meant = _label(model, name, label)
+    script = Script(tokenizer, "auto", Codec(tokenizer).decode)
+    if causal_head(model) is None:
+        return model, _Encoder(script, PairScorer(model, tokenizer, meant))
+    return model, _Decoder(script, model, meant)
+
+
+@cache
+def _load(name: str) -> PreTrainedModel:
+    model, info = from_pretrained(
+        AutoModelForSequenceClassification, name, "reward model", output_loading_info=True
+    )
+    if missing := sorted(info["missing_keys"]):
+        raise IncompatibleError(
+            "a reward model must bring the weights of its classification head",
+            got=f"{name!r} without {', '.join(missing)}",
+            do="pass a model that was trained as a classifier",
+        )
+    loaded: PreTrainedModel = model.to(default_device()).eval().requires_grad_(False)
+    return loaded
+
+
+def _label(model: PreTrainedModel, name: str, label: str | None) -> Label:
+    """The label that is meant, by its name or its number."""
+    known = [str(known) for known in (model.config.id2label or {}).values()]
+    if label is None:
+        if len(known) > 1:
+            raise UsageError(
+                "of a reward model with several labels one must be named",
+                got=f"hf:{name} with {', '.join(known)}",
+                do=f"write hf:{name}#LABEL",
+            )
+        return Label.of(model.config, None)
+    return Label.of(model.config, int(label) if label.isdigit() and label not in known else label)
+
+
+def _prompt(sample: Sample) -> Prompt:
+    """A sample as scripts read it: by its text or its messages, without ids."""
+    return Prompt((), sample.text, None if isinstance(sample.prompt, str) else sample.prompt)
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Reads pairs of prompt and response; pools as it was trained to."""
+
+    script: Script
+    scorer: PairScorer
+
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+        prompts = [self.script.opening(_prompt(sample)) for sample in samples]
+        try:
+            return self.scorer(prompts, list(responses))
+        except GuideError as error:
+            raise RewardError(error.must, got=error.got, do=error.do) from error
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """Reads whole texts, their turn closed; scores stand at each row's last token."""
+
+    script: Script
+    model: PreTrainedModel
+    label: Label
+
+    @torch.inference_mode()
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+        pairs = zip(samples, responses, strict=True)
+        rows = self.script.encode([self.script.closed(_prompt(s), text) for s, text in pairs])
+        lengths = torch.tensor([len(row) for row in rows])
+        self._check(int(lengths.max()))
+        ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+        for filled, row in zip(ids, rows, strict=True):
+            filled[: len(row)] = torch.tensor(row)  # what stands after the text is never seen by it
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        device = self.model.device
+        read: Any = body(self.model)
+        hidden = read(ids.to(device), attention_mask=mask.long().to(device)).last_hidden_state
+        head = causal_head(self.model)
+        assert head is not None
+        last = hidden[torch.arange(len(rows), device=device), (lengths - 1).to(device)]
+        scores: list[float] = self.label(head(last)).tolist()
+        return scores
+
+    def _check(self, longest: int) -> None:
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if context is not None and longest > context:
+            raise RewardError(
+                f"prompt and response must fit the {context} tokens that the reward model reads",
+                got=f"{longest} tokens",
+                do="lower max_new_tokens, or use a reward model with a longer context",
+            )

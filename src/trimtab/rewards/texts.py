@@ -1,0 +1,63 @@
+"""Between rewards, which see samples, and functions of plain texts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from trimtab.protocols import Reward
+from trimtab.types import Sample
+
+
+@dataclass(frozen=True)
+class OfTexts:
+    """A function of two lists of texts as a reward.
+
+    Attributes:
+        function: `(prompts, responses) -> one score each`; of a conversation it sees what the user
+            said last.
+    """
+
+    function: Callable[[list[str], list[str]], Sequence[float]]
+
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> Sequence[float]:
+        """What the function says of the samples' texts."""
+        return self.function([sample.text for sample in samples], list(responses))
+
+
+@dataclass(frozen=True)
+class OnTexts:
+    """A reward as a function of two lists of texts; it knows of a prompt no more than its text.
+
+    Attributes:
+        reward: judges finished texts.
+    """
+
+    reward: Reward
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Sequence[float]:
+        """The reward of each text as if it were finished."""
+        return self.reward([Sample(prompt, prompt) for prompt in prompts], texts)
+
+
+def on_texts(reward: Reward) -> OnTexts:
+    """A reward as `TextGuide` takes it: `tt.TextGuide(on_texts(reward("sentiment")), ...)`.
+
+    A reward that compares with references raises `RewardError` there: a text alone has none.
+    """
+    return OnTexts(reward)
+
+
+def as_reward(function: Callable[..., Any]) -> Reward:
+    """A user's function as a reward.
+
+    A function whose first parameter is named `samples` is one already; any other is called with two
+    lists of texts.
+    """
+    try:
+        names = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # some builtins do not say
+        names = []
+    return cast("Reward", function) if names[:1] == ["samples"] else OfTexts(function)

@@ -1,0 +1,189 @@
+"""A reward behind a real server on this machine."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, TypeAlias
+
+import pytest
+
+from tests.toys import samples
+from trimtab.errors import RewardError, UnavailableError, UsageError
+from trimtab.rewards import ask, reward
+from trimtab.rewards.server import Server
+
+Answer: TypeAlias = tuple[int, str]
+Asked: TypeAlias = list[dict[str, list[str]]]
+
+
+@contextmanager
+def listening(answer: Callable[[int, dict[str, Any]], Answer]) -> Iterator[tuple[str, Asked]]:
+    """A server on a free port, and what it was asked; `answer` sees the request's number."""
+    asked: Asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(body)
+            status, text = answer(len(asked) - 1, body)
+            try:
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(text.encode())
+            except OSError:  # who asked did not wait
+                pass
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/score", asked
+    finally:
+        server.shutdown(), thread.join(), server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def lengths(_: int, body: dict[str, Any]) -> Answer:
+    pairs = zip(body["prompts"], body["responses"], strict=True)
+    return 200, json.dumps({"scores": [len(p) + len(r) / 10 for p, r in pairs]})
+
+
+def quick(url: str, **options: Any) -> Server:
+    return Server(url, **({"wait": 0.001, "tries": 3} | options))
+
+
+def test_texts_go_there_in_batches_and_scores_come_back() -> None:
+    with listening(lengths) as (url, asked):
+        found = quick(url, batch_size=2)(samples("a", "bb", "ccc"), ["x", "yy", "z"])
+        assert found == [1.1, 2.2, 3.1]
+        assert asked == [
+            {"prompts": ["a", "bb"], "responses": ["x", "yy"]},
+            {"prompts": ["ccc"], "responses": ["z"]},
+        ]
+        assert reward(url)(samples("a"), ["x"]) == [1.1]
+        assert reward(f"http:{url}") == reward(url) == Server(url)
+        assert reward(f"-2*{url}")(samples("a"), ["x"]) == [-2.2]
+        assert quick(url)([], []) == []
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_server_that_fails_twice_is_asked_again(status: int) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Answer:
+        return (status, "busy") if number < 2 else lengths(number, body)
+
+    with listening(answer) as (url, asked):
+        assert quick(url)(samples("a"), ["x"]) == [1.1]
+        assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(500, RewardError), (503, UnavailableError), (429, UnavailableError)]
+)
+def test_a_server_that_always_fails_is_given_up(status: int, kind: type[Exception]) -> None:
+    with listening(lambda *_: (status, "no luck")) as (url, asked):
+        with pytest.raises(RewardError, match=f"status {status} 'no luck', asked 3 times") as got:
+            quick(url)(samples("a"), ["x"])
+        assert type(got.value) is kind
+        assert url.removeprefix("http://") in str(got.value)
+        assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, RewardError), (401, UnavailableError), (404, UnavailableError)]
+)
+def test_a_refusal_is_final(status: int, kind: type[Exception]) -> None:
+    with listening(lambda *_: (status, "no")) as (url, asked):
+        with pytest.raises(RewardError, match=f"status {status} 'no', asked 1 time;") as got:
+            quick(url)(samples("a"), ["x"])
+        assert type(got.value) is kind
+        assert len(asked) == 1
+
+
+def test_a_server_that_does_not_answer_in_time_is_asked_again() -> None:
+    given_up = threading.Event()
+
+    def answer(number: int, body: dict[str, Any]) -> Answer:
+        if number == 0:
+            given_up.wait()
+        return lengths(number, body)
+
+    with listening(answer) as (url, asked):
+        assert quick(url, timeout=0.5, tries=20)(samples("a"), ["x"]) == [1.1]
+        given_up.set()
+        assert len(asked) >= 2
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    given_up = threading.Event()
+
+    def answer(number: int, body: dict[str, Any]) -> Answer:
+        given_up.wait()
+        return lengths(number, body)
+
+    with listening(answer) as (url, _):
+        with pytest.raises(UnavailableError, match="ReadTimeout.*asked 2 times"):
+            quick(url, timeout=0.2, tries=2)(samples("a"), ["x"])
+        given_up.set()
+
+
+def test_where_nobody_listens_no_text_is_to_blame() -> None:
+    with listening(lengths) as (url, _):
+        pass
+    with pytest.raises(UnavailableError, match="ConnectError.*asked 3 times"):
+        ask(quick(url), samples("a", "b"), ["x", "y"])
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ('{"scores": [1, 2, 3]}', "3 scores for 2 texts"),
+        ('{"scores": [1, NaN]}', "the score nan"),
+        ('{"scores": [1, Infinity]}', "the score inf"),
+        ('{"scores": [1, null]}', "the score None"),
+        ('{"scores": [1, "2"]}', "the score '2'"),
+        ('{"scores": [1, true]}', "the score True"),
+        ('{"values": [1, 2]}', "JSON without `scores`"),
+        ("[1, 2]", "JSON without `scores`"),
+        ("<html>", "no JSON: '<html>'"),
+    ],
+)
+def test_an_answer_that_is_none_is_said(said: str, why: str) -> None:
+    with listening(lambda *_: (200, said)) as (url, asked):
+        with pytest.raises(RewardError, match="must answer") as got:
+            quick(url)(samples("a", "b"), ["x", "y"])
+        assert why in str(got.value)
+        assert len(asked) == 1
+
+
+def test_one_text_that_it_cannot_score_costs_only_itself() -> None:
+    def answer(number: int, body: dict[str, Any]) -> Answer:
+        return (400, "bad") if "y" in body["responses"] else lengths(number, body)
+
+    with listening(answer) as (url, _):
+        one, two, three = ask(quick(url), samples(*"abc"), ["x", "y", "z"])
+        assert (one, three) == (1.1, 1.1)
+        assert "status 400" in str(two)
+
+
+@pytest.mark.parametrize("name", ["http:", "http:host/score", "https:///score", "http://"])
+def test_a_server_must_be_named(name: str) -> None:
+    with pytest.raises(UsageError, match="must be http://HOST/PATH"):
+        reward(name)
+
+
+def test_errors_keep_the_password() -> None:
+    with pytest.raises(UnavailableError) as got:
+        quick("http://me:secret@127.0.0.1:9/score", tries=1)(samples("a"), ["x"])
+    assert "secret" not in str(got.value)
+    assert "127.0.0.1:9/score" in str(got.value)
