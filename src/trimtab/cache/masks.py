@@ -5,10 +5,12 @@ Legend: B rows, Q query tokens of a row, W stored positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedConfig
 
@@ -84,15 +86,27 @@ class MaskMaker:
 
     def __call__(self, lanes: Lanes, width: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
         """The mask of one forward."""
+        return self.shaped(partial(see, lanes, width), dtype)
+
+    def shaped(
+        self, see: Callable[[int | None], Bool[Tensor, "B 1 Q W"]], dtype: torch.dtype | None
+    ) -> Tensor | dict[str, Tensor]:
+        """What the architecture wants of a function from its sliding window to who sees whom.
+
+        Args:
+            see: true where a query attends; called with None where all may be seen.
+            dtype: of the mask as a term of the scores (sdpa would turn a boolean mask into one in
+                every layer); None keeps it boolean.
+        """
         if not self.mixed:
-            return self._finish(see(lanes, width, self.window), dtype)
+            return _finish(see(self.window), dtype)
         return {
-            "full_attention": self._finish(see(lanes, width), dtype),
-            "sliding_attention": self._finish(see(lanes, width, self.window), dtype),
+            "full_attention": _finish(see(None), dtype),
+            "sliding_attention": _finish(see(self.window), dtype),
         }
 
-    def _finish(
-        self, mask: Bool[Tensor, "B 1 Q W"], dtype: torch.dtype
-    ) -> Float[Tensor, "B 1 Q W"]:
-        """As a term of the scores: sdpa would turn a boolean mask into one in every layer."""
-        return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+def _finish(mask: Bool[Tensor, "B 1 Q W"], dtype: torch.dtype | None) -> Tensor:
+    if dtype is None:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trimtab.cli import assets, demo, evaluate, generate, methods, report, sweep
+from trimtab.cli import assets, collect, demo, evaluate, generate, methods, report, sweep, train
 from trimtab.cli.app import app
 
 __all__ = ["app", "main"]
@@ -11,6 +11,8 @@ app.command("generate")(generate.generate)
 app.command("demo")(demo.demo)
 app.command("methods")(methods.methods)
 app.command("evaluate")(evaluate.evaluate)
+app.command("collect")(collect.collect)
+app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
 app.add_typer(assets.app, name="assets")

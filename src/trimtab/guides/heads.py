@@ -15,9 +15,10 @@ from trimtab.errors import UsageError
 
 
 def truncated(backbone: PreTrainedModel, layers: int | None) -> PreTrainedModel:
-    """The first `layers` layers of a decoder (its final norm stays); None keeps all.
+    """The first `layers` layers of a decoder (what follows them stays); None keeps all.
 
-    Layers are shared with the given backbone, not copied; only the container is new.
+    Layers are shared with the given backbone, not copied; only the containers are new. A causal LM
+    keeps its output layer.
 
     Raises:
         UsageError: the backbone has fewer layers, or keeps them where we do not know.
@@ -31,6 +32,14 @@ def truncated(backbone: PreTrainedModel, layers: int | None) -> PreTrainedModel:
             got=f"{layers}",
             do="pass fewer, or None for all",
         )
+    cut = copy.copy(backbone)
+    cut._modules = dict(backbone._modules)
+    inner = backbone.base_model
+    if isinstance(inner, PreTrainedModel) and inner is not backbone:
+        body = truncated(inner, layers)
+        setattr(cut, backbone.base_model_prefix, body)
+        cut.config = body.config
+        return cut
     name = next(
         (n for n in ("layers", "h") if isinstance(getattr(backbone, n, None), nn.ModuleList)), None
     )
@@ -40,8 +49,6 @@ def truncated(backbone: PreTrainedModel, layers: int | None) -> PreTrainedModel:
             got=type(backbone).__name__,
             do="pass a backbone that is already truncated",
         )
-    cut = copy.copy(backbone)
-    cut._modules = dict(backbone._modules)
     setattr(cut, name, nn.ModuleList(list(getattr(backbone, name))[:layers]))
     cut.config = copy.deepcopy(backbone.config)
     cut.config.num_hidden_layers = layers
@@ -91,6 +98,20 @@ class DuelingHead(nn.Module):
     def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """One score per next token, in float32."""
         scores: Tensor = self.value(hidden)[..., None] + self.advantage(hidden)
+        return scores
+
+
+class AdvantageHead(nn.Module):
+    """A(s, v) = Q(s, v) - V(s) of two heads trained apart (ILQL, Snell et al. 2023)."""
+
+    def __init__(self, hidden: int, vocabulary: int) -> None:
+        super().__init__()
+        self.value = ScalarHead(hidden)
+        self.q = VocabularyHead(hidden, vocabulary)
+
+    def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """One score per next token, in float32."""
+        scores: Tensor = self.q(hidden) - self.value(hidden)[..., None]
         return scores
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trimtab.errors import CheckpointError, UsageError
 from trimtab.guides.heads import (
+    AdvantageHead,
     DuelingHead,
     Identity,
     LogProbabilityHead,
@@ -24,6 +25,7 @@ HEADS: dict[str, type[nn.Module]] = {
     "scalar": ScalarHead,
     "vocabulary": VocabularyHead,
     "dueling": DuelingHead,
+    "advantage": AdvantageHead,
     "log_probability": LogProbabilityHead,
     "identity": Identity,
 }
@@ -51,7 +53,7 @@ def head_card(head: nn.Module) -> dict[str, Any]:
     widest = max((w for w in head.parameters() if w.dim() == 2), key=len, default=None)
     if widest is not None:
         card["hidden"] = widest.shape[1]
-    if kind in ("vocabulary", "dueling") and widest is not None:
+    if kind in ("vocabulary", "dueling", "advantage") and widest is not None:
         card["vocabulary"] = widest.shape[0]
     return card
 

@@ -1,0 +1,240 @@
+"""One training run: a folder that may be left at any moment and is taken up where it stood.
+
+<folder>/run.json              what the run is; a folder of another run is refused
+<folder>/log.jsonl             loss, learning rate and validation, one line per report
+<folder>/checkpoint-<n>/       transformers' checkpoints, while the run lasts
+<folder>/best.safetensors      the trained weights with the lowest validation error
+<folder>/result.json           written last: the run is done
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from safetensors.torch import load_file, save
+from torch import nn
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ProgressCallback
+
+from trimtab.errors import DataError, TrainingError
+from trimtab.files import write_atomic
+from trimtab.training.material import Material
+from trimtab.training.networks import GuideNetwork
+from trimtab.training.objectives import Objective
+from trimtab.training.trainer import GuideTrainer, Reference
+
+OnProgress: TypeAlias = Callable[[int, int, Mapping[str, float]], object]
+"""Called with updates done, updates in all, and what was reported now (often nothing)."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A run that is done.
+
+    Attributes:
+        lr: its learning rate.
+        error: the lowest validation error (of `GuideTrainer.evaluate`).
+        metrics: all that was measured there.
+        step: updates until then.
+        steps: updates in all.
+    """
+
+    lr: float
+    error: float
+    metrics: Mapping[str, float]
+    step: int
+    steps: int
+
+
+def fit(
+    folder: Path,
+    network: GuideNetwork,
+    objective: Objective,
+    material: Material,
+    *,
+    facts: Mapping[str, Any],
+    lr: float,
+    head_lr: float,
+    epochs: int,
+    batch: int,
+    accumulation: int,
+    warmup: float,
+    weight_decay: float,
+    clip: float,
+    evaluations: int,
+    seed: int,
+    bf16: bool,
+    on_cpu: bool,
+    reference: Reference | None = None,
+    on_progress: OnProgress | None = None,
+) -> Fit:
+    """Train a network, or finish training it; it then has the best weights.
+
+    Args:
+        folder: the run's own.
+        network: as `make_network` makes it; the same at every call.
+        objective: what it learns by.
+        material: what it learns from.
+        facts: what else decides the run, as plain JSON types.
+        lr: of the backbone.
+        head_lr: of the head.
+        epochs: passes over the examples.
+        batch: examples of one update on this process.
+        accumulation: parts that it is computed in.
+        warmup: share of the updates.
+        weight_decay: of the backbone.
+        clip: largest norm of a gradient.
+        evaluations: per epoch.
+        seed: of the order.
+        bf16: compute in bfloat16 under autocast.
+        on_cpu: stay on the CPU, even where there is an accelerator.
+        reference: log pi_ref, for objectives that take expectations.
+        on_progress: told after every update.
+
+    Raises:
+        DataError: the folder is another run's.
+        TrainingError: no validation gave a finite error.
+    """
+    _same_run(folder, {**facts, "lr": lr})
+    if (done := read_fit(folder)) is not None:
+        network.load_state_dict(load_file(folder / "best.safetensors"))
+        return done
+    args = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=batch // accumulation,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=lr,
+        num_train_epochs=epochs,
+        weight_decay=weight_decay,
+        max_grad_norm=clip,
+        seed=seed,
+        bf16=bf16,
+        use_cpu=on_cpu,
+        metric_for_best_model="error",
+        greater_is_better=False,
+        **_FIXED,
+    )
+    each = batch * max(1, args.world_size)
+    updates = math.ceil(len(material.train) / each)
+    pause = max(1, updates // evaluations)
+    args.eval_steps = args.save_steps = pause
+    args.logging_steps = max(1, pause // 5)
+    args.warmup_steps = math.ceil(warmup * updates * epochs)
+    trainer = GuideTrainer(
+        network,
+        objective,
+        material.train,
+        material.validation,
+        material.labelled,
+        head_lr=head_lr,
+        reference=reference,
+        args=args,
+        callbacks=[Log(folder / "log.jsonl", on_progress)],
+    )
+    for chatty in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(chatty)
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    return _finish(folder, trainer, lr)
+
+
+_FIXED: dict[str, Any] = {
+    "lr_scheduler_type": "linear",
+    "eval_strategy": "steps",
+    "save_strategy": "steps",
+    "logging_strategy": "steps",
+    "save_total_limit": 1,  # beside the best one
+    "load_best_model_at_end": True,
+    "remove_unused_columns": False,
+    "label_names": [],
+    "disable_tqdm": True,
+    "dataloader_pin_memory": False,
+    "ddp_find_unused_parameters": False,
+    "report_to": "none",
+}
+
+
+def _finish(folder: Path, trainer: GuideTrainer, lr: float) -> Fit:
+    """Keep the best weights and the figures, and clear the checkpoints away."""
+    state = trainer.state
+    best = [entry for entry in state.log_history if "eval_error" in entry]
+    finite = [entry for entry in best if math.isfinite(entry["eval_error"])]
+    if not finite:
+        raise TrainingError(
+            "training must reach a finite validation error",
+            got=f"none at learning rate {lr:g}",
+            do="lower it, or look at log.jsonl for where it went wrong",
+        )
+    entry = min(finite, key=lambda e: e["eval_error"])
+    metrics = {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
+    found = Fit(lr, entry["eval_error"], metrics, int(entry["step"]), state.max_steps)
+    if trainer.is_world_process_zero():
+        net: nn.Module = trainer.accelerator.unwrap_model(trainer.model)
+        weights = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+        write_atomic(folder / "best.safetensors", save(weights))
+        write_atomic(folder / "result.json", json.dumps(vars(found), indent=2) + "\n")
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    return found
+
+
+def read_fit(folder: Path) -> Fit | None:
+    """A run's result; None while it is not done."""
+    path = folder / "result.json"
+    return Fit(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint; one that was cut off has no state and is removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda at: int(at.name.rpartition("-")[2]))
+    for at in reversed(found):
+        try:
+            json.loads((at / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(at, ignore_errors=True)
+            continue
+        return str(at)
+    return None
+
+
+def _same_run(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Note what the run is, or refuse a folder of another one."""
+    path = folder / "run.json"
+    mine = json.loads(json.dumps(facts))
+    if not path.is_file():
+        write_atomic(path, json.dumps(mine, indent=2, sort_keys=True) + "\n")
+        return
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+    other = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+    if other:
+        said = ", ".join(f"{k} {theirs.get(k)!r} (now {mine.get(k)!r})" for k in other)
+        raise DataError(
+            f"{folder} must be of the same run", got=said, do="name another folder, or remove it"
+        )
+
+
+class Log(TrainerCallback):
+    """Writes what the trainer reports, a line at a time, and tells how far it is."""
+
+    def __init__(self, path: Path, on_progress: OnProgress | None) -> None:
+        self.path, self.on_progress = path, on_progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """A report: loss and rate, or a validation."""
+        if state.is_world_process_zero and logs:
+            line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **logs}
+            with self.path.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(line) + "\n")
+            if self.on_progress:
+                self.on_progress(state.global_step, state.max_steps, logs)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """An update was made."""
+        if state.is_world_process_zero and self.on_progress:
+            self.on_progress(state.global_step, state.max_steps, {})

@@ -1,0 +1,211 @@
+"""What is trained: a copy of the base's first layers, in full or by LoRA, with a head on top.
+
+Legend: B prompts, L tokens of a prompt and its branches, R responses, S states of the longest,
+D hidden size.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from trimtab.cache.masks import MaskMaker
+from trimtab.errors import IncompatibleError
+from trimtab.guides.heads import (
+    AdvantageHead,
+    DuelingHead,
+    Identity,
+    LogProbabilityHead,
+    ScalarHead,
+    VocabularyHead,
+    truncated,
+)
+from trimtab.training.batches import Outputs
+from trimtab.training.objectives import Head
+
+
+def branches(
+    chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"], window: int | None = None
+) -> Bool[Tensor, "B 1 L L"]:
+    """True where a token attends: to its own branch and to the prompt, up to itself."""
+    place = torch.arange(chain.shape[1], device=chain.device)
+    before = place <= place[:, None]
+    mine = (chain[:, None, :] == chain[:, :, None]) | (chain == 0)[:, None, :]
+    mask = before & mine
+    if window is not None:
+        mask &= position[:, :, None] - position[:, None, :] < window
+    return mask[:, None]
+
+
+_LOGITS = (LogProbabilityHead, Identity)
+"""Heads that read a causal LM's own outputs."""
+
+
+class GuideNetwork(nn.Module):
+    """A backbone and a head; says what the head makes of every state of a response.
+
+    Its `state_dict` holds what is trained and nothing else: a checkpoint of a LoRA run is small.
+
+    Args:
+        backbone: a decoder, or a `peft` wrapping of one; a causal LM where the head needs its
+            outputs.
+        head: of `trimtab.guides.heads`.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        config: Any = backbone.config
+        try:
+            self._maker: MaskMaker | None = MaskMaker(config)
+        except IncompatibleError:
+            self._maker = None
+        self._dtype = None if config._attn_implementation == "sdpa" else torch.float32
+
+    @property
+    def adapter(self) -> Any:
+        """The `peft` wrapping of the backbone; None where its own layers are trained."""
+        from peft import PeftModel
+
+        return self.backbone if isinstance(self.backbone, PeftModel) else None
+
+    @property
+    def shares(self) -> bool:
+        """Whether several responses may share the reading of their prompt."""
+        return self._maker is not None
+
+    def forward(
+        self,
+        ids: Int[Tensor, "B L"],
+        chain: Int[Tensor, "B L"],
+        position: Int[Tensor, "B L"],
+        sequence: Int[Tensor, "R"],
+        place: Int[Tensor, "R S"],
+    ) -> Outputs:
+        """What the head says of every state of every response.
+
+        Args:
+            ids: prompts, each with its responses as branches (see `trimtab.training.examples`).
+            chain: 0 in the prompt, j in its j-th response, -1 in padding.
+            position: of each token in its own text.
+            sequence: which row of `ids` a response is in.
+            place: where its states are there.
+        """
+        out = self.backbone(
+            input_ids=ids,
+            attention_mask=self._mask(chain, position),
+            position_ids=position,
+            use_cache=False,
+        )
+        told = out.logits if isinstance(self.head, _LOGITS) else out.last_hidden_state
+        return read(self.head, told[sequence[:, None], place])
+
+    def _mask(self, chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"]) -> Any:
+        """Who sees whom; the usual mask where every prompt has one response."""
+        if self._maker is None or int(chain.max()) <= 1:
+            return (chain >= 0).long()
+        return self._maker.shaped(partial(branches, chain, position), self._dtype)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The trained tensors."""
+        prefix = kwargs.get("prefix", "")
+        trained = {prefix + name for name, p in self.named_parameters() if p.requires_grad}
+        whole: dict[str, Any] = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in whole.items() if name in trained}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> Any:
+        """Put trained tensors back; what is frozen stays."""
+        return super().load_state_dict(state_dict, strict=False)
+
+
+def read(head: nn.Module, hidden: Float[Tensor, "R S D"]) -> Outputs:
+    """A head's values and scores apart, as objectives want them."""
+    if isinstance(head, ScalarHead):
+        return Outputs(values=head(hidden))
+    if isinstance(head, DuelingHead):
+        value = head.value(hidden)
+        return Outputs(values=value, scores=value[..., None] + head.advantage(hidden))
+    if isinstance(head, AdvantageHead):
+        return Outputs(values=head.value(hidden), scores=head.q(hidden))
+    return Outputs(scores=head(hidden))
+
+
+def make_head(kind: Head, hidden: int, vocabulary: int, start: float = 0.0) -> nn.Module:
+    """An untrained head: all its scores are `start`, zero, or a causal LM's own."""
+    if kind == "scalar":
+        return ScalarHead(hidden, start)
+    if kind == "causal":
+        return LogProbabilityHead()
+    heads = {"vocabulary": VocabularyHead, "dueling": DuelingHead, "advantage": AdvantageHead}
+    return heads[kind](hidden, vocabulary)
+
+
+@torch.no_grad()
+def rescale(head: nn.Module, size: float, shift: float) -> None:
+    """Has a linear head say `size * score + shift`, in place; a causal LM's outputs stay."""
+    if isinstance(head, ScalarHead | VocabularyHead):
+        head.linear.weight.mul_(size)
+        head.linear.bias.mul_(size).add_(shift)
+    elif isinstance(head, DuelingHead):
+        rescale(head.value, size, shift)
+        rescale(head.advantage, size, 0.0)
+    elif isinstance(head, AdvantageHead):
+        rescale(head.value, size, shift)
+        rescale(head.q, size, shift)
+
+
+def make_network(
+    base: PreTrainedModel,
+    kind: Head,
+    *,
+    layers: int | None,
+    lora_rank: int,
+    lora_alpha: int,
+    start: float = 0.0,
+    seed: int = 0,
+) -> GuideNetwork:
+    """A network whose backbone is a float32 copy of the base's first layers.
+
+    Args:
+        base: the causal LM that is steered; not touched.
+        kind: of the head.
+        layers: how many of its layers; None takes all.
+        lora_rank: of the adapter on every linear map of them; 0 trains the layers themselves. The
+            embeddings stay as they are.
+        lora_alpha: the adapter is scaled by this over the rank.
+        start: what a scalar head says of everything before it has learnt.
+        seed: of the adapter's start.
+    """
+    body = base if kind == "causal" else base.base_model
+    assert isinstance(body, PreTrainedModel)
+    backbone: Any = copy.deepcopy(truncated(body, layers)).float()
+    hidden, vocabulary = base.config.hidden_size, base.config.vocab_size
+    head = make_head(kind, hidden, vocabulary, start).to(base.device)
+    if lora_rank:
+        backbone = adapted(backbone, lora_rank, lora_alpha, seed)
+    else:
+        backbone.requires_grad_(True)
+        backbone.get_input_embeddings().requires_grad_(False)
+    return GuideNetwork(backbone, head)
+
+
+def adapted(backbone: PreTrainedModel, rank: int, alpha: int, seed: int) -> Any:
+    """A backbone with a LoRA adapter on all its linear maps."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(seed)
+        # peft asks transformers for an attribute under its former name
+        warnings.filterwarnings(
+            "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
+        )
+        return get_peft_model(backbone, config)

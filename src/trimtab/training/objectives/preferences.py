@@ -1,0 +1,142 @@
+"""Objectives on pairs: rows 2i and 2i + 1 of a batch are the chosen and the rejected response.
+
+Legend: B responses, P pairs (B / 2), S states of the longest, T its tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trimtab.training.batches import Batch, Outputs, next_scores, state_values, token_scores
+from trimtab.training.objectives.base import Head, Loss, Metrics
+from trimtab.training.objectives.values import mean_over
+from trimtab.training.returns import within
+
+Padding = Literal["repeat", "cut"]
+
+
+def pairwise(margins: Float[Tensor, "P"]) -> tuple[Loss, Metrics]:
+    """-log sigmoid(margin), and how often the chosen one is ahead (a tie counts half)."""
+    ahead = (margins > 0).to(margins) + 0.5 * (margins == 0).to(margins)
+    return -F.logsigmoid(margins).mean(), {"accuracy": ahead.detach().mean()}
+
+
+def at_end(scores: Float[Tensor, "B N"], last: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """Each row's entry at an index; pooled by place, never by a pad id."""
+    return scores.gather(1, last[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class BradleyTerry:
+    """L = -log sigmoid(r(x, y_w) - r(x, y_l)): the usual reward model, on finished responses.
+
+    ARGS' objective. Nothing ties down what it says of prefixes (PARGS, Theorem 1).
+    """
+
+    head: ClassVar[Head] = "scalar"
+    pairs: ClassVar[bool] = True
+    labels: ClassVar[bool] = False
+    reference: ClassVar[bool] = False
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
+        """The loss over pairs of finished responses."""
+        final = at_end(state_values(outputs), batch.lengths)
+        return pairwise(final[0::2] - final[1::2])
+
+
+@dataclass(frozen=True)
+class PartialBradleyTerry:
+    """L = mean_i -log sigmoid(r(x, y_w[1:i]) - r(x, y_l[1:i])): PARGS, Eq. 4.
+
+    `batch.prefixes` says which prefixes i of which pair; without it all are taken.
+
+    Attributes:
+        padding: what stands for the shorter response beyond its end. "repeat" keeps the score of
+            the finished response; "cut" leaves such prefixes out. (The authors' code decodes
+            padding to text that is attended to, which tells the model the length.)
+    """
+
+    padding: Padding = "repeat"
+    head: ClassVar[Head] = "scalar"
+    pairs: ClassVar[bool] = True
+    labels: ClassVar[bool] = False
+    reference: ClassVar[bool] = False
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
+        """The loss over the chosen prefixes of all pairs."""
+        values = state_values(outputs)
+        place = torch.arange(values.shape[1], device=values.device)
+        upto = torch.minimum(place, batch.lengths[:, None])
+        known = values.gather(1, upto)
+        margins = known[0::2] - known[1::2]
+        where = self._where(batch, values.shape[1])
+        loss = mean_over(-F.logsigmoid(margins), where)
+        ahead = (margins > 0).to(margins) + 0.5 * (margins == 0).to(margins)
+        return loss, {"accuracy": mean_over(ahead.detach(), where)}
+
+    def _where(self, batch: Batch, size: int) -> Tensor:
+        either = torch.maximum if self.padding == "repeat" else torch.minimum
+        where = within(either(batch.lengths[0::2], batch.lengths[1::2]) + 1, size)
+        where = where.clone()
+        where[:, 0] = False  # no token, no difference
+        return where if batch.prefixes is None else where & batch.prefixes[:, :size]
+
+
+@dataclass(frozen=True)
+class GenARM:
+    """L = -log sigmoid(b (sum_t log p(y_w,t | .) - sum_t log p(y_l,t | .))): GenARM, Eq. 6.
+
+    The guide is a causal LM whose log-probabilities sum to the reward of a response (Xu et al.
+    2024). The network says log p.
+
+    Attributes:
+        scale: b.
+    """
+
+    scale: float = 0.05
+    head: ClassVar[Head] = "causal"
+    pairs: ClassVar[bool] = True
+    labels: ClassVar[bool] = False
+    reference: ClassVar[bool] = False
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
+        """The loss over pairs of finished responses."""
+        each = token_scores(outputs, batch)
+        total = each.masked_fill(~within(batch.lengths, each.shape[1]), 0.0).sum(1)
+        return pairwise(self.scale * (total[0::2] - total[1::2]))
+
+
+@dataclass(frozen=True)
+class FaRMA:
+    """The pairwise loss on the last token's score, and r(y_i | y_<i) = max_v r(v | y_<i y_i).
+
+    FaRMA: a prefix is worth the best of its continuations, so one pass scores every next token.
+
+    Attributes:
+        weight: of the squared error of the constraint, beside the pairwise loss.
+    """
+
+    weight: float = 1.0
+    head: ClassVar[Head] = "vocabulary"
+    pairs: ClassVar[bool] = True
+    labels: ClassVar[bool] = False
+    reference: ClassVar[bool] = False
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
+        """The sum of both."""
+        each = token_scores(outputs, batch)
+        loss, metrics = pairwise(self._margins(each, batch.lengths))
+        best = next_scores(outputs)[:, 1:-1].amax(-1)
+        where = within(batch.lengths - 1, best.shape[1])
+        constraint = mean_over((each[:, :-1] - best) ** 2, where)
+        return loss + self.weight * constraint, {**metrics, "constraint": constraint.detach()}
+
+    def _margins(self, each: Tensor, lengths: Tensor) -> Tensor:
+        final = at_end(each, lengths - 1)
+        return final[0::2] - final[1::2]
