@@ -1,0 +1,15 @@
+"""Preferences: pairs of responses, the better one first, that reward-model guides are trained on.
+
+A preference is a `Group` of two responses: the chosen one with the reward "preference" 1, the
+rejected one with 0. Human preferences are read from rows (`read_preferences`); rewards make them
+of any group (`pairs_of`).
+"""
+
+from trimtab.training.preferences.cleaning import clean
+from trimtab.training.preferences.dropped import Dropped
+from trimtab.training.preferences.pairing import pairs_of
+from trimtab.training.preferences.prefixes import prefix_subset
+from trimtab.training.preferences.reading import read_preferences
+from trimtab.training.preferences.splitting import split
+
+__all__ = ["Dropped", "clean", "pairs_of", "prefix_subset", "read_preferences", "split"]
