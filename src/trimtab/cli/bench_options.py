@@ -23,7 +23,13 @@ Prompts: TypeAlias = Annotated[
 ]
 RewardName: TypeAlias = Annotated[
     str | None,
-    Option("--reward", "-r", help="A name, or python:FILE.py:FUNCTION.", rich_help_panel=_TASK),
+    Option(
+        "--reward",
+        "-r",
+        help="A name, python:FILE.py:FUNCTION, hf:MODEL, http://HOST/PATH, or a sum: "
+        "'sentiment - 0.01*length'.",
+        rich_help_panel=_TASK,
+    ),
 ]
 JudgeName: TypeAlias = Annotated[
     str | None,

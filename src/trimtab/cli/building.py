@@ -90,9 +90,10 @@ def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Gu
         )
     if reward:
         from trimtab.guides.text import TextGuide
+        from trimtab.rewards import on_texts
         from trimtab.rewards import reward as find
 
-        return TextGuide(find(reward), lm.decode, name=reward)
+        return TextGuide(on_texts(find(reward)), lm.decode, name=reward)
     if not guide:
         return None
     if (Path(guide) / "guide.json").is_file():

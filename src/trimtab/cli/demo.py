@@ -47,7 +47,7 @@ def demo(
     from trimtab.rewards.sentiment import sentiment
 
     check_matplotlib()
-    sentiment([""], [""])  # says now, and not minutes later, that its package is missing
+    sentiment([], [""])  # says now, and not minutes later, that its package is missing
     settings = Settings(
         topics=TOPICS[-prompts:],
         n=samples,

@@ -49,7 +49,8 @@ Reward = Annotated[
     str | None,
     _option(
         "--reward", "-r", panel=_STEER, metavar="NAME",
-        help="A reward read on prefixes: sentiment, brevity, ... or python:file.py:function.",
+        help="A reward read on prefixes: sentiment, brevity, ..., python:file.py:function, "
+        "hf:MODEL, http://HOST/PATH, or a sum: 'sentiment - 0.01*length'.",
     ),
 ]  # fmt: skip
 Method = Annotated[

@@ -155,17 +155,24 @@ class GroupFolder:
             self._write_manifest(manifest | {"complete": True})
             for gone in old - kept:
                 shutil.rmtree(self.folder / "rewards" / gone, ignore_errors=True)
-        self.tidy()
-        return read_manifest(self.folder)
+        found = read_manifest(self.folder)
+        self.tidy(found)
+        return found
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         self.publish(self.folder / "manifest.json", text.encode())
 
-    def tidy(self) -> None:
-        """Clear away what only working processes need. Late ones make themselves new locks."""
-        for part in self.folder.rglob(".*.part"):
-            part.unlink(missing_ok=True)
+    def tidy(self, manifest: Mapping[str, Any]) -> None:
+        """Clear away what only working processes need. Late ones make themselves new locks.
+
+        Args:
+            manifest: of the folder, which is complete; another reward may be on its way.
+        """
+        rewards = [self.folder / "rewards" / f["folder"] for f in manifest["rewards"].values()]
+        for at in (self.folder, self.folder / "groups", *rewards):
+            for part in at.glob(".*.part"):
+                part.unlink(missing_ok=True)
         shutil.rmtree(self.folder / "locks", ignore_errors=True)
 
     # --- locks -----------------------------------------------------------------------------------

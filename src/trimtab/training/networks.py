@@ -60,6 +60,8 @@ class GuideNetwork(nn.Module):
         head: of `trimtab.guides.heads`.
     """
 
+    _keys_to_ignore_on_save = None  # transformers' Trainer asks for it
+
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
@@ -122,8 +124,9 @@ class GuideNetwork(nn.Module):
         return {name: value for name, value in whole.items() if name in trained}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> Any:
-        """Put trained tensors back; what is frozen stays."""
-        return super().load_state_dict(state_dict, strict=False)
+        """Put trained tensors back; what is frozen stays, and is not missed."""
+        found = super().load_state_dict(state_dict, strict=False)
+        return type(found)([], found.unexpected_keys)
 
 
 def read(head: nn.Module, hidden: Float[Tensor, "R S D"]) -> Outputs:

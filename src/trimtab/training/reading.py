@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 from trimtab.errors import UsageError
@@ -108,7 +109,8 @@ def _from_preferences(goal: Objective, config: TrainConfig, lm: TransformersLM) 
 
     read = [read_preferences(source, lm) for source in config.data]
     groups = [group for found, _ in read for group in found]
-    kept, dropped = clean(groups, max_tokens=config.max_length)
+    kept, cleaned = clean(groups, max_tokens=config.max_length)
+    dropped = reduce(add, (lost for _, lost in read)).then(cleaned)
     learnt, validation = split(kept, config.held_out, seed=config.seed)
     material = from_pairs(learnt, validation, _subset(goal, config), max_length=config.max_length)
     material = replace(material, dropped={**dropped.as_dict(), **material.dropped})

@@ -6,6 +6,7 @@ groups or preferences --objective--> material --each lr--> runs --lowest error--
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -176,7 +177,9 @@ def _run(
 def checkpointed(network: GuideNetwork) -> None:
     """Have the backbone compute its activations twice instead of keeping them."""
     backbone: Any = network.backbone
-    backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    with warnings.catch_warnings():  # its later name is not in every transformers 5
+        warnings.simplefilter("ignore", FutureWarning)
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
     backbone.enable_input_require_grads()
 
 
