@@ -77,7 +77,8 @@ def test_a_value_learns_and_steers(place: Path):
         return sum(world.reward(c.tokens) for c in out) / len(out)
 
     assert mean(20.0) > mean(0.0) + 0.04
-    log = [json.loads(x) for x in (place / "guide.runs/lr-0.003/log.jsonl").open()]
+    lines = (place / "guide.runs/lr-0.003/log.jsonl").read_text().splitlines()
+    log = [json.loads(line) for line in lines]
     errors = [entry["eval_error"] for entry in log if "eval_error" in entry]
     assert min(errors) < errors[0]
 
@@ -233,3 +234,9 @@ def test_a_config_is_read_from_yaml_and_flags_win(tmp_path: Path):
     path.write_text("objektive: fudge")
     with pytest.raises(UnknownNameError, match="did you mean objective"):
         read_config(path)
+
+
+def test_tensorboard_logs_beside_our_own(place: Path):
+    train(world.config(place, epochs=1, tensorboard=True))
+    assert list((place / "guide.runs").rglob("events.out.tfevents*"))
+    assert (place / "guide.runs/lr-0.003/log.jsonl").is_file()

@@ -96,7 +96,9 @@ def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Gu
         return TextGuide(on_texts(find(reward)), lm.decode, name=reward)
     if not guide:
         return None
-    if (Path(guide) / "guide.json").is_file():
+    from trimtab.guides.shipped import guide_folder
+
+    if guide_folder(guide) is not None:
         from trimtab.guides.checkpoint import load_guide
 
         return load_guide(guide, lm=lm)

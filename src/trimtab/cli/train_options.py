@@ -136,6 +136,10 @@ GradientCheckpointing: TypeAlias = Annotated[
 Device: TypeAlias = Annotated[
     str | None, Option(help="cpu, cuda, ...; default: what is there.", rich_help_panel=_RUN)
 ]
+Tensorboard: TypeAlias = Annotated[
+    bool | None,
+    Option("--tensorboard/--no-tensorboard", help="TensorBoard's logs too.", rich_help_panel=_RUN),
+]
 Threads: TypeAlias = Annotated[
     int | None, Option(min=1, help="CPU threads of each process.", rich_help_panel=_RUN)
 ]

@@ -12,9 +12,11 @@ from typing import Any
 
 from trimtab.evaluation.flops import Shape
 from trimtab.evaluation.identity import digest, function_fingerprint, weights_fingerprint
+from trimtab.guides.card import CARD
 from trimtab.guides.checkpoint import load_guide
 from trimtab.guides.parts import unwrap
 from trimtab.guides.reward import RewardGuide
+from trimtab.guides.shipped import guide_folder
 from trimtab.guides.text import TextGuide
 from trimtab.guides.value import ValueGuide
 from trimtab.guides.vocabulary import VocabularyGuide
@@ -136,6 +138,10 @@ class Scorer:
         return f"{plain[:LONGEST]}-{self.fingerprint[:8]}"
 
 
+ON_PREFIXES = "reward:"
+"""Before the name of a reward that is read on prefixes, where a guide has the same name."""
+
+
 # --- guides --------------------------------------------------------------------------------------
 
 
@@ -171,14 +177,17 @@ class GuideSource:
         """A guide's folder, the name of a reward to read on prefixes, or a reward model.
 
         Args:
-            name: a folder with `guide.json`, what `trimtab.rewards.reward` knows, or what
-                `RewardGuide.load` takes.
+            name: a folder with `guide.json`, the name of a guide that comes with the package,
+                what `trimtab.rewards.reward` knows (after `reward:`, where a guide has its name),
+                or what `RewardGuide.load` takes.
             lm: the base that it is for.
         """
-        card = Path(name) / "guide.json"
-        if card.is_file():
-            guide = load_guide(name, lm=lm)  # checks every file before its sum is believed
-            fingerprint = digest(["checkpoint", json.loads(card.read_text())["sha256"]])
+        if name.startswith(ON_PREFIXES):
+            return cls.on_prefixes(Scorer.named(name.removeprefix(ON_PREFIXES)))
+        folder = guide_folder(name)
+        if folder is not None:
+            guide = load_guide(folder, lm=lm)  # checks every file before its sum is believed
+            fingerprint = digest(["checkpoint", json.loads((folder / CARD).read_text())["sha256"]])
             return cls(Path(name).name, fingerprint, partial(_load, name), shape_of(guide))
         if Path(name).exists() or ("/" in name and not _spells_reward(name)):
             model = RewardGuide.load(name, lm)

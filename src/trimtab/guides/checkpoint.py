@@ -26,6 +26,7 @@ from trimtab.errors import CheckpointError, UsageError
 from trimtab.guides.backbones import aligned, check_vocab, find_base, from_base, load_net, save_net
 from trimtab.guides.card import Card, verify
 from trimtab.guides.parts import head_card, make_head, unwrap, wrap
+from trimtab.guides.shipped import guide_folder
 from trimtab.guides.value import ValueGuide
 from trimtab.guides.vocabulary import VocabularyGuide
 from trimtab.protocols import Guide, LanguageModel
@@ -164,7 +165,7 @@ def load_guide(
     """A saved guide, after every file was checked.
 
     Args:
-        folder: where it was saved.
+        folder: where it was saved, or the name of a guide that comes with the package.
         lm: the base it will steer: its tokenizer must be the guide's. A guide stored on top of the
             base takes its layers from here.
         backbone: the base's network for a guide stored on top of it, where `lm` is not a
@@ -175,7 +176,8 @@ def load_guide(
         CheckpointError: the folder is not whole, not ours or not safe (see `verify`).
         IncompatibleError: another tokenizer, or a backbone that is not the one it was trained on.
     """
-    card, at = verify(folder), Path(folder)
+    at = guide_folder(folder) or Path(folder)
+    card = verify(at)
     if lm is not None:
         check_vocab(at, card, lm)
         device = lm.device if device is None else device

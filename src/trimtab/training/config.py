@@ -47,6 +47,7 @@ class TrainConfig:
         bf16: compute in bfloat16 where torch holds it safe (autocast); weights stay float32.
         gradient_checkpointing: compute activations twice instead of keeping them.
         device: where; None is the accelerator, where there is one.
+        tensorboard: write TensorBoard's logs too, into each run's folder.
 
         label_threshold: FUDGE: rewards above it are of the class; None is the mean.
         label_softness: FUDGE: labels exp((r - r_max) / this) instead of a class.
@@ -85,6 +86,7 @@ class TrainConfig:
     bf16: bool = False
     gradient_checkpointing: bool = False
     device: str | None = None
+    tensorboard: bool = False
 
     label_threshold: float | None = None
     label_softness: float | None = None

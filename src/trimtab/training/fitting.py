@@ -22,7 +22,7 @@ from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from trimtab.errors import DataError, TrainingError
+from trimtab.errors import DataError, TrainingError, UsageError
 from trimtab.files import write_atomic
 from trimtab.training.material import Material
 from trimtab.training.networks import GuideNetwork
@@ -71,6 +71,7 @@ def fit(
     seed: int,
     bf16: bool,
     on_cpu: bool,
+    tensorboard: bool = False,
     reference: Reference | None = None,
     on_progress: OnProgress | None = None,
 ) -> Fit:
@@ -94,6 +95,7 @@ def fit(
         seed: of the order.
         bf16: compute in bfloat16 under autocast.
         on_cpu: stay on the CPU, even where there is an accelerator.
+        tensorboard: write TensorBoard's logs too.
         reference: log pi_ref, for objectives that take expectations.
         on_progress: told after every update.
 
@@ -101,6 +103,8 @@ def fit(
         DataError: the folder is another run's.
         TrainingError: no validation gave a finite error.
     """
+    if tensorboard:
+        _check_tensorboard()
     _same_run(folder, {**facts, "lr": lr})
     if (done := read_fit(folder)) is not None:
         network.load_state_dict(load_file(folder / "best.safetensors"))
@@ -116,6 +120,7 @@ def fit(
         seed=seed,
         bf16=bf16,
         use_cpu=on_cpu,
+        report_to="tensorboard" if tensorboard else "none",
         metric_for_best_model="error",
         greater_is_better=False,
         **_FIXED,
@@ -155,8 +160,19 @@ _FIXED: dict[str, Any] = {
     "disable_tqdm": True,
     "dataloader_pin_memory": False,
     "ddp_find_unused_parameters": False,
-    "report_to": "none",
 }
+
+
+def _check_tensorboard() -> None:
+    """Raise `UsageError` where transformers would pass over it with a warning, or fail."""
+    from importlib.util import find_spec
+
+    if find_spec("tensorboard") is None:
+        raise UsageError(
+            "TensorBoard's logs need its package",
+            got="none installed",
+            do="run: pip install tensorboard",
+        )
 
 
 def _finish(folder: Path, trainer: GuideTrainer, lr: float) -> Fit:

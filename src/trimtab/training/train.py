@@ -168,6 +168,7 @@ def _run(
         seed=config.seed,
         bf16=config.bf16,
         on_cpu=lm.device.type == "cpu",
+        tensorboard=config.tensorboard,
         reference=reference(lm.model, data.temperature) if goal.reference else None,
         on_progress=told,
     )
@@ -195,8 +196,12 @@ def reference(base: PreTrainedModel, temperature: float | None) -> Reference:
     return logprobs
 
 
+NO_PART = ("lr", "out", "name", "unit", "tensorboard")
+"""Settings that have no part in what a run computes, or are said beside it."""
+
+
 def _facts(config: TrainConfig, data: Data, world: int) -> dict[str, Any]:
     """What decides a run beside its learning rate: its settings, its examples, its processes."""
     examples = repr((data.material.train, data.material.validation, data.material.labelled))
-    settings = {k: v for k, v in config.as_dict().items() if k not in ("lr", "out", "name")}
+    settings = {k: v for k, v in config.as_dict().items() if k not in NO_PART}
     return {**settings, "examples": sha256(examples.encode()).hexdigest()[:32], "processes": world}

@@ -1,0 +1,145 @@
+"""How often a guide prefers the better of two responses, having read a part of both.
+
+A reward model that is trained on finished responses alone may say anything of prefixes: its loss
+pins down r(x, y) and not r(x, y_1 .. y_i) (PARGS, Theorem 1; its own models agreed with people on
+50, 43, 50 and 80 % of pairs at 25, 50, 75 and 100 % of the length).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from trimtab.errors import DataError
+from trimtab.evaluation.compare import holm
+from trimtab.evaluation.extras import extra
+from trimtab.evaluation.statistics import by_prompt, estimate
+from trimtab.training.inspection.findings import Finding
+from trimtab.training.inspection.fits import Figure
+from trimtab.training.inspection.places import SHARES, WHOLE, stops
+from trimtab.training.inspection.values import Measuring
+from trimtab.types import Group
+
+ALPHA = 0.05
+EARLY = ("25%", "50%")
+"""Where a guide that is fit for decoding token by token must beat chance."""
+
+TEST = "exact one-sided sign test over prompts"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Pairs at one place.
+
+    Attributes:
+        where: share of each response that was read.
+        n: pairs.
+        prompts: of how many prompts.
+        accuracy: share of pairs whose better response scores higher, ties half; its standard error
+            is clustered by prompt (with one pair per prompt, the binomial one).
+        ties: pairs of equal scores.
+        p: of "no better than chance", by `TEST`.
+    """
+
+    where: str
+    n: int
+    prompts: int
+    accuracy: Figure
+    ties: int
+    p: float
+
+
+def of_pairs(pairs: Sequence[Group], how: Measuring) -> tuple[Accuracy, ...]:
+    """Accuracy at each place; each response is cut at that share of its own length.
+
+    Args:
+        pairs: groups of two, the better response first.
+        how: what scores them.
+
+    Raises:
+        DataError: no pair is short enough.
+    """
+    kept = [group for group in pairs if _fits(group, how.max_length)]
+    if not kept:
+        raise DataError(
+            f"there must be pairs of at most {how.max_length} tokens with their prompt",
+            got=f"none of {len(pairs)}",
+            do="raise --max-length, or name other pairs",
+        )
+    rows = [(g.prompt, g.prefix + r.tokens) for g in kept for r in g.responses]
+    found = how.ask(rows, [stops(len(tokens))[1:] for _, tokens in rows])
+    prompts = [group.prompt.ids for group in kept]
+    return tuple(
+        _accuracy(where, [s[i] for s in found[0::2]], [s[i] for s in found[1::2]], prompts)
+        for i, where in enumerate(SHARES)
+    )
+
+
+def _accuracy(
+    where: str,
+    better: Sequence[float],
+    worse: Sequence[float],
+    prompts: Sequence[Hashable],
+) -> Accuracy:
+    both = list(zip(better, worse, strict=True))
+    ahead = [0.5 if a == b else float(a > b) for a, b in both]
+    mean = estimate(ahead, prompts)
+    se = mean.se if math.isfinite(mean.se) else None
+    ties = sum(a == b for a, b in both)
+    p = sign_test(ahead, prompts)
+    return Accuracy(where, len(ahead), mean.n, Figure(mean.mean, se), ties, p)
+
+
+def sign_test(ahead: Sequence[float], prompts: Sequence[Hashable]) -> float:
+    """P of so many prompts, or more, being above one half by chance; those at one half are out.
+
+    The prompt is the unit: pairs of one prompt are not independent. With one pair per prompt this
+    is the exact binomial test of the accuracy.
+    """
+    means = [sum(x) / len(x) for x in by_prompt([str(p) for p in prompts], ahead).values()]
+    wins, losses = sum(m > 0.5 for m in means), sum(m < 0.5 for m in means)
+    if wins + losses == 0:
+        return 1.0
+    test = extra("scipy.stats").binomtest(wins, wins + losses, alternative="greater")
+    return float(test.pvalue)
+
+
+def verdict(found: Sequence[Accuracy], name: str) -> Finding:
+    """Whether prefixes are told apart as finished responses are.
+
+    A warning where the accuracy on finished responses is above chance and that at a quarter and at
+    a half is not: at neither of the two is p below 5 % (`TEST`, Holm over the two).
+    """
+    at = {each.where: each for each in found}
+    whole = at[WHOLE]
+    if whole.p >= ALPHA:
+        return Finding(
+            "warning",
+            "pairs",
+            f"not above chance on finished responses: {_said(whole)}",
+            "name more pairs; else the guide was trained on another reward, template or label",
+        )
+    early = holm({where: at[where].p for where in EARLY})
+    said = ", ".join(_said(at[where]) for where in (*EARLY, WHOLE))
+    if min(early.values()) < ALPHA:
+        return Finding("ok", "pairs", f"prefixes are told apart: {said}")
+    return Finding(
+        "warning",
+        "pairs",
+        f"{name} ranks finished responses and is near chance on prefixes: {said} ({TEST}, Holm "
+        f"over {' and '.join(EARLY)}, level {ALPHA:g}). A reward model of finished responses may "
+        "score prefixes arbitrarily (PARGS, Theorem 1)",
+        "train it on prefixes (`trimtab train partial-bradley-terry`), or use it on finished "
+        "responses only (best-of-n)",
+    )
+
+
+def _said(each: Accuracy) -> str:
+    return f"{each.accuracy.value:.3f} at {each.where} (n {each.n}, p {each.p:.2g})"
+
+
+def _fits(group: Group, most: int) -> bool:
+    longest = max(len(r.tokens) for r in group.responses)
+    some = all(group.prefix + r.tokens for r in group.responses)
+    return some and len(group.prompt.ids) + len(group.prefix) + longest <= most

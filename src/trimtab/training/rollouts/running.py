@@ -1,0 +1,151 @@
+"""From a job to a finished folder, by this process, its workers, or ranks of a launcher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from trimtab.errors import UsageError
+from trimtab.evaluation.bench import OnRewardError
+from trimtab.evaluation.sources import Scorer
+from trimtab.evaluation.work import OpenModel
+from trimtab.protocols import Guide, LanguageModel, Reward
+from trimtab.training.folder import GroupFolder
+from trimtab.training.manifest import read_manifest
+from trimtab.training.rollouts.decoding import Roller
+from trimtab.training.rollouts.jobs import Job
+from trimtab.training.rollouts.together import Task, work_together
+from trimtab.training.rollouts.work import Labels, OnProgress, Progress, Worker, threads
+
+
+class Running(TypedDict, total=False):
+    """How the work is done; no text, score or file depends on it.
+
+    Attributes:
+        workers: processes on this machine; more than one needs `opener` where texts are decoded.
+        opener: opens the base again in a worker, such as `partial(TransformersLM, "smollm2")`.
+        rank: of a process that a launcher started beside others; 0 finishes the folder.
+        on_reward_error: "raise" stops at a response that cannot be scored, keeping what is
+            finished; "skip" leaves its score out and counts it.
+        on: told how far it is.
+    """
+
+    workers: int
+    opener: OpenModel | None
+    rank: int
+    on_reward_error: OnRewardError
+    on: OnProgress | None
+
+
+def scorers_of(rewards: Sequence[Scorer | Reward | str]) -> tuple[Scorer, ...]:
+    """Rewards under their names.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+        UsageError: two have one name.
+    """
+    found: dict[str, Scorer] = {}
+    for reward in rewards:
+        if isinstance(reward, str):
+            scorer = Scorer.named(reward)
+        else:
+            scorer = reward if isinstance(reward, Scorer) else Scorer.of(reward)
+        if scorer.name in found:
+            raise UsageError(
+                "rewards must differ in name", got=f"{scorer.name!r} twice", do="rename one"
+            )
+        found[scorer.name] = scorer
+    return tuple(found.values())
+
+
+def run_job(
+    lm: LanguageModel[Any],
+    job: Job,
+    folder: str | Path,
+    scorers: tuple[Scorer, ...],
+    guide: Guide[Any] | None,
+    **running: Unpack[Running],
+) -> dict[str, Any]:
+    """Do what is missing of a job; the manifest.
+
+    Args:
+        lm: the base.
+        job: what is decoded.
+        folder: where.
+        scorers: the rewards.
+        guide: the job's guide, open.
+        **running: see `Running`.
+    """
+    there = GroupFolder(folder)
+    opener = running.get("opener")
+    if running.get("workers", 1) > 1 and opener is None:
+        raise UsageError(
+            "several workers open the model themselves",
+            got="no opener",
+            do="pass a function that opens it, such as opener=partial(TransformersLM, name)",
+        )
+    found = there.open(job.about(), len(job.shards), _identities(scorers))
+    labels = Labels(scorers, running.get("on_reward_error", "raise") == "raise")
+    task = Task(there.folder, labels, job.shards, job.threads, opener, job)
+    return finish(task, found, job.n * len(job.items), Roller(lm, job, guide), **running)
+
+
+def finish(
+    task: Task,
+    manifest: Mapping[str, Any],
+    total: int,
+    roll: Roller | None = None,
+    **running: Unpack[Running],
+) -> dict[str, Any]:
+    """Do what is missing of a folder, and say in its manifest that all is there.
+
+    Args:
+        task: what is to be there.
+        manifest: as it is.
+        total: responses of the folder.
+        roll: decodes a shard; None where all texts are there.
+        **running: see `Running`.
+    """
+    there, on = GroupFolder(task.folder), running.get("on") or _silent
+    if _whole(there, task.labels, manifest):
+        on(Progress(total, total, 0))
+        there.tidy(manifest)
+        return dict(manifest)
+    if running.get("workers", 1) > 1:
+        missing = [s for s in task.shards if not task.labels.settled(there, s.number)]
+        if missing:
+            task = replace(task, shards=tuple(missing))
+            work_together(task, running.get("workers", 1), total, on)
+    else:
+        with threads(task.threads):
+            Worker(there, task.labels, total, on, roll).work(task.shards)
+    if running.get("rank", 0) == 0:
+        return there.finish(_identities(task.labels.scorers))
+    found = read_manifest(task.folder)
+    if found["complete"]:  # rank 0 was faster: the locks that this one made since are its to clear
+        there.tidy(found)
+    return found
+
+
+def _whole(there: GroupFolder, labels: Labels, manifest: Mapping[str, Any]) -> bool:
+    """Whether a finished folder needs nothing more."""
+    if not manifest["complete"]:
+        return False
+    for scorer in labels.scorers:
+        known = manifest["rewards"].get(scorer.name, {})
+        again = labels.strict and known.get("failed")
+        if known.get("fingerprint") != scorer.fingerprint or again:
+            return False
+    folders = [facts["folder"] for facts in manifest["rewards"].values()]
+    return not there.missing(manifest["shards"], folders)
+
+
+def _identities(scorers: Sequence[Scorer]) -> dict[str, dict[str, str]]:
+    """What the manifest says of rewards before there are statistics."""
+    return {s.name: {"fingerprint": s.fingerprint, "folder": s.key} for s in scorers}
+
+
+def _silent(_: Progress) -> None:
+    """Nobody listens."""

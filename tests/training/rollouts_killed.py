@@ -1,0 +1,130 @@
+"""Rollouts that are killed twenty times at random moments.
+
+Run as `python -m tests.training.rollouts_killed FOLDER`. Forks instead of starting anew, so that a
+kill costs the work's time and not the imports'. Prints what it found as JSON;
+`test_rollouts_processes` judges it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests import toys
+from trimtab.training.rollouts import collect
+from trimtab.training.rollouts.decoding import Roller
+from trimtab.training.rollouts.jobs import Shard
+from trimtab.training.shards import Row
+from trimtab.types import Sample, Step
+
+KILLS = 20
+
+
+def sevens(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+    """How many words hold a 7."""
+    return [float(sum("7" in word for word in text.split())) for text in responses]
+
+
+def lengths(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+    """How short the text is."""
+    return [-float(len(text)) for text in responses]
+
+
+def one_job(folder: Path) -> dict[str, Any]:
+    """The whole work: 70 shards."""
+    asked = [Sample(f"w{i} w{i + 1} w{i + 2}" + " w5" * (i % 4), f"w{i}") for i in range(3, 73)]
+    lm = toys.language_model(base_temperature=0.7)
+    return collect(lm, asked, folder, rewards=[sevens, lengths], n=3, rows=3, max_new_tokens=8)
+
+
+def note_in(log: Path) -> None:
+    """Every shard that is begun is noted, before it is decoded."""
+    plain = Roller.__call__
+
+    def noted(self: Roller, shard: Shard, on_step: Callable[[Step], object]) -> list[Row]:
+        with log.open("a") as out:
+            out.write(f"{shard.number}\n")
+        return plain(self, shard, on_step)
+
+    Roller.__call__ = noted  # type: ignore[method-assign]
+
+
+def finished(folder: Path) -> dict[str, tuple[int, int]]:
+    """Files that are there whole, and which they are."""
+    return {
+        str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_mtime_ns)
+        for part in ("groups", "rewards")
+        for p in (folder / part).rglob("*.parquet")
+    }
+
+
+def shards(folder: Path) -> int:
+    return len(list((folder / "groups").glob("*.parquet")))
+
+
+def attempt(folder: Path, more: int, seconds: float) -> bool:
+    """Work until so many shards more are there and a moment longer, then die.
+
+    Returns whether the work ended before.
+    """
+    target = shards(folder) + more
+    child = os.fork()
+    if child == 0:
+        one_job(folder)
+        os._exit(0)
+    while shards(folder) < target:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return True
+        time.sleep(0.001)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def main(base: Path) -> None:
+    """One job left alone, one killed twenty times, and what the killed one did twice or lost."""
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    whole = one_job(base / "whole")
+    pace = (time.monotonic() - began) / whole["shards"]
+    log, killed, moments = base / "begun", base / "killed", random.Random(0)
+    log.write_text("")
+    note_in(log)
+    redone, lost, progress, ended = list[str](), list[str](), list[int](), 0
+    for _ in range(KILLS):
+        before, known = finished(killed), len(log.read_text().split())
+        ended += attempt(killed, moments.randint(1, 3), pace * moments.random() * 1.5)
+        after = finished(killed)
+        lost += [name for name, stamp in before.items() if after.get(name) != stamp]
+        begun = log.read_text().split()[known:]
+        redone += [n for n in begun if f"groups/{int(n):05d}.parquet" in before]
+        progress.append(len(after))
+    left = sum(1 for _ in killed.rglob(".*.part"))
+    there = shards(killed)
+    last = one_job(killed)
+    found = {
+        "shards": whole["shards"],
+        "there": there,
+        "redone": redone,
+        "lost": lost,
+        "progress": progress,
+        "ended": ended,
+        "left": left,
+        "begun": len(log.read_text().split()),
+        "same": last == whole,
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
