@@ -12,10 +12,10 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model assets demo test check docs bench clean
+.PHONY: help setup model assets demo test check docs bench recipe-sentiment recipe-concise clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 26
 
 setup: $(STAMP)  ## make the virtual environment and install trimtab into it
 
@@ -38,6 +38,12 @@ docs: setup  ## build the documentation into site/
 bench: setup  ## time per token, guided against unguided
 	$(BIN)/python benchmarks/decode_overhead.py
 
+recipe-sentiment: assets  ## train the guide `sentiment` as it was made, from nothing: some 20 minutes
+	TRIMTAB=$(BIN)/trimtab PYTHON=$(BIN)/python recipes/guides/sentiment.sh
+
+recipe-concise: model  ## train the guide `concise` likewise
+	TRIMTAB=$(BIN)/trimtab PYTHON=$(BIN)/python recipes/guides/concise.sh
+
 model: setup  ## fetch the embedded model (once; later calls find it in the cache)
 	$(BIN)/trimtab assets fetch smollm2
 
@@ -45,7 +51,7 @@ assets: model  ## fetch all that the tests read: the model and a sentence encode
 	$(BIN)/trimtab assets fetch minilm
 
 clean:  ## remove the virtual environment and what the commands made
-	rm -rf $(VENV) site build dist trimtab-demo
+	rm -rf $(VENV) site build dist trimtab-demo recipe-sentiment recipe-concise
 
 # Installed anew only when the requirements changed.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python

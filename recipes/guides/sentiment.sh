@@ -1,5 +1,5 @@
 #!/bin/sh
-# The guide `sentiment`: a value of VADER's sentiment with half a unit of relevance, from nothing.
+# The guide `sentiment`: a value of VADER's sentiment and half a unit of relevance.
 # Some 20 minutes on two CPU cores; needs the assets smollm2 and minilm. Each step can be stopped:
 # called again, it goes on where it was.
 #
@@ -15,7 +15,7 @@ $trimtab collect sentiment --split train -n 24 --seed 1 --dtype bfloat16 --rows 
   -r sentiment -r similarity -o "$work/rollouts"
 
 # 2. What half a response is worth, on topics that are not trained on: ten completions each.
-$trimtab collect sentiment --validation --seed 2 --dtype bfloat16 --rows 144 --workers 2 \
+$trimtab collect sentiment --validation --per-prompt 4 --seed 2 --dtype bfloat16 --rows 144 --workers 2 \
   -r sentiment -r similarity -o "$work/labels"
 
 # 3. A value of the first 8 layers, by TD(lambda), two processes sharing each update.

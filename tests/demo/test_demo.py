@@ -20,14 +20,21 @@ from trimtab.demo.settings import Settings
 from trimtab.demo.table import cells
 
 SMALL = Settings(
-    topics=("w5", "w6 w7"), n=2, best_n=1, draws=3, max_new_tokens=5, betas=(1.0, 4.0), sweep_n=2
+    topics=("w5", "w6 w7"),
+    n=2,
+    best_n=1,
+    draws=3,
+    max_new_tokens=5,
+    betas=(1.0, 4.0),
+    value_betas=(1.0, 4.0),
+    sweep_n=2,
 )
 
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     lm = toys.language_model(base_temperature=SMALL.base_temperature)
-    demo = Demo(lm, SMALL)
+    demo = Demo(lm, toys.value_guide(layers=2), SMALL)
     found = demo.run()
     assert demo.meter.done == demo.meter.total
     return found

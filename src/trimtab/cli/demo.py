@@ -21,7 +21,10 @@ def demo(
         Path, typer.Option("--out", "-o", help="Folder for the picture and the page.")
     ] = Path("trimtab-demo"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same texts.")] = 0,
-    beta: Annotated[float, typer.Option("--beta", "-b", help="Strength in the table.")] = 8.0,
+    beta: Annotated[
+        float, typer.Option("--beta", "-b", help="Of the reward read on prefixes.")
+    ] = 8.0,
+    value_beta: Annotated[float, typer.Option(help="Of the trained value.")] = 40.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response, in tokens.")] = 36,
     prompts: Annotated[int, typer.Option(min=2, max=8, help="How many topics to ask about.")] = 8,
     samples: Annotated[int, typer.Option(min=1, help="Responses per prompt.")] = 8,
@@ -32,6 +35,8 @@ def demo(
     ] = 1,
 ) -> None:
     """Steer a small model towards positive sentiment, four ways, and show what each costs.
+
+    Best-of-n and ARGS ask the reward itself; VAS asks a value that was trained to foresee it.
 
     Prints a table and two completions, and writes a picture and a page. It needs the model
     (trimtab assets fetch smollm2) and takes under four minutes on two CPU cores. For a quick look:
@@ -44,6 +49,7 @@ def demo(
     from trimtab.demo.plot import check_matplotlib
     from trimtab.demo.running import Demo
     from trimtab.demo.settings import TOPICS, Settings
+    from trimtab.guides.checkpoint import load_guide
     from trimtab.rewards.sentiment import sentiment
 
     check_matplotlib()
@@ -55,12 +61,13 @@ def demo(
         sweep_n=min(samples, Settings.sweep_n),
         max_new_tokens=max_new_tokens,
         beta=beta,
+        value_beta=value_beta,
         seed=seed,
     )
     lm = build_model(
         model, device=device, threads=threads, base_temperature=settings.base_temperature
     )
-    outcome = _run(Demo(lm, settings))
+    outcome = _run(Demo(lm, load_guide("sentiment", lm=lm), settings))
     _show(outcome, out, Console())
 
 

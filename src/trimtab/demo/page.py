@@ -51,8 +51,9 @@ th:first-child, td:first-child { text-align: left; }
 <body>
 <h1>Each token, tinted by the score of the text so far</h1>
 <p>SmolLM2-135M-Instruct answers $count prompts. The score is VADER's sentiment of the response up
-to and including the token: what steers ARGS and VAS while they decode, and what picks the best of
-n afterwards. Strength beta = $beta.</p>
+to and including the token: what steers ARGS while it decodes, and what picks the best of n
+afterwards. VAS is steered by a trained value, which knew what was coming. Strengths: beta = $beta
+and $value.</p>
 <div class="legend" role="img" aria-label="orange is negative, blue is positive">
 <span>&minus;1</span><div class="bar"></div><span>+1</span></div>
 <div class="wide"><table>
@@ -72,6 +73,7 @@ def page(outcome: Outcome, lines: Sequence[Line]) -> str:
     return _PAGE.substitute(
         count=len(s.prompts),
         beta=f"{s.beta:g}",
+        value=f"{s.value_beta:g}",
         seed=s.seed,
         table=_table(lines),
         prompts="\n".join(_prompt(outcome, i) for i in range(len(s.prompts))),

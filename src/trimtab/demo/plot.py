@@ -50,7 +50,8 @@ def picture(outcome: Outcome) -> bytes:
     axes.set_ylabel("reward: VADER sentiment (mean ± standard error)")
     s = outcome.settings
     axes.set_title(
-        f"Steering SmolLM2-135M with a sentiment function\n{len(s.prompts)} prompts; "
+        f"Steering SmolLM2-135M: a sentiment function (ARGS), a trained value (VAS)\n"
+        f"{len(s.prompts)} prompts; "
         f"standard errors over prompts; seed {s.seed}",
         fontsize=10,
     )

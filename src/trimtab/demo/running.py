@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from trimtab.decoding.loop import decode
 from trimtab.demo.settings import Arm, Settings
 from trimtab.guides.text import UNFINISHED, TextGuide
-from trimtab.protocols import LanguageModel
+from trimtab.protocols import Guide, LanguageModel
 from trimtab.rewards import on_texts, reward
 from trimtab.types import Completion
 
@@ -101,17 +101,19 @@ class Demo:
 
     Args:
         lm: the base, with `settings.base_temperature`.
+        value: the trained guide.
         settings: what to ask.
     """
 
     lm: LanguageModel[Any]
+    value: Guide[Any]
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
         self.judge = on_texts(reward(self.settings.reward))
-        arms, curves = self.settings.arms, self.settings.curves
+        arms = self.settings.arms
         rows = sum(arm.n * arm.draws for arm in (*arms, *self._clocked()))
-        rows += len(curves) * len(self.settings.betas) * self.settings.sweep_n
+        rows += sum(len(arm.betas) for arm in arms) * self.settings.sweep_n
         self.meter = Meter(self.lm, rows * self._unit)
 
     @property
@@ -130,7 +132,7 @@ class Demo:
         clocks = {arm.n: self._arm(arm) for arm in self._clocked()}
         arms = [self._arm(arm) for arm in self.settings.arms]
         clocks[arms[0].arm.n] = arms[0]
-        curves = {name: self._curve(name) for name in self.settings.curves}
+        curves = {arm.name: self._curve(arm) for arm in self.settings.arms if arm.betas}
         self.meter.begin("drawing", 0)
         return Outcome(
             self.settings,
@@ -148,12 +150,12 @@ class Demo:
         seconds = time.perf_counter() - begun
         return Run(arm, arm.method.beta, done, self._rewards(done), seconds)
 
-    def _curve(self, name: str) -> list[Run]:
+    def _curve(self, point: Arm) -> list[Run]:
         """One method at all strengths, in a single batch of requests with a strength each."""
-        betas, prompts = self.settings.betas, self.settings.prompts
-        arm = Arm(name, self.settings.curves[name], self.settings.sweep_n)
+        betas, prompts = point.betas, self.settings.prompts
+        arm = replace(point, n=self.settings.sweep_n)
         self.meter.begin(
-            f"{name}, beta {min(betas):g} to {max(betas):g}", arm.n * len(betas) * self._unit
+            f"{arm.name}, beta {min(betas):g} to {max(betas):g}", arm.n * len(betas) * self._unit
         )
         begun = time.perf_counter()
         strengths = [beta for beta in betas for _ in prompts]
@@ -169,7 +171,8 @@ class Demo:
     def _decode(
         self, arm: Arm, prompts: Sequence[str], beta: Sequence[float] | None
     ) -> list[Completion]:
-        guide = TextGuide(self.judge, self.lm.decode, name=self.settings.reward)
+        reads = TextGuide(self.judge, self.lm.decode, name=self.settings.reward)
+        guide = self.value if arm.trained else reads
         return decode(
             self.lm,
             guide if arm.method.guided else None,

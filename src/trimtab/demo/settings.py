@@ -28,12 +28,16 @@ class Arm:
         method: its parts.
         n: responses per prompt.
         draws: whole responses that the base writes for each that is kept.
+        trained: whether the trained value guides it, and not the reward read on prefixes.
+        betas: strengths in the picture; none where it is a single point there.
     """
 
     name: str
     method: Method
     n: int
     draws: int = 1
+    trained: bool = False
+    betas: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,12 @@ class Settings:
         best_n: responses per prompt of best-of-n, which reads `draws` times as many.
         draws: n of best-of-n.
         max_new_tokens: longest response.
-        beta: strength in the table. A sentiment word moves the score by about .5, so 8 gives it
-            odds of e^4; at 1 or 2 the published strengths for trained rewards do little here.
-        betas: strengths in the picture; 0 shows what dropping the tail costs on its own.
+        beta: strength of the reward read on prefixes. A sentiment word moves it by about .5, so 8
+            gives it odds of e^4; at 1 or 2 the published strengths do little here.
+        betas: of it in the picture; 0 shows what dropping the tail costs on its own.
+        value_beta: strength of the trained value. One token moves a value by some hundredths, for
+            it speaks of a whole response, so it takes more.
+        value_betas: of it in the picture; 0 is the base.
         sweep_n: responses per prompt and strength in the picture.
         base_temperature: of pi_ref, to which the KL is measured.
         seed: of all draws.
@@ -63,6 +70,8 @@ class Settings:
     max_new_tokens: int = 36
     beta: float = 8.0
     betas: tuple[float, ...] = (0.0, 2.0, 4.0, 8.0, 16.0)
+    value_beta: float = 40.0
+    value_betas: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0)
     sweep_n: int = 4
     base_temperature: float = 0.7
     seed: int = 0
@@ -79,14 +88,11 @@ class Settings:
             Arm("base", sampling(), self.n),
             Arm(f"best-of-{self.draws}", best_of_n(self.draws), self.best_n, self.draws),
             Arm("ARGS", args(self.beta), 1),
-            Arm("ARGS stochastic", self.curves["ARGS stochastic"], self.n),
-            Arm("VAS", self.curves["VAS"], self.n),
+            Arm(
+                "ARGS stochastic",
+                args_stochastic(self.beta, temperature=1.0),
+                self.n,
+                betas=self.betas,
+            ),
+            Arm("VAS", vas(self.value_beta, k=10), self.n, trained=True, betas=self.value_betas),
         )
-
-    @property
-    def curves(self) -> dict[str, Method]:
-        """The picture's curves, of strength `beta`."""
-        return {
-            "ARGS stochastic": args_stochastic(self.beta, temperature=1.0),
-            "VAS": vas(self.beta),
-        }

@@ -66,12 +66,14 @@ def notes(outcome: Outcome, lines: Sequence[Line]) -> Text:
     s = outcome.settings
     counts = ", ".join(f"{r.arm.name} {len(r.completions)}" for r in outcome.arms)
     about = f"""
-mean ± standard error (SE) over {len(s.prompts)} prompts; beta = {s.beta:g}
+mean ± standard error (SE) over {len(s.prompts)} prompts
+ARGS         guided by the reward itself, read on prefixes; beta = {s.beta:g}
+VAS          guided by a trained value of 8 layers (--guide sentiment); beta = {s.value_beta:g}
 responses    {counts}
 reward       VADER's sentiment of the response, -1 to 1
 KL/token     exact, in nats, to the base at temperature {s.base_temperature:g}; best-of-n has
              no closed form, only the bound log n - (n - 1) / n per response
-guide/token  texts scored per token emitted
+guide/token  texts (ARGS) or tokens (VAS) that the guide reads per token emitted
 time         per token, against the base with as many requests
 
 gain over the base, paired by prompt (n = {len(s.prompts)}; p: exact sign-flip test, two-sided)"""

@@ -1,0 +1,1 @@
+"""How the guides that come with the package were made, and what the papers' choices do."""
