@@ -113,7 +113,7 @@ def run(job: tuple[Arm, int, Path, Path, Path]) -> None:
     card = json.loads((out / "guide.json").read_text())
     figures["error" if not pairs else "loss"] = card["objective"]["validation"]["error"]
     if pairs:
-        figures["accuracy"] = prefix_accuracy(out, rollouts)
+        figures["accuracy"] = prefix_accuracy(out, rollouts, folder)
     figures["decoded"] = {name: decoded(out, how, seed) for name, how in arm.methods.items()}
     done.write_text(json.dumps(figures, indent=1))
     print(arm.name, seed, figures, flush=True)
@@ -166,17 +166,29 @@ def decoded(guide: Path, how: dict[str, Any], seed: int) -> dict[str, float]:
     }
 
 
-def prefix_accuracy(guide: Path, rollouts: Path) -> dict[str, float]:
-    """Accuracy on held-out pairs by the share of the response that is read."""
+def prefix_accuracy(guide: Path, rollouts: Path, folder: Path) -> dict[str, float]:
+    """Accuracy on pairs of topics that no guide saw, by the share of the response that is read."""
     import trimtab as tt
-    from trimtab.training.inspection import pair_accuracy
-    from trimtab.training.preferences import pairs_of
-    from trimtab.training.store import read_groups
+    from trimtab.training.inspection import inspect_guide
 
     lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="float32")
-    groups = sorted(read_groups(rollouts), key=lambda g: _hash(g.topic))[TOPICS : TOPICS + 24]
-    pairs, _ = pairs_of(groups, "sentiment", margin=0.2, per_group=8, seed=0)
-    return pair_accuracy(tt.load_guide(guide, lm=lm), lm, pairs, (0.25, 0.5, 0.75, 1.0))
+    found = inspect_guide(guide, lm, pairs=[held_out_pairs(rollouts, folder)], reward="preference")
+    return {each.where: each.accuracy.value for each in found.pairs}
+
+
+def held_out_pairs(rollouts: Path, folder: Path) -> Path:
+    """Eight pairs of each of 24 topics, told apart by 0.2 of sentiment at least."""
+    from filelock import FileLock
+
+    from trimtab.training.preferences import pairs_of
+    from trimtab.training.store import read_groups, write_groups
+
+    at = folder / "pairs"
+    with FileLock(f"{at}.lock"):
+        if not (at / "manifest.json").is_file():
+            groups = sorted(read_groups(rollouts), key=lambda g: _hash(g.topic))[TOPICS + 16 :][:24]
+            write_groups(at, pairs_of(groups, "sentiment", margin=0.2, per_group=8, seed=0)[0])
+    return at
 
 
 # --- the table -----------------------------------------------------------------------------------
@@ -196,7 +208,7 @@ def table(folder: Path) -> str:
             head = [arm.name + (f", {name}" if name else ""), str(len(runs))]
             said = [] if runs[0]["error"] is None else [r["error"] for r in runs]
             parts = [r["accuracy"] for r in runs if r["accuracy"]]
-            shares = list(parts[0]) if parts and not name else []
+            shares = ["25%", "50%", "75%", "100%"] if parts and not name else []
             cells = [_mean(said if not name else []), " / ".join(
                 _mean([p[share] for p in parts], 2) for share in shares)]  # fmt: skip
             cells += [_mean([r["decoded"][name][key] for r in runs], digits) for key, digits in

@@ -95,6 +95,24 @@ def test_scores_are_in_the_unit_that_was_asked_for(place: Path):
     assert known["n"] > 0
 
 
+def test_a_guide_stored_in_half_says_the_same_when_it_is_loaded(place: Path):
+    for store in ("float32", "bfloat16"):
+        train(world.config(place, out=str(place / store), store=store))
+    sizes = [
+        (place / s / "adapter/adapter_model.safetensors").stat().st_size
+        for s in ("float32", "bfloat16")
+    ]
+    assert sizes[1] < 0.8 * sizes[0]
+    lm = base(place)
+    said = []
+    for store in ("float32", "bfloat16"):
+        guide = tt.load_guide(place / store, lm=lm)
+        out = tt.decode(lm, guide, tt.args(0.0, k=3), toys.prompts(4), max_new_tokens=3)
+        said.append([step.score for step in out[0].steps])
+    assert said[0] == pytest.approx(said[1], abs=0.02)
+    assert load_file(place / "bfloat16/head.safetensors")["linear.weight"].dtype == torch.float32
+
+
 def test_the_lowest_validation_error_wins(place: Path):
     done = train(world.config(place, lr=[1e-5, 3e-3, 1e-2]))
     errors = [fit.error for fit in done.runs]

@@ -70,6 +70,10 @@ UnitName: TypeAlias = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+Store: TypeAlias = Annotated[
+    Literal["float32", "bfloat16"] | None,
+    Option(help="Precision of the trained weights on disk. [float32]", rich_help_panel=_WHAT),
+]
 Name: TypeAlias = Annotated[
     str | None, Option(help="The guide's name. [the folder's]", rich_help_panel=_WHAT)
 ]

@@ -26,6 +26,7 @@ class TrainConfig:
             part of `data` by topic.
         held_out: that part.
         unit: what one unit of the guide's score is: one of the reward, or one standard deviation.
+        store: precision of the adapter and the head on disk; "bfloat16" halves a shipped guide.
         name: the guide's; None is the folder's.
 
         model: the base policy: folder, Hub id or fetched asset.
@@ -65,6 +66,7 @@ class TrainConfig:
     validation: str | None = None
     held_out: float = 0.1
     unit: Unit = "reward"
+    store: Literal["float32", "bfloat16"] = "float32"
     name: str | None = None
 
     model: str = "smollm2"

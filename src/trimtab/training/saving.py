@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -46,6 +46,7 @@ def save(
     name: str,
     base: str,
     unit: Unit,
+    store: Literal["float32", "bfloat16"],
     objective: Mapping[str, Any],
     data: Mapping[str, Any],
     overwrite: bool,
@@ -61,6 +62,7 @@ def save(
         name: the guide's.
         base: how others find the base.
         unit: of the scores.
+        store: precision of the trained weights on disk; the guide is rounded to it.
         objective: what the card says of the training.
         data: what the card says of the data.
         overwrite: replace a folder that is there.
@@ -68,8 +70,13 @@ def save(
     spread = final_spread(network, material.validation)
     if not goal.labels:
         _to_unit(network, goal, material.scale, unit, spread)
+    dtype = getattr(torch, store)
+    round_to(network, dtype)
+    guide = make_guide(network, goal, lm, name)
+    if network.adapter is not None:  # merged by now: what is left of it goes to the disk
+        cast(network.adapter, dtype)
     save_guide(
-        make_guide(network, goal, lm, name),
+        guide,
         target,
         storage="base" if network.adapter is not None else "full",
         adapter=network.adapter,
@@ -80,6 +87,21 @@ def save(
         reward={**(material.reward.as_dict() if material.reward else {}), "unit": unit},
         overwrite=overwrite,
     )
+
+
+@torch.no_grad()
+def round_to(network: GuideNetwork, dtype: torch.dtype) -> None:
+    """Round the trained weights, in place, to values that a precision can hold."""
+    for weights in network.parameters():
+        if weights.requires_grad:
+            weights.copy_(weights.to(dtype))
+
+
+def cast(adapter: Any, dtype: torch.dtype) -> None:
+    """Put an adapter's own weights into a precision."""
+    for name, weights in adapter.named_parameters():
+        if "lora_" in name:
+            weights.data = weights.data.to(dtype)
 
 
 def _to_unit(

@@ -94,6 +94,7 @@ def train(config: TrainConfig, *, overwrite: bool = False, on: OnRun | None = No
             name=config.name or target.name,
             base=config.model,
             unit=config.unit,
+            store=config.store,
             objective={
                 "name": config.objective,
                 "settings": asdict(goal),  # type: ignore[call-overload]  # ours are dataclasses
@@ -196,7 +197,7 @@ def reference(base: PreTrainedModel, temperature: float | None) -> Reference:
     return logprobs
 
 
-NO_PART = ("lr", "out", "name", "unit", "tensorboard")
+NO_PART = ("lr", "out", "name", "unit", "store", "tensorboard")
 """Settings that have no part in what a run computes, or are said beside it."""
 
 

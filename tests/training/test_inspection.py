@@ -1,0 +1,529 @@
+"""Guide reports: scores as decoding reads them, figures by hand, warnings that are deserved."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from tokenizers import processors
+from transformers import AutoModelForSequenceClassification
+
+import trimtab as tt
+from tests import toys
+from tests.training import inspection_world as known
+from tests.training import train_world as world
+from trimtab.errors import CheckpointError, DataError, FetchError, GuideError, UsageError
+from trimtab.guides.card import verify
+from trimtab.guides.checkpoint import save_guide
+from trimtab.guides.transforms import Center, Clamp, LogSigmoid
+from trimtab.models.text import Codec
+from trimtab.training.batches import to_batch, token_scores
+from trimtab.training.examples import Example, Row, collate, to_network
+from trimtab.training.inspection import (
+    audit,
+    inspect_guide,
+    picture,
+    prefix_scores,
+    prompts,
+    to_json,
+    to_markdown,
+)
+from trimtab.training.inspection.comparison import compare, without_center
+from trimtab.training.inspection.fits import Points, bins, bootstrapped, ceiling, fit, mse, r2
+from trimtab.training.inspection.fits import spearman as rank_correlation
+from trimtab.training.inspection.pairs import of_pairs, sign_test, verdict
+from trimtab.training.inspection.places import PLACES, scored
+from trimtab.training.inspection.values import of_labels, of_responses
+from trimtab.training.networks import make_network
+from trimtab.training.objectives import ILQL, OBJECTIVES, Fudge, Rad, objective
+from trimtab.training.saving import make_guide
+from trimtab.training.store import write_groups
+from trimtab.training.train import train
+from trimtab.types import Group, Prompt, Response, Vocab
+
+# --- scores through the protocol -----------------------------------------------------------------
+
+
+def written(seed: int = 0) -> tuple[list[Prompt], list[tuple[int, ...]]]:
+    """Prompts, two of them twice, and a response of its own length to each; two end with EOS."""
+    first, second, third = toys.prompts(4, 9, 6)
+    asked = [first, first, second, third, third]
+    generator = torch.Generator().manual_seed(seed)
+    said = [
+        tuple(torch.randint(3, toys.VOCABULARY, (n,), generator=generator).tolist())
+        for n in (7, 3, 12, 1, 5)
+    ]
+    return asked, [said[0] + (toys.EOS,), said[1], said[2] + (toys.EOS,), *said[3:]]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_scores_are_those_that_training_saw(name: str):
+    goal, lm = objective(name), toys.language_model()
+    network = make_network(lm.model, goal.head, layers=None, lora_rank=0, lora_alpha=1).eval()
+    torch.manual_seed(2)
+    for weights in network.head.parameters():
+        torch.nn.init.normal_(weights, std=0.2)
+    guide = make_guide(network, goal, lm, name)
+    asked, said = written()
+    at = [tuple(range(1, len(y) + 1))[::-1] if i % 2 else (len(y), 1) for i, y in enumerate(said)]
+    at[2] = (4, 2, 4, 13)  # twice the same, and not in order
+    got = prefix_scores(guide, lm, asked, said, at, rows=3)
+    examples = [
+        Example(prompt.ids, (Row(tokens, 0.0),)) for prompt, tokens in zip(asked, said, strict=True)
+    ]
+    tensors = collate(examples)
+    with torch.no_grad():
+        outputs = network(**to_network(tensors))
+    each = token_scores(outputs, to_batch(tensors))
+    if isinstance(goal, ILQL):  # decoded as Q - V
+        assert outputs.values is not None
+        each = each - outputs.values[:, :-1]
+    each = torch.nn.functional.logsigmoid(each) if isinstance(goal, Fudge) else each
+    each = each.clamp(0, 1) if isinstance(goal, Rad) else each
+    for row, stops, scores in zip(each, at, got, strict=True):
+        assert scores == pytest.approx([float(row[t - 1]) for t in stops], abs=2e-4)
+
+
+def test_a_prompt_is_read_once_and_a_token_once():
+    guide, lm = known.KnownGuide(lambda ids: float(sum(ids))), tt.TableLM(size=6)
+    prompt, other = Prompt((1, 2)), Prompt((4,))
+    said = [(1, 2, 3, 4), (2, 2), (5, 1, 0)]
+    got = prefix_scores(guide, lm, [prompt, prompt, other], said, [(2, 4), (2,), (3,)])
+    assert got == [[6.0, 13.0], [7.0], [10.0]]
+    assert guide.cost.prefill == 3
+    assert guide.cost.extended == 3 + 1 + 2
+
+
+@pytest.mark.parametrize("stops", [(0,), (3,), ()])
+def test_a_response_is_scored_where_it_has_tokens(stops: tuple[int, ...]):
+    guide = known.KnownGuide(lambda ids: 0.0)
+    with pytest.raises(UsageError, match="scored after 1 to 2"):
+        prefix_scores(guide, tt.TableLM(size=6), [Prompt((1,))], [(1, 2)], [stops])
+
+
+def test_a_guide_that_fails_is_said():
+    guide = known.KnownGuide(lambda ids: math.nan)
+    with pytest.raises(GuideError, match="finite"):
+        prefix_scores(guide, tt.TableLM(size=6), [Prompt((1,))], [(1, 2)], [(2,)])
+
+
+def test_token_scores_are_summed_where_a_prefix_is_their_sum():
+    guide = known.KnownGuide(lambda ids: float(ids[-1]))
+    summed = known.RANKS.__class__("sums", False, known.same, known.same, summed=True)
+    rows = [(Prompt((1,)), (2, 3, 4))]
+    assert scored(guide, tt.TableLM(size=6), summed, rows, [(1, 3)]) == [[2.0, 9.0]]
+
+
+# --- figures by hand -----------------------------------------------------------------------------
+
+
+def points(predicted: list[float], labels: list[float], noise: float = math.nan) -> Points:
+    n = len(labels)
+    return Points(
+        np.array(predicted), np.array(labels), np.full(n, noise), tuple(range(n)), np.ones(n)
+    )
+
+
+def test_errors_and_correlations_by_hand():
+    found = points([1.0, 2.0, 2.0, 5.0], [0.0, 2.0, 4.0, 6.0], noise=1.0)
+    assert mse(found) == pytest.approx((1 + 0 + 4 + 1) / 4)
+    assert r2(found) == pytest.approx(1 - 1.5 / 5)
+    assert ceiling(found) == pytest.approx(1 - 1 / 5)
+    want = stats.spearmanr(found.predicted, found.labels).statistic
+    assert rank_correlation(found) == pytest.approx(want)
+    assert want == pytest.approx(4.5 / math.sqrt(4.5 * 5))  # ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4
+    flat = points([1.0, 2.0], [3.0, 3.0])
+    assert math.isnan(r2(flat))
+    assert fit("all", flat, exact=True).spearman is None
+    alone = fit("all", points([1.0], [0.0]), exact=True)
+    assert alone.mse is not None
+    assert alone.mse.se is None
+
+
+def test_the_bootstrap_agrees_with_the_closed_form_of_a_mean():
+    rng = np.random.default_rng(0)
+    found = points(rng.normal(size=400).tolist(), rng.normal(size=400).tolist())
+    errors = (found.predicted - found.labels) ** 2
+    (figure,) = bootstrapped(found, [mse])
+    assert figure is not None
+    assert figure.value == pytest.approx(errors.mean())
+    assert figure.se == pytest.approx(errors.std(ddof=1) / 20, rel=0.12)
+
+
+def test_prefixes_of_one_prompt_are_drawn_together():
+    rng = np.random.default_rng(0)
+    each = rng.normal(size=50)
+    single = points([0.0] * 50, each.tolist())
+    four = Points(
+        np.zeros(200), np.repeat(each, 4), np.full(200, np.nan),
+        tuple(i // 4 for i in range(200)), np.ones(200),
+    )  # fmt: skip
+    (a,), (b,) = bootstrapped(single, [mse]), bootstrapped(four, [mse])
+    assert a is not None
+    assert b is not None
+    assert b.se == pytest.approx(a.se)  # the same prompts, drawn by the same seed
+
+
+def test_tenths_by_hand():
+    predicted = [i / 10 for i in range(20)]
+    labels = [0.0, 1.0] * 10
+    found = bins(points(predicted, labels))
+    assert [b.n for b in found] == [2] * 10
+    assert [b.label.value for b in found] == [0.5] * 10
+    assert [b.predicted for b in found] == pytest.approx([0.05 + i / 5 for i in range(10)])
+    assert [b.label.se for b in found] == pytest.approx([0.5] * 10)  # s / sqrt(n) of (0, 1)
+    tied = bins(points([1.0] * 15 + [2.0] * 5, [0.0] * 15 + [1.0] * 5))
+    assert [(b.n, b.predicted, b.label.value) for b in tied] == [(15, 1.0, 0.0), (5, 2.0, 1.0)]
+
+
+def test_a_perfect_value_reaches_the_ceiling_and_another_does_not():
+    groups = known.labels(600, completions=10)
+    perfect = of_labels(groups, known.measuring(known.KnownGuide(known.noise)))
+    worse = of_labels(groups, known.measuring(known.KnownGuide(lambda s: 0.5 * known.noise(s))))
+    whole = perfect[0]
+    assert whole.r2 is not None
+    assert whole.ceiling is not None
+    assert 0.7 < whole.ceiling.value < 0.9  # E p(1 - p) / 10 = 1/60 against a variance of 1/10
+    assert whole.r2.value == pytest.approx(whole.ceiling.value, abs=0.02)
+    assert worse[0].r2 is not None
+    assert worse[0].r2.value < whole.ceiling.value - 0.1
+    assert worse[0].ceiling == whole.ceiling
+    assert (whole.n, whole.prompts) == (600, 300)
+    assert [f.where for f in perfect[1:]] == [
+        "2 to 4 tokens", "5 to 6 tokens", "7 to 8 tokens", "9 to 10 tokens"
+    ]  # fmt: skip
+    assert sum(f.n for f in perfect[1:]) == 600
+    off = [b.label.value - b.predicted for b in whole.bins]
+    assert max(map(abs, off)) < 0.06
+    single = of_labels(known.labels(20, 1), known.measuring(known.KnownGuide(known.noise)))
+    assert single[0].ceiling is None
+
+
+def test_along_responses_more_is_known():
+    groups = known.pairs(40)
+    values, prompt = of_responses(groups, known.measuring(known.KnownGuide(known.count)))
+    assert [f.where for f in values] == list(PLACES)
+    errors = [f.mse.value for f in values if f.mse is not None]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == 0
+    assert values[-1].r2 is not None
+    assert (values[-1].r2.value, values[-1].ceiling) == (1.0, None)
+    assert prompt is not None
+    rewards = np.array([[r.rewards["r"] for r in g.responses] for g in groups])
+    assert prompt.value == pytest.approx(1 - rewards.var(axis=1, ddof=1).mean() / rewards.var())
+
+
+def test_what_is_too_long_is_left_out_and_nothing_left_is_an_error():
+    how = known.measuring(known.KnownGuide(known.count))
+    with pytest.raises(DataError, match="raise --max-length"):
+        of_responses(known.pairs(2), how.__class__(**{**vars(how), "max_length": 5}))
+    with pytest.raises(DataError, match="with the reward 'other'.*rewards preference, r"):
+        of_responses(known.pairs(2), how.__class__(**{**vars(how), "reward": "other"}))
+    with pytest.raises(DataError, match="groups with a prefix"):
+        of_labels(known.pairs(2), how)
+    with pytest.raises(DataError, match="by --validation"):
+        of_responses(known.labels(2, 2), how)
+
+
+# --- pairs ---------------------------------------------------------------------------------------
+
+
+def test_a_model_of_finished_responses_is_caught_and_one_of_prefixes_is_not():
+    pairs = known.pairs(60)
+    full = of_pairs(pairs, known.measuring(known.KnownGuide(known.whole_only), known.RANKS))
+    assert full[-1].accuracy.value > 0.95
+    assert all(abs(a.accuracy.value - 0.5) < 0.2 for a in full[:4])
+    said = verdict(full, "full")
+    assert said.level == "warning"
+    assert "PARGS, Theorem 1" in said.said
+    assert "sign test" in said.said
+    assert "partial-bradley-terry" in said.do
+    partial = of_pairs(pairs, known.measuring(known.KnownGuide(known.count), known.RANKS))
+    assert verdict(partial, "partial").level == "ok"
+    assert [a.n for a in partial] == [60] * 5
+    hopeless = of_pairs(pairs, known.measuring(known.KnownGuide(known.noise), known.RANKS))
+    assert "not above chance on finished responses" in verdict(hopeless, "none").said
+
+
+def test_ties_count_half_and_the_prompt_is_the_unit():
+    flat = of_pairs(known.pairs(6), known.measuring(known.KnownGuide(lambda s: 1.0), known.RANKS))
+    assert [(a.accuracy.value, a.ties, a.p) for a in flat] == [(0.5, 6, 1.0)] * 5
+    ahead = [1.0, 1.0, 0.0, 1.0, 0.5, 1.0]
+    assert sign_test(ahead, range(6)) == pytest.approx(
+        stats.binomtest(4, 5, alternative="greater").pvalue
+    )
+    assert sign_test(ahead, "aaabbb") == pytest.approx(0.25)
+
+
+# --- what is compared ----------------------------------------------------------------------------
+
+REWARD = {"name": "r", "n": 9, "mean": 2.0, "std": 4.0, "within": 1.0, "least": -2.0, "most": 6.0}
+
+
+def card(folder: Path, goal: str, unit: str = "reward", training: Any = None, wrap: Any = None):
+    guide = toys.value_guide(vocab=toys.language_model().vocab)
+    told = {"name": goal, "settings": {}, "training": training or {}, "lr": 1e-3}
+    reward = {**REWARD, "unit": unit}
+    place = folder / f"{goal}-{unit}-{len(list(folder.iterdir()))}"
+    save_guide(wrap(guide) if wrap else guide, place, objective=told, reward=reward)
+    return verify(place)
+
+
+def test_scores_and_rewards_are_brought_to_one_unit(tmp_path: Path):
+    plain = compare(card(tmp_path, "td-lambda"))
+    assert (plain.exact, plain.predicted(3.0), plain.label(3.0)) == (True, 3.0, 3.0)
+    assert compare(card(tmp_path, "td-lambda", unit="std")).label(6.0) == 1.5
+    hard = compare(card(tmp_path, "fudge", wrap=LogSigmoid))
+    assert hard.predicted(math.log(0.3)) == pytest.approx(0.3)
+    assert [hard.label(x) for x in (1.9, 2.1)] == [0.0, 1.0]  # above the mean
+    higher = compare(card(tmp_path, "fudge", training={"label_threshold": 5.0}, wrap=LogSigmoid))
+    assert [higher.label(x) for x in (2.1, 5.1)] == [0.0, 1.0]
+    soft = compare(card(tmp_path, "fudge", training={"label_softness": 2.0}, wrap=LogSigmoid))
+    assert soft.label(4.0) == pytest.approx(math.exp(-1))
+    rad = compare(card(tmp_path, "rad", wrap=Clamp))
+    assert [rad.label(x) for x in (-2.0, 2.0, 6.0)] == [0.0, 0.5, 1.0]
+    for goal in ("bradley-terry", "partial-bradley-terry"):
+        ranked = compare(card(tmp_path, goal))
+        assert (ranked.exact, ranked.pairs, ranked.summed) == (False, True, False)
+    assert not compare(None).exact
+
+
+def test_centring_is_taken_off(tmp_path: Path):
+    guide = toys.value_guide()
+    assert without_center(guide) is guide
+    assert without_center(Center(guide)) is guide
+    clamped = without_center(Center(Clamp(guide)))
+    assert isinstance(clamped, Clamp)
+
+
+# --- the audit -----------------------------------------------------------------------------------
+
+
+def levels(findings: list[Any]) -> dict[str, str]:
+    return {f.about: f.level for f in findings}
+
+
+def lm(chat: str | None = None, **options: Any) -> tt.TransformersLM:
+    """A tiny base whose tokenizer has this template."""
+    tokenizer = toys.tokenizer().__class__(
+        tokenizer_object=toys.tokenizer().backend_tokenizer,
+        eos_token="w0", pad_token="w0", bos_token="w1",
+    )  # fmt: skip
+    tokenizer.chat_template = chat
+    return tt.TransformersLM(toys.causal_lm(), tokenizer, **options)
+
+
+CHAT = "w1 {% for m in messages %}w90 {{ m.content }} w91 {% endfor %}w92"
+
+
+def test_templates_that_differ_are_shown():
+    assert audit.template(CHAT, CHAT).level == "ok"
+    assert audit.template(None, None).level == "ok"
+    found = audit.template("same\none line", "same\nanother")
+    assert found.level == "warning"
+    assert "-one line; +another" in found.said
+    assert "same" not in found.said
+    assert "trained with none and the base has one" in audit.template(None, CHAT).said
+
+
+def test_bos_twice_and_bos_missing():
+    base = lm(CHAT)
+    good = base.encode("w7")
+    assert levels(prompts.bos([good], base)) == {"BOS": "ok"}
+    twice = prompts.bos([Prompt((1, *good.ids)), good], base)
+    assert [f.level for f in twice] == ["warning"]
+    assert "1 of 2 prompts of the data begin with BOS twice" in twice[0].said
+    doubled = lm("w1 " + CHAT)
+    assert "prompts as encoded now begin with BOS twice" in prompts.bos([], doubled)[0].said
+    bare = lm(CHAT.removeprefix("w1 "))
+    bare.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="w1 $A", special_tokens=[("w1", 1)]
+    )
+    try:
+        assert "lack the BOS" in prompts.bos([], bare)[0].said
+    finally:
+        bare.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")
+
+
+def test_prompts_of_another_template_are_told_by_their_ids():
+    base = lm(CHAT)
+    same = [base.encode("w7"), base.encode("w8 w9")]
+    assert levels(prompts.encoding(same, base)) == {"prompts": "ok"}
+    plain = [Codec(base.tokenizer, "none").encode(p.text or "") for p in same]
+    found = prompts.encoding([*plain, same[0]], base)
+    assert found[0].level == "warning"
+    assert "2 of 3" in found[0].said
+    assert "--template none" in found[0].do
+    base.codec = Codec(base.tokenizer, "none")
+    assert "--template auto" in prompts.encoding([*plain, same[0]], base)[0].do
+    assert prompts.encoding([Prompt((3, 4))], base) == []
+
+
+def test_eos_is_scored_and_was_seen():
+    base, guide = lm(), toys.value_guide()
+    asked = toys.prompts(4)
+    never = [Group(asked[0], (Response((5, 6), ""),), "t")]
+    found = prompts.eos(guide, base, asked, never)
+    assert [f.level for f in found] == ["ok", "warning"]
+    assert "0 of 1" in found[1].said
+    once = [Group(asked[0], (Response((5, 0), ""), Response((5, 6), "")), "t")]
+    assert "1 of 2" in prompts.eos(guide, base, asked, once)[1].said
+    broken = known.KnownGuide(lambda ids: math.inf)
+    assert prompts.eos(broken, base, asked, [])[0].level == "error"
+    short = toys.value_guide(vocabulary=5, vocab=Vocab(0))
+    assert "beyond the guide's 0 ids" in prompts.eos(short, base, asked, [])[0].said
+
+
+def test_the_policy_is_that_of_the_rollouts(tmp_path: Path):
+    guide = toys.value_guide(vocab=lm().vocab)
+    about = [{"model": {"base_temperature": 0.7, "base_top_p": 0.9}}]
+    save_guide(guide, tmp_path / "guide", data={"sources": about})
+    found = audit.policy(verify(tmp_path / "guide"), lm())
+    assert levels(found) == {"base_temperature": "warning", "base_top_p": "warning"}
+    assert "decode with --base-temperature 0.7" in found[0].do
+    same = audit.policy(verify(tmp_path / "guide"), lm(base_temperature=0.7, base_top_p=0.9))
+    assert levels(same) == {"base_temperature": "ok", "base_top_p": "ok"}
+
+
+# --- all of it -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base, rollouts, labels, and a value guide of them."""
+    folder = tmp_path_factory.mktemp("inspect")
+    base, _ = world.make(folder)
+    train(world.config(folder, epochs=1, lora_rank=0, evaluations=1))
+    groups = world.rollouts(base, prompts=10, n=5, seed=3)
+    write_groups(folder / "fresh", groups)
+    halves = [
+        Group(g.prompt, g.responses[1:], g.topic, prefix=g.responses[0].tokens[: 1 + i % 3])
+        for i, g in enumerate(groups)
+    ]
+    write_groups(folder / "labels", halves)
+    rows = [
+        {
+            "prompt": f"w{i} w{i + 1} ",
+            "chosen": f"w{4 + 2 * i} w{6 + i} w8",
+            "rejected": f"w{5 + i} w9",
+        }
+        for i in range(8)
+    ]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def base_of(place: Path, **options: Any) -> tt.TransformersLM:
+    return tt.TransformersLM(str(place / "base"), dtype="float32", device="cpu", **options)
+
+
+def test_a_value_is_measured_on_everything(place: Path):
+    seen: list[tuple[int, int]] = []
+    found = inspect_guide(
+        place / "guide", base_of(place), data=[place / "fresh"], validation=[place / "labels"],
+        pairs=[place / "pairs.jsonl"], on=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert found.worst in ("ok", "warning")
+    audited = levels([f for f in found.findings if f.level != "warning"])
+    assert {"tokenizer", "template", "base", "network", "EOS"} <= audited.keys()
+    facts = dict(found.facts)
+    assert facts["objective"].startswith("td-lambda")
+    assert facts["unit of the score"] == "the reward's own"
+    assert found.compared == "score and reward"
+    assert [f.where for f in found.values] == list(PLACES)
+    assert found.values[0].n == 50
+    assert found.labels[0].n == 10
+    assert found.labels[0].ceiling is not None
+    assert [a.n for a in found.pairs] == [8] * 5
+    assert seen[-1][0] == seen[-1][1] == 50 + 10 + 16
+
+
+def test_the_report_is_the_same_every_time_and_holds_no_nan(place: Path):
+    found = [
+        inspect_guide(
+            place / "guide", base_of(place), data=[str(place / "fresh")],
+            validation=[place / "labels"],
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert to_json(found[0]) == to_json(found[1])
+    assert to_markdown(found[0]) == to_markdown(found[1])
+    assert picture(found[0]) == picture(found[1])
+    assert picture(found[0]).startswith(b"\x89PNG")
+    whole = json.loads(to_json(found[0]))
+    assert whole["values"][0]["mse"].keys() == {"value", "se"}
+    text = to_markdown(found[0])
+    for heading in ("Guide", "Audit", "Labelled prefixes, even", "Along responses", "Calibration"):
+        assert f"## {heading}" in text
+    bare = inspect_guide(place / "guide", base_of(place))
+    assert not bare.measured
+    with pytest.raises(UsageError, match="something measured"):
+        picture(bare)
+
+
+def test_what_was_trained_on_is_left_out(place: Path):
+    found = inspect_guide(place / "guide", base_of(place), data=[place / "rollouts"])
+    said = next(f for f in found.findings if f.about == "data")
+    assert said.level == "ok"
+    held = int(said.said.split("only the ")[1].split(" of ")[0])
+    assert found.values[0].n == held * 8
+    assert held < 12
+    both = inspect_guide(
+        place / "guide", base_of(place), data=[place / "rollouts", place / "fresh"]
+    )
+    assert levels(list(both.findings))["data"] == "warning"
+
+
+def test_another_tokenizer_is_an_error_and_the_rest_is_said(place: Path, tmp_path: Path):
+    other = tt.TransformersLM(toys.causal_lm(vocabulary=60), toys.tokenizer(60))
+    found = inspect_guide(place / "guide", other)
+    assert found.worst == "error"
+    assert levels(list(found.findings))["tokenizer"] == "error"
+    assert dict(found.facts)["objective"].startswith("td-lambda")
+    assert "ERROR: tokenizer" in to_markdown(found)
+
+
+def test_a_reward_model_of_transformers(place: Path, tmp_path: Path):
+    config = toys.config("llama")
+    config.num_labels = 1
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "rm")
+    toys.tokenizer().save_pretrained(tmp_path / "rm")
+    found = inspect_guide(
+        tmp_path / "rm", base_of(place), pairs=[place / "fresh"], reward="even", limit=20
+    )
+    assert [a.n for a in found.pairs] == [20] * 5
+    assert dict(found.facts)["reads"] == "the base's ids"
+    assert picture(found).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["genarm", "fudge"])
+def test_other_objectives_are_compared_in_their_own_way(place: Path, name: str):
+    out = str(place / name)
+    layers = {"layers": None} if name == "genarm" else {}
+    train(world.config(place, name, out=out, epochs=1, evaluations=1, **layers))
+    found = inspect_guide(out, base_of(place), data=[place / "fresh"])
+    exact = name == "fudge"
+    assert all((fit.mse is not None) == exact for fit in found.values)
+    assert bool(found.pairs) != exact
+    assert to_markdown(found)
+
+
+def test_what_is_not_there_is_said(place: Path, tmp_path: Path):
+    base = base_of(place)
+    with pytest.raises(CheckpointError, match="with neither"):
+        inspect_guide(tmp_path, base)
+    with pytest.raises(FetchError, match="reward model must be a folder"):
+        inspect_guide(tmp_path / "nowhere", base)
+    with pytest.raises(DataError, match="manifest.json"):
+        inspect_guide(place / "guide", base, data=[tmp_path])
+    with pytest.raises(DataError, match="labels must be groups with a prefix"):
+        inspect_guide(place / "guide", base, validation=[place / "fresh"])
+    with pytest.raises(DataError, match="reward 'odd'"):
+        inspect_guide(place / "guide", base, data=[place / "fresh"], reward="odd")
