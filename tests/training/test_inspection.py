@@ -27,6 +27,7 @@ from trimtab.training.batches import to_batch, token_scores
 from trimtab.training.examples import Example, Row, collate, to_network
 from trimtab.training.inspection import (
     audit,
+    fits,
     inspect_guide,
     picture,
     prefix_scores,
@@ -46,6 +47,13 @@ from trimtab.training.saving import make_guide
 from trimtab.training.store import write_groups
 from trimtab.training.train import train
 from trimtab.types import Group, Prompt, Response, Vocab
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard errors need many draws; what is tested here does not."""
+    monkeypatch.setattr(fits, "RESAMPLES", 40)
+
 
 # --- scores through the protocol -----------------------------------------------------------------
 
@@ -146,7 +154,8 @@ def test_errors_and_correlations_by_hand():
     assert alone.mse.se is None
 
 
-def test_the_bootstrap_agrees_with_the_closed_form_of_a_mean():
+def test_the_bootstrap_agrees_with_the_closed_form_of_a_mean(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fits, "RESAMPLES", 500)
     rng = np.random.default_rng(0)
     found = points(rng.normal(size=400).tolist(), rng.normal(size=400).tolist())
     errors = (found.predicted - found.labels) ** 2

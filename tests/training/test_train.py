@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.training import train_world as world
 from trimtab.errors import (
     CheckpointError,
     DataError,
+    IncompatibleError,
+    OutputError,
     TrainingError,
     UnknownNameError,
     UsageError,
@@ -217,6 +220,45 @@ def test_a_learning_rate_that_explodes_is_said(place: Path):
     with pytest.raises(TrainingError, match="finite validation error"):
         train(world.config(place, lr=[1e18], lora_rank=0, clip=1e30, head_lr=1e18, epochs=3))
     assert not (place / "guide").exists()
+
+
+def test_groups_of_another_tokenizer_are_refused(place: Path):
+    about = {"model": {"tokenizer": "another", "base_temperature": 1.0}}
+    write_groups(place / "foreign", read_groups(place / "rollouts"), about)
+    with pytest.raises(IncompatibleError, match="fingerprint another against the base's"):
+        train(world.config(place, data=[str(place / "foreign")]))
+
+
+def test_groups_of_two_policies_are_refused(place: Path):
+    for t in (0.7, 1.0):
+        about = {"model": {"base_temperature": t}}
+        write_groups(place / f"at-{t}", read_groups(place / "rollouts"), about)
+    with pytest.raises(DataError, match="the same base temperature; got 0.7, 1.0"):
+        train(world.config(place, data=[str(place / "at-0.7"), str(place / "at-1.0")]))
+
+
+def test_a_disk_that_fills_up_is_said_in_a_line(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """At the trainer's own checkpoint; after there is room again, it goes on."""
+    whole = train(world.config(place, out=str(place / "whole")))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.trainer.Trainer._save_optimizer_and_scheduler", full)
+        with pytest.raises(
+            OutputError, match="No space left on device; make room and run it again"
+        ):
+            train(world.config(place))
+    assert not (place / "guide").exists()
+    again = train(world.config(place))
+    assert again.best.error == whole.best.error
+
+
+def test_a_folder_that_cannot_be_written_is_said(place: Path):
+    (place / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="must be writable"):
+        train(world.config(place, out=str(place / "file" / "guide")))
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,19 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from trimtab.errors import DataError, TrainingError, UsageError
+from trimtab.errors import DataError, OutputError, TrainingError, UsageError
 from trimtab.files import write_atomic
 from trimtab.training.material import Material
 from trimtab.training.networks import GuideNetwork
@@ -144,8 +146,9 @@ def fit(
     )
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    return _finish(folder, trainer, lr)
+    with writable(folder):
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        return _finish(folder, trainer, lr)
 
 
 _FIXED: dict[str, Any] = {
@@ -173,6 +176,36 @@ def _check_tensorboard() -> None:
             got="none installed",
             do="run: pip install tensorboard",
         )
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Says plainly what a failed write means for a training.
+
+    torch and safetensors tell a full disk by errors of their own, whose text alone gives it away.
+
+    Raises:
+        OutputError: no room on the disk, no right to write.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        told = " ".join(str(error).split())
+        if isinstance(error, RuntimeError) and not any(sign in told for sign in _DISK):
+            raise
+        raise OutputError(
+            f"{folder} must be writable, on a disk with room",
+            got=told[:200],
+            do="make room and run it again: it goes on from the last whole checkpoint",
+        ) from error
+
+
+_DISK = (
+    "PytorchStreamWriter",
+    "No space left",
+    "unexpected pos",
+    "enforce fail at inline_container",
+)
 
 
 def _finish(folder: Path, trainer: GuideTrainer, lr: float) -> Fit:

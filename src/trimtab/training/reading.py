@@ -16,6 +16,7 @@ from trimtab.training.objectives import Objective, PartialBradleyTerry
 from trimtab.training.sources import (
     Collected,
     base_temperature,
+    check_tokenizer,
     chosen_reward,
     collected,
     held_out,
@@ -51,7 +52,9 @@ def read_data(goal: Objective, config: TrainConfig, lm: TransformersLM) -> Data:
     """
     folders = [source for source in config.data if is_folder(source)]
     if len(folders) == len(config.data):
-        return _from_groups(goal, config, collected(config.data))
+        found = collected(config.data)
+        check_tokenizer(found.about, lm.vocab)
+        return _from_groups(goal, config, found)
     if folders or not goal.pairs:
         raise UsageError(
             "data must be folders of groups"

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.errors import DataError, UsageError
+from trimtab.errors import DataError, IncompatibleError, UsageError
 from trimtab.rewards.sums import parse
 from trimtab.tasks.base import split_of
 from trimtab.training.store import read_groups, read_manifest
-from trimtab.types import Group
+from trimtab.types import Group, Vocab
 
 
 @dataclass(frozen=True)
@@ -135,3 +135,15 @@ def base_temperature(about: Sequence[Mapping[str, Any]]) -> float | None:
             do="train on folders of one temperature",
         )
     return found.pop() if found else None
+
+
+def check_tokenizer(about: Sequence[Mapping[str, Any]], vocab: Vocab) -> None:
+    """Raise `IncompatibleError` unless the groups' ids mean the base's tokens."""
+    for job in about:
+        theirs = job.get("model", {}).get("tokenizer")
+        if theirs and vocab.fingerprint and theirs != vocab.fingerprint:
+            raise IncompatibleError(
+                "groups must be of the tokenizer of the base that the guide is made from",
+                got=f"fingerprint {theirs} against the base's {vocab.fingerprint}",
+                do="name the model that wrote them with --model, or collect anew",
+            )

@@ -23,7 +23,7 @@ from trimtab.models.transformers import TransformersLM
 from trimtab.training.batches import next_scores
 from trimtab.training.config import TrainConfig
 from trimtab.training.examples import Tensors, to_network
-from trimtab.training.fitting import Fit, OnProgress, fit
+from trimtab.training.fitting import Fit, OnProgress, fit, writable
 from trimtab.training.material import Material
 from trimtab.training.networks import GuideNetwork, make_network
 from trimtab.training.objectives import Fudge, Objective, objective
@@ -67,7 +67,8 @@ def train(config: TrainConfig, *, overwrite: bool = False, on: OnRun | None = No
         CheckpointError: the guide is there already.
         UsageError: the settings cannot be meant.
         DataError: there is nothing to learn from, or it is damaged.
-        TrainingError: every learning rate went nowhere.
+        TrainingError: a learning rate went nowhere.
+        OutputError: no room on the disk, no right to write.
     """
     target = Path(config.out)
     if target.exists() and not overwrite:
@@ -85,26 +86,27 @@ def train(config: TrainConfig, *, overwrite: bool = False, on: OnRun | None = No
         if found.error <= min(f.error for f in fits):
             best, kept = found, network
     if int(os.environ.get("RANK", "0")) == 0:
-        save(
-            kept,
-            goal,
-            data.material,
-            lm,
-            target,
-            name=config.name or target.name,
-            base=config.model,
-            unit=config.unit,
-            store=config.store,
-            objective={
-                "name": config.objective,
-                "settings": asdict(goal),  # type: ignore[call-overload]  # ours are dataclasses
-                "training": config.as_dict(),
-                "lr": best.lr,
-                "validation": dict(best.metrics),
-            },
-            data=data.facts,
-            overwrite=overwrite,
-        )
+        with writable(target):
+            save(
+                kept,
+                goal,
+                data.material,
+                lm,
+                target,
+                name=config.name or target.name,
+                base=config.model,
+                unit=config.unit,
+                store=config.store,
+                objective={
+                    "name": config.objective,
+                    "settings": asdict(goal),  # type: ignore[call-overload]  # ours are dataclasses
+                    "training": config.as_dict(),
+                    "lr": best.lr,
+                    "validation": dict(best.metrics),
+                },
+                data=data.facts,
+                overwrite=overwrite,
+            )
     return Trained(target, best, tuple(fits), data.material)
 
 
