@@ -80,8 +80,13 @@ def labelled_prefixes(groups: Sequence[Group], reward: str) -> list[Example]:
     ]
 
 
-def collate(examples: Sequence[Example]) -> Tensors:
+def collate(examples: Sequence[Example], *, shared: bool = True) -> Tensors:
     """A batch of examples as tensors, padded on the right.
+
+    Args:
+        examples: all of them pairs, or none.
+        shared: whether responses share their prompt's reading; else each has a row of its own, for
+            networks that take no explicit mask.
 
     Returns:
         ids, chain (0 in the prompt, j in its j-th response, -1 in padding) and position, [B, L];
@@ -89,9 +94,10 @@ def collate(examples: Sequence[Example]) -> Tensors:
         [R, S] (beyond its last one: the last one again); tokens [R, T], lengths and rewards [R];
         and, of pairs, prefixes [P, S].
     """
-    longest = max(len(row.tokens) for example in examples for row in example.rows)
-    trees = [_tree(example, longest) for example in examples]
     rows = [row for example in examples for row in example.rows]
+    longest = max(len(row.tokens) for row in rows)
+    alone = (Example(example.prompt, (row,)) for example in examples for row in example.rows)
+    trees = [_tree(example, longest) for example in (examples if shared else alone)]
     tensors = {
         "ids": _padded([tree.ids for tree in trees]),
         "chain": _padded([tree.chain for tree in trees], -1),

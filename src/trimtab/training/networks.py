@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.cache.masks import MaskMaker
-from trimtab.errors import IncompatibleError
+from trimtab.cache.selfcheck import VERIFIED
 from trimtab.guides.heads import (
     AdvantageHead,
     DuelingHead,
@@ -66,10 +66,9 @@ class GuideNetwork(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
         config: Any = backbone.config
-        try:
-            self._maker: MaskMaker | None = MaskMaker(config)
-        except IncompatibleError:
-            self._maker = None
+        # An unknown family may misread a mask without any error; it reads each response alone.
+        known = config.model_type in VERIFIED
+        self._maker: MaskMaker | None = MaskMaker(config) if known else None
         self._dtype = None if config._attn_implementation == "sdpa" else torch.float32
 
     @property
@@ -112,8 +111,9 @@ class GuideNetwork(nn.Module):
 
     def _mask(self, chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"]) -> Any:
         """Who sees whom; the usual mask where every prompt has one response."""
-        if self._maker is None or int(chain.max()) <= 1:
+        if int(chain.max()) <= 1:
             return (chain >= 0).long()
+        assert self._maker is not None, "a network that does not share reads one response a row"
         return self._maker.shaped(partial(branches, chain, position), self._dtype)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:

@@ -122,7 +122,9 @@ def final_spread(network: GuideNetwork, examples: Sequence[Example]) -> float:
     network.eval()
     found = []
     for at in range(0, len(examples), 8):
-        tensors = to_device(collate(examples[at : at + 8]), next(network.parameters()).device)
+        tensors = to_device(
+            collate(examples[at : at + 8], shared=network.shares), next(network.parameters()).device
+        )
         outputs = network(**to_network(tensors))
         each = token_scores(outputs, to_batch(tensors))
         found.append(at_end(each, tensors["lengths"] - 1))

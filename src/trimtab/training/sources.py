@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,6 @@ def held_out(groups: Sequence[Group], share: float) -> tuple[tuple[Group, ...], 
 
 def _order(topic: str) -> bytes:
     """As good as random, and not the hash that tasks split by."""
-    from hashlib import sha256
-
     return sha256(b"held out:" + topic.encode()).digest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -13,6 +14,7 @@ from transformers import Trainer
 
 from trimtab.training.batches import Batch, Outputs, to_batch, token_scores
 from trimtab.training.examples import Example, LikeLengths, Tensors, collate, to_network
+from trimtab.training.networks import GuideNetwork
 from trimtab.training.objectives import Objective
 from trimtab.training.returns import within
 
@@ -24,7 +26,7 @@ class GuideTrainer(Trainer):
     """One trainer for all objectives.
 
     Args:
-        network: a `GuideNetwork`.
+        network: what is trained.
         objective: what it is trained by.
         train: examples to learn from.
         validation: held-out examples.
@@ -36,7 +38,7 @@ class GuideTrainer(Trainer):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: GuideNetwork,
         objective: Objective,
         train: Sequence[Example],
         validation: Sequence[Example],
@@ -46,7 +48,8 @@ class GuideTrainer(Trainer):
         reference: Reference | None = None,
         **options: Any,
     ) -> None:
-        self.network: nn.Module = network
+        self.network: GuideNetwork = network
+        self.collate = partial(collate, shared=network.shares)
         self.objective: Objective = objective
         self.reference: Reference | None = reference
         self.head_lr = head_lr
@@ -55,7 +58,7 @@ class GuideTrainer(Trainer):
             model=network,
             train_dataset=Examples(train),
             eval_dataset=Examples(validation),
-            data_collator=collate,
+            data_collator=self.collate,
             **options,
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
@@ -126,7 +129,7 @@ class GuideTrainer(Trainer):
         """Means over examples, each process reading its share of the batches."""
         sums: dict[str, Tensor] = {}
         for part in self._shares(examples):
-            inputs = self._prepare_inputs(collate(part))
+            inputs = self._prepare_inputs(self.collate(part))
             with self.compute_loss_context_manager():
                 outputs: Outputs = self.network(**to_network(inputs))
             batch = self.batch(inputs)

@@ -1,11 +1,10 @@
 """What a guide's score is compared with: by its objective, its transforms and its unit.
 
-| trained by | score | label |
-|---|---|---|
-| a value or Q objective | in the reward's unit, or in its standard deviations | the reward in that unit |
-| FUDGE | log P, so exp(score) | the label it was trained on: r > threshold, or exp((r - r_max) / tau) |
-| RAD | in [0, 1] | (r - least) / (most - least) |
-| pairs; ILQL; other reward models | of no unit of the reward | the reward, by ranks only |
+trained by                   score                      label
+a value or Q objective       in the guide's unit        the reward in that unit
+FUDGE                        log P, so exp(score)       the class, or exp((r - r_max) / tau)
+RAD                          in [0, 1]                  (r - least) / (most - least)
+pairs, ILQL, anything else   of no unit of the reward   the reward, by ranks only
 """
 
 from __future__ import annotations

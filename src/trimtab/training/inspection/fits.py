@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -49,12 +49,14 @@ class Points:
     lengths: Array
 
     def only(self, index: Sequence[int] | np.ndarray) -> Points:
-        """Some of them, in that order; one may be there twice."""
+        """Some of them, in that order."""
         at = np.asarray(index, dtype=np.int64)
         prompts = tuple(self.prompts[i] for i in at.tolist())
-        return Points(
-            self.predicted[at], self.labels[at], self.noise[at], prompts, self.lengths[at]
-        )
+        return replace(self.drawn(at), prompts=prompts)
+
+    def drawn(self, at: np.ndarray) -> Points:
+        """The same without their prompts: enough for a statistic, and quick."""
+        return Points(self.predicted[at], self.labels[at], self.noise[at], (), self.lengths[at])
 
 
 @dataclass(frozen=True)
@@ -132,41 +134,46 @@ def fit(where: str, points: Points, *, exact: bool, seed: int = 0) -> Fit:
         exact: whether prediction and label are of one unit; else ranks alone are compared.
         seed: of the bootstrap.
     """
-
-    def figure(statistic: Statistic, wanted: bool = True) -> Figure | None:
-        return bootstrapped(points, statistic, seed) if wanted else None
-
+    wanted = (mse, r2, ceiling, spearman) if exact else (spearman,)
+    found = dict(zip(wanted, bootstrapped(points, wanted, seed), strict=True))
     return Fit(
         where,
         len(points.labels),
         len(set(points.prompts)),
-        figure(mse, exact),
-        figure(r2, exact),
-        figure(ceiling, exact),
-        figure(spearman),
+        found.get(mse),
+        found.get(r2),
+        found.get(ceiling),
+        found[spearman],
         bins(points),
     )
 
 
-def bootstrapped(points: Points, statistic: Statistic, seed: int = 0) -> Figure | None:
-    """A statistic with its standard error: prompts are drawn again, each with all its prefixes.
+def bootstrapped(
+    points: Points, statistics: Sequence[Statistic], seed: int = 0
+) -> list[Figure | None]:
+    """Statistics with standard errors: prompts are drawn again, each with all its prefixes.
 
-    None where the statistic does not exist; draws in which it does not are left out.
+    None where a statistic does not exist; draws in which it does not are left out.
     """
-    value = statistic(points)
-    if not math.isfinite(value):
-        return None
     groups: dict[Hashable, list[int]] = {}
     for i, prompt in enumerate(points.prompts):
         groups.setdefault(prompt, []).append(i)
     members = [np.array(at) for at in groups.values()]
-    if len(members) < 2:
-        return Figure(value, None)
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(members), size=(RESAMPLES, len(members)))
-    again = [statistic(points.only(np.concatenate([members[g] for g in row]))) for row in drawn]
-    finite = np.array([x for x in again if math.isfinite(x)])
-    return Figure(value, float(finite.std(ddof=1)) if len(finite) > 1 else None)
+    draws = rng.integers(len(members), size=(RESAMPLES if len(members) > 1 else 0, len(members)))
+    again: list[list[float]] = [[] for _ in statistics]
+    for row in draws:
+        drawn = points.drawn(np.concatenate([members[g] for g in row]))
+        for found, statistic in zip(again, statistics, strict=True):
+            found.append(statistic(drawn))
+    return [_figure(s(points), each) for s, each in zip(statistics, again, strict=True)]
+
+
+def _figure(value: float, again: Sequence[float]) -> Figure | None:
+    if not math.isfinite(value):
+        return None
+    finite = [x for x in again if math.isfinite(x)]
+    return Figure(value, float(np.std(finite, ddof=1)) if len(finite) > 1 else None)
 
 
 def bins(points: Points, most: int = BINS) -> tuple[Bin, ...]:

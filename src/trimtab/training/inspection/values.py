@@ -46,9 +46,7 @@ class Measuring:
         self, rows: list[tuple[Prompt, tuple[int, ...]]], at: list[tuple[int, ...]]
     ) -> list[list[float]]:
         """The guide's scores of prefixes."""
-        return scored(
-            self.guide, self.lm, self.compared, rows, at, batch=self.rows, on=self.on
-        )
+        return scored(self.guide, self.lm, self.compared, rows, at, batch=self.rows, on=self.on)
 
     def labels(self, group: Group) -> list[tuple[tuple[int, ...], float]]:
         """The responses that have the reward, and its label."""
@@ -89,7 +87,7 @@ def of_responses(groups: Sequence[Group], how: Measuring) -> tuple[tuple[Fit, ..
     assert points is not None
     several = points.only(np.flatnonzero(np.isfinite(points.noise)))
     known = how.compared.exact and len(several.labels) > 0
-    return tuple(fits), bootstrapped(several, ceiling, how.seed) if known else None
+    return tuple(fits), bootstrapped(several, (ceiling,), how.seed)[0] if known else None
 
 
 def of_labels(groups: Sequence[Group], how: Measuring) -> tuple[Fit, ...]:
@@ -112,7 +110,7 @@ def of_labels(groups: Sequence[Group], how: Measuring) -> tuple[Fit, ...]:
             labels.append(float(np.mean(values)))
             noise.append(_within(values) / len(values))
     _check_some(rows, groups, how)
-    at = [(len(prefix),) for _, prefix in rows]
+    at: list[tuple[int, ...]] = [(len(prefix),) for _, prefix in rows]
     scores = [each[0] for each in how.ask(rows, at)]
     points = _points(how, scores, labels, noise, [p for p, _ in rows], [s[0] for s in at])
     parts = [("all", points), *_quarters(points)]
