@@ -19,6 +19,7 @@ from tests import toys
 from tests.training import inspection_world as known
 from tests.training import train_world as world
 from trimtab.errors import CheckpointError, DataError, FetchError, GuideError, UsageError
+from trimtab.evaluation.identity import identify
 from trimtab.guides.card import verify
 from trimtab.guides.checkpoint import save_guide
 from trimtab.guides.transforms import Center, Clamp, LogSigmoid
@@ -387,6 +388,22 @@ def test_eos_is_scored_and_was_seen():
     assert prompts.eos(broken, base, asked, [])[0].level == "error"
     short = toys.value_guide(vocabulary=5, vocab=Vocab(0))
     assert "beyond the guide's 0 ids" in prompts.eos(short, base, asked, [])[0].said
+
+
+def test_the_base_is_told_by_its_weights(tmp_path: Path):
+    base, guide = lm(), toys.value_guide(vocab=lm().vocab)
+
+    def found(name: str, weights: str, **card: Any) -> Any:
+        about = {"model": {"name": "rollouts", "weights": weights}, "dtype": "float32"}
+        save_guide(guide, tmp_path / name, data={"sources": [about]}, **card)
+        return audit.base(verify(tmp_path / name), base)
+
+    assert found("same", identify(base).weights).level == "ok"
+    assert "other weights than rollouts" in found("other", "0" * 32).said
+    save_guide(guide, tmp_path / "named", base="somewhere/else", revision="abc")
+    card = verify(tmp_path / "named")
+    assert "names somewhere/else" in audit.base(card, base).said
+    assert [f.level for f in audit.revision(card, base)] == ["warning"]
 
 
 def test_the_policy_is_that_of_the_rollouts(tmp_path: Path):

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from trimtab.cli import assets, collect, demo, evaluate, generate, methods, report, sweep, train
+from trimtab.cli import (
+    assets,
+    collect,
+    demo,
+    evaluate,
+    generate,
+    inspect,
+    methods,
+    report,
+    sweep,
+    train,
+)
 from trimtab.cli.app import app
 
 __all__ = ["app", "main"]
@@ -13,6 +24,7 @@ app.command("methods")(methods.methods)
 app.command("evaluate")(evaluate.evaluate)
 app.command("collect")(collect.collect)
 app.command("train")(train.train)
+app.command("inspect")(inspect.inspect)
 app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
 app.add_typer(assets.app, name="assets")

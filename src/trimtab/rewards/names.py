@@ -22,6 +22,7 @@ REWARDS: dict[str, str] = {
     "sentiment": "sentiment:sentiment",
     "similarity": "similarity:similarity",
     "similarity-to-reference": "similarity:similarity_to_reference",
+    "valence": "sentiment:valence",
     "toxicity": "toxicity:nontoxicity",
     "words": "length:words",
 }

@@ -1,4 +1,4 @@
-"""A guide by its folder or its model's name, with its card where it has one."""
+"""A guide by its folder, its name or its model's name, with its card where it has one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import CheckpointError, UsageError
-from trimtab.guides.card import CARD, Card, verify
+from trimtab.guides.card import Card, verify
 from trimtab.guides.checkpoint import load_guide
 from trimtab.guides.reward import RewardGuide
+from trimtab.guides.shipped import guide_folder
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide
 from trimtab.training.inspection.comparison import without_center
@@ -37,7 +38,7 @@ def open_guide(name: str | Path, lm: TransformersLM, *, label: int | str | None 
     """Open a guide; one that does not fit is a finding and not an error, so that the rest is said.
 
     Args:
-        name: a guide's folder, or a folder or Hub id of a reward model.
+        name: a guide's folder, a shipped guide, or a folder or Hub id of a reward model.
         lm: the base.
         label: of a reward model with several, which is the reward.
 
@@ -46,14 +47,15 @@ def open_guide(name: str | Path, lm: TransformersLM, *, label: int | str | None 
         FetchError: a reward model that cannot be had.
         UsageError: a reward model of several labels and none named.
     """
-    at = Path(name)
-    if at.is_dir() and not (at / CARD).is_file() and not (at / "config.json").is_file():
-        raise CheckpointError(
-            "a guide must be a folder with guide.json, or a model's with config.json",
-            got=f"{at} with neither",
-            do="check the path",
-        )
-    if not (at / CARD).is_file():
+    at = guide_folder(name)
+    if at is None:
+        place = Path(name)
+        if place.is_dir() and not (place / "config.json").is_file():
+            raise CheckpointError(
+                "a guide must be a folder with guide.json, or a model's with config.json",
+                got=f"{place} with neither",
+                do="check the path",
+            )
         guide = RewardGuide.load(str(name), lm, label=label)
         return Opened(guide.name, None, guide)
     card = verify(at)
@@ -71,4 +73,5 @@ def base_named(name: str | Path) -> str | None:
     Raises:
         CheckpointError: a card that is broken.
     """
-    return verify(name).base if (Path(name) / CARD).is_file() else None
+    at = guide_folder(name)
+    return None if at is None else verify(at).base

@@ -154,7 +154,8 @@ def _quarters(points: Points) -> list[tuple[str, Points]]:
     for number in np.unique(which):
         mine = points.only(np.flatnonzero(which == number))
         least, most = int(mine.lengths.min()), int(mine.lengths.max())
-        found.append((f"{least} to {most} tokens" if least < most else f"{least} tokens", mine))
+        span = f"{least} to {most}" if least < most else f"{least}"
+        found.append((f"{span} token{'s' * (most > 1)}", mine))
     return found if len(found) > 1 else []
 
 

@@ -11,15 +11,14 @@ from typing import Any
 from trimtab.evaluation.report.grids import Grid
 from trimtab.evaluation.report.sentences import NONE, number, p_value
 from trimtab.evaluation.writers import rounded
+from trimtab.training.inspection.findings import Finding
 from trimtab.training.inspection.fits import Bin, Figure, Fit
 from trimtab.training.inspection.inspect import Inspection
 from trimtab.training.inspection.pairs import TEST
 
-_FIT = (
-    "± standard error by the bootstrap over prompts. R2: 1 - MSE / variance of the labels. "
-    "Spearman: rank correlation."
-)
-_LABELS = "Ceiling: the R2 that the true value would reach against labels that are means of a few."
+_FIT = "± standard error by the bootstrap over prompts. Spearman: rank correlation."
+_EXACT = " R2: 1 - MSE / variance of the labels."
+_LABELS = " Ceiling: the R2 that the true value would reach against labels that are means of a few."
 _PAIRS = (
     "Each response is cut at that share of its own tokens; ties count half. ± standard error over "
     f"prompts; p: {TEST}."
@@ -30,23 +29,26 @@ _BINS = "Tenths by what the guide predicts; ± standard error over prompts."
 def grids(found: Inspection) -> list[Grid]:
     """Every table: facts, audit, figures."""
     facts = Grid("Guide", ("", ""), found.facts)
-    audit = Grid(
-        "Audit",
-        ("", "of", "found", "what to do"),
-        tuple((f.level.upper() if f.level != "ok" else "ok", f.about, f.said, f.do)
-              for f in found.findings),
-    )  # fmt: skip
+    audit = _audit(found.findings)
     tables = [facts, audit]
     of = f"{found.reward or 'preference'}: {found.compared}"
     if found.labels:
-        tables.append(_fits(f"Labelled prefixes, {of}", found.labels, f"{_FIT} {_LABELS}"))
+        tables.append(_fits(f"Labelled prefixes, {of}", found.labels, _LABELS))
     if found.values:
-        tables.append(_fits(f"Along responses, {of}", found.values, f"{_FIT}{_known(found)}"))
+        tables.append(_fits(f"Along responses, {of}", found.values, _known(found)))
     if calibration := shown_bins(found):
         tables.append(_calibration(*calibration))
     if found.pairs:
         tables.append(_accuracy(found))
     return [grid for grid in tables if grid.rows]
+
+
+def _audit(findings: Sequence[Finding]) -> Grid:
+    """A row for each finding; without the last column where nothing is to be done."""
+    rows = [(f.level.upper() if f.level != "ok" else "ok", f.about, f.said, f.do) for f in findings]
+    head = ("", "of", "found", "what to do")
+    width = len(head) if any(f.do for f in findings) else len(head) - 1
+    return Grid("Audit", head[:width], tuple(row[:width] for row in rows))
 
 
 def shown_bins(found: Inspection) -> tuple[str, tuple[Bin, ...]] | None:
@@ -75,11 +77,13 @@ def _fits(caption: str, fits: Sequence[Fit], note: str) -> Grid:
         ("Spearman", [fit.spearman for fit in fits]),
     ]
     shown = [(name, column) for name, column in columns if any(column)]
+    exact = any(fit.mse for fit in fits)
     rows = tuple(
         (fit.where, f"{fit.n}", f"{fit.prompts}", *(with_se(column[i]) for _, column in shown))
         for i, fit in enumerate(fits)
     )
-    return Grid(caption, ("prefixes", "n", "prompts", *(name for name, _ in shown)), rows, note)
+    said = _FIT + (_EXACT + note if exact else "")
+    return Grid(caption, ("prefixes", "n", "prompts", *(name for name, _ in shown)), rows, said)
 
 
 def _calibration(of: str, bins: Sequence[Bin]) -> Grid:
