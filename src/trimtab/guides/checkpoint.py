@@ -134,11 +134,19 @@ def _write(target: Path, guide: ValueGuide | VocabularyGuide, adapter: Any, card
         if card.storage == "full":
             save_net(guide.backbone, temporary / "backbone")
         if adapter is not None:
-            adapter.save_pretrained(temporary / "adapter", save_embedding_layers=False)
+            _save_adapter(adapter, temporary / "adapter", card.base)
         card.write(temporary)
         _put(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save_adapter(adapter: Any, folder: Path, base: str | None) -> None:
+    """The adapter as peft stores it; it names the base as the card does, and no folder of ours."""
+    for config in adapter.peft_config.values():
+        config.base_model_name_or_path = base
+    adapter.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's, with everything left to be filled in
 
 
 def _put(folder: Path, target: Path) -> None:
