@@ -9,11 +9,9 @@ trimtab=${TRIMTAB:-trimtab}
 python=${PYTHON:-python}
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-$trimtab collect verbosity --split train -n 8 --seed 1 --dtype bfloat16 --rows 96 --workers 2 \
+$trimtab collect verbosity --split train -n 8 --seed 1 --dtype bfloat16 --rows 96 --workers 1 \
   -o "$work/rollouts"
-$trimtab collect verbosity --validation --seed 2 --dtype bfloat16 --rows 96 --workers 2 \
-  --limit 24 -o "$work/labels"
 $python -m torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:0 \
   -m trimtab train td-lambda "$work/rollouts" --config recipes/guides/concise.yaml \
-  --validation "$work/labels" -o "$work/concise" --processes 2
-$trimtab inspect "$work/concise" --validation "$work/labels" --out "$work/report"
+  -o "$work/concise" --processes 2
+$trimtab inspect "$work/concise" --data "$work/rollouts" --base-temperature 0.7 --out "$work/report"

@@ -24,4 +24,4 @@ $python -m torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-e
   --validation "$work/labels" -o "$work/sentiment" --processes 2
 
 # 4. How well it knows what a prefix is worth.
-$trimtab inspect "$work/sentiment" --validation "$work/labels" --out "$work/report"
+$trimtab inspect "$work/sentiment" --validation "$work/labels" --base-temperature 0.7 --out "$work/report"
