@@ -19,6 +19,9 @@ from torch import Tensor
 DRAW, TAIL, BLOCK = 0, 1, 2
 """Streams: the choice among outcomes, the draw inside the tail, the tokens of sampled blocks."""
 
+SPAN = 256
+"""Outcomes that are drawn from in one step; more go in two."""
+
 
 def _signed(value: int) -> int:
     """Any integer modulo 2^64, as the int64 with those bits."""
@@ -93,10 +96,39 @@ class Rng:
 def draw(logprobs: Float[Tensor, "B N"], uniform: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
     """Inverse-CDF draw of one outcome per row from softmax(logprobs).
 
-    In float64, because the running sum over a large vocabulary loses rare tokens in float32.
-    An outcome at -inf is never drawn.
+    Running sums are in float64, because over a large vocabulary they lose rare tokens in float32.
+    Of many outcomes a span is drawn first and then one inside it, by what is left of the uniform
+    number, so that only masses of spans and one span's weights are summed so. A span's mass is
+    right to float32's last digits, hence each outcome's chance, however rare. An outcome at -inf
+    is never drawn.
     """
-    weights = torch.softmax(logprobs.to(torch.float64), dim=-1)
+    uniform = uniform.to(logprobs.device)
+    size = logprobs.shape[-1]
+    if size <= SPAN:
+        return _invert(torch.softmax(logprobs.to(torch.float64), dim=-1), uniform)[0]
+    span, uniform = _invert(_masses(logprobs), uniform)
+    at = span[:, None] * SPAN + torch.arange(SPAN, device=span.device)
+    inside = logprobs.gather(1, at.clamp(max=size - 1)).masked_fill(at >= size, -torch.inf)
+    return at[:, 0] + draw(inside, uniform)
+
+
+def _masses(logprobs: Float[Tensor, "B N"]) -> Float[Tensor, "B M"]:
+    """The mass of each span of outcomes in float64; the last one may be short or empty."""
+    exact = torch.promote_types(logprobs.dtype, torch.float32)
+    weights = torch.softmax(logprobs, dim=-1, dtype=exact)
+    spans = weights.shape[-1] // SPAN
+    whole, rest = weights[:, : spans * SPAN], weights[:, spans * SPAN :]
+    each = whole.unflatten(1, (spans, SPAN)).sum(dim=-1), rest.sum(dim=-1, keepdim=True)
+    return torch.cat(each, dim=-1).to(torch.float64)
+
+
+def _invert(
+    weights: Float[Tensor, "B N"], uniform: Float[Tensor, "B"]
+) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+    """The outcome that each uniform number falls on, and how far into it: a number in [0, 1)."""
     total = weights.cumsum(dim=-1)
-    target = uniform.to(total.device) * total[:, -1]
-    return torch.searchsorted(total, target[:, None], right=True).squeeze(-1)
+    target = uniform[:, None] * total[:, -1:]
+    index = torch.searchsorted(total, target, right=True)
+    weight = weights.gather(1, index)
+    into = (target - total.gather(1, index)) / weight + 1
+    return index[:, 0], into[:, 0].clamp(min=0, max=1 - 2.0**-52)

@@ -7,6 +7,7 @@ from dataclasses import astuple
 from typing import Any
 
 import pytest
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import trimtab as tt
@@ -216,13 +217,57 @@ def waits_per_turn(k: int = 4, *, prompt: int = 9, vocabulary: int = toys.VOCABU
 
 
 def test_a_turn_asks_for_nothing_but_its_ledger() -> None:
-    # Seven numbers of the row are read from the host's copy of a turn that has landed
-    # (`Pending`): its length, KL, log pi, log pi_ref, score, and twice whether the guide failed.
-    # Two questions cost nothing on the CPU and are not asked of an accelerator: how many tokens
-    # the base was given, and whether the token was among those that the guide had read.
-    assert waits_per_turn() == 7 + 2
+    # The ledger is read from the host's copy of a turn that has landed (`Pending`), a column at a
+    # time, without asking. Two questions cost nothing on the CPU and are not asked of an
+    # accelerator: how many tokens the base was given, and whether the token was among those that
+    # the guide had read.
+    assert waits_per_turn() == 2
 
 
 @pytest.mark.parametrize("change", [{"prompt": 60}, {"vocabulary": 40}, {"k": 30}], ids=str)
 def test_waits_do_not_grow_with(change: dict[str, int]) -> None:
     assert waits_per_turn(**change) == waits_per_turn()
+
+
+# --- passes over the vocabulary ------------------------------------------------------------------
+
+SIZE, ROWS = 9001, 16
+
+
+class CountLarge(TorchDispatchMode):
+    """Counts operations that fill at least one number for each token of the vocabulary and row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.numel() >= ROWS * SIZE:
+            kept = out.untyped_storage()  # a view's is its source's; an expanded row's is small
+            self.seen += kept.nbytes() >= ROWS * SIZE and kept.data_ptr() not in given
+        return out
+
+
+def passes_per_turn(method: tt.Method, **base: float) -> int:
+    """Vocabulary-sized results of one more turn."""
+    lm = toys.language_model(vocabulary=SIZE, **base)
+    seen = []
+    for new in (3, 4):
+        with CountLarge() as mode:
+            prompts = toys.prompts(*[6] * ROWS, vocabulary=SIZE)
+            tt.decode(lm, None, method, prompts, max_new_tokens=new, stop_at_eos=False)
+        seen.append(mode.seen)
+    return seen[1] - seen[0]
+
+
+def test_plain_sampling_passes_over_the_vocabulary_thrice() -> None:
+    # Logits, log pi_ref, and the weights to draw by. Nothing for a guide, a rule or a divergence.
+    assert passes_per_turn(tt.sampling()) == 3
+    assert passes_per_turn(tt.sampling(), base_temperature=0.7) == 4
+
+
+def test_a_temperature_adds_its_law_and_its_divergence() -> None:
+    law, divergence = 2, 5
+    assert passes_per_turn(tt.sampling(0.7)) == 3 + law + divergence

@@ -220,6 +220,18 @@ def test_greedy_alternatives_show_the_choice_first(world: World) -> None:
     assert all(s.alternatives[0].token == s.tokens[0] for r in done for s in r.steps)
 
 
+@pytest.mark.parametrize("method", [tt.sampling(), tt.vas(k=3)], ids=by_name)
+def test_the_base_itself_is_at_no_distance_from_itself(world: World, method: tt.Method) -> None:
+    for step in (s for r in world.decode(method, beta=0.0) for s in r.steps):
+        assert step.kl == 0.0
+        assert step.logprob == step.ref_logprob
+
+
+def test_a_dropped_tail_is_a_distance_at_strength_zero(world: World) -> None:
+    done = world.decode(tt.cd(k=3), beta=0.0)
+    assert any(step.kl > 1e-3 for r in done for step in r.steps)
+
+
 def test_a_completion_as_plain_types(world: World) -> None:
     (done, *_) = world.decode(tt.vas(k=3), alternatives=2)
     plain = json.loads(json.dumps(done.as_dict()))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import chi2, kstest, norm
 
-from trimtab.rng import BLOCK, DRAW, TAIL, Rng, draw, row_key
+from trimtab.rng import BLOCK, DRAW, SPAN, TAIL, Rng, draw, row_key
 
 FALSE_ALARM = 1e-9
 N = 20_000
@@ -160,3 +160,68 @@ def test_the_last_token_of_a_large_vocabulary_can_be_drawn() -> None:
     logprobs = torch.zeros(1, size)
     last = torch.tensor([1 - 2**-52], dtype=torch.float64)
     assert draw(logprobs, last).item() == size - 1
+
+
+# --- draws from many outcomes, in two steps ------------------------------------------------------
+
+SIZES = [SPAN - 1, SPAN, SPAN + 1, 2 * SPAN, 5 * SPAN + 17]
+
+
+def peaked(rows: int, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Laws of which a few outcomes hold most, and some of the others are impossible."""
+    generator = torch.Generator().manual_seed(size)
+    logits = 3 * torch.randn(rows, size, generator=generator)
+    logits[torch.rand(rows, size, generator=generator) < 0.1] = -torch.inf
+    return logits.to(dtype).log_softmax(dim=-1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_two_steps_are_one_inversion(size: int) -> None:
+    law = peaked(1, size, torch.float64)
+    total = law.exp().cumsum(dim=-1)
+    possible = (~torch.isneginf(law[0])).nonzero()[:, 0]
+    middle = (total - law.exp() / 2)[0, possible]
+    assert torch.equal(draw(law.expand(len(middle), -1), middle), possible)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size", SIZES)
+def test_draws_follow_the_law(size: int, dtype: torch.dtype) -> None:
+    law = peaked(1, size, dtype)
+    drawn = draw(law.expand(N, -1), rng(7).uniform())
+    chance = law[0].double().softmax(dim=-1)
+    assert float(chance[drawn].min()) > 0, "an impossible outcome"
+    order = chance.argsort(descending=True)
+    # Cells of at least ten expected draws: the likeliest outcomes each, the others together.
+    each = order[: int((chance[order] * N >= 10).sum())]
+    expected = torch.cat([chance[each], 1 - chance[each].sum()[None]]) * N
+    counts = torch.bincount(drawn, minlength=size)[each].double()
+    counts = torch.cat([counts, N - counts.sum()[None]])
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    assert chi2.sf(statistic, len(each)) > FALSE_ALARM
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_row_draws_alone_what_it_draws_among_others(size: int) -> None:
+    laws, uniform = peaked(40, size), rng(3, torch.arange(40)).uniform()
+    alone = [draw(laws[[i]], uniform[[i]]) for i in range(40)]
+    assert torch.equal(draw(laws, uniform), torch.cat(alone))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rare_outcomes_keep_their_chance(size: int) -> None:
+    # One in a hundred million, at both ends of what holds the rest: float32 sums would lose it.
+    p = torch.full((1, size), 1e-8, dtype=torch.float64)
+    p[0, size // 2] = 1 - 1e-8 * (size - 1)
+    law = p.log().float().expand(2, -1)
+    edges = torch.tensor([0.5e-8, 1 - 0.5e-8], dtype=torch.float64)
+    assert draw(law, edges).tolist() == [0, size - 1]
+
+
+def test_nothing_past_the_end_is_drawn() -> None:
+    size = 3 * SPAN + 1
+    law = torch.full((2, size), -torch.inf)
+    law[0, 0] = law[1, size - 1] = 0.0
+    for value in (0.0, 0.5, 1 - 2**-52):
+        uniform = torch.full((2,), value, dtype=torch.float64)
+        assert draw(law, uniform).tolist() == [0, size - 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,10 @@ def law(select: Sample, p: torch.Tensor = P) -> list[float]:
     return select.law(p.log()).exp()[0].tolist()
 
 
+def choose(select: Any, logits: torch.Tensor, rng: Rng) -> list[int]:
+    return select.choose(select.law(logits), rng).tolist()
+
+
 def addresses(n: int) -> Rng:
     keys = torch.arange(n)
     return Rng(0, keys, torch.zeros_like(keys))
@@ -27,6 +32,7 @@ def test_plain_sampling_leaves_the_law() -> None:
     assert law(Sample()) == pytest.approx(P[0].tolist())
     assert Sample().plain
     assert not Sample(top_p=0.9).plain
+    assert not Greedy().plain
 
 
 def test_logits_need_not_be_normalised() -> None:
@@ -67,20 +73,21 @@ def test_impossible_outcomes_stay_impossible() -> None:
     p = torch.tensor([[0.0, 0.5, 0.5]])
     for select in (Sample(), Sample(2.0), Sample(top_k=3), Sample(top_p=0.999)):
         assert law(select, p)[0] == 0.0
-    assert set(Sample()(p.log().repeat(500, 1), addresses(500)).tolist()) == {1, 2}
+    assert set(choose(Sample(), p.log().repeat(500, 1), addresses(500))) == {1, 2}
 
 
 def test_greedy_takes_the_first_of_equals() -> None:
     logits = torch.tensor([[0.0, 2.0, 2.0], [-math.inf, -math.inf, -3.0]])
-    assert Greedy()(logits, addresses(2)).tolist() == [1, 2]
+    assert choose(Greedy(), logits, addresses(2)) == [1, 2]
     assert Greedy().law(logits).exp().tolist() == [[0, 1, 0], [0, 0, 1]]
 
 
 def test_rows_draw_for_themselves() -> None:
     logits = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
-    together = Sample()(logits, addresses(50))
-    alone = [Sample()(logits[[i]], addresses(50).select(torch.tensor([i]))) for i in range(50)]
-    assert torch.equal(together, torch.cat(alone))
+    alone = [
+        choose(Sample(), logits[[i]], addresses(50).select(torch.tensor([i])))[0] for i in range(50)
+    ]
+    assert choose(Sample(), logits, addresses(50)) == alone
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def test_a_constant_score_changes_no_law(rule: Any, world: Any, beta: float, c: 
 @given(outcomes())
 def test_strength_zero_is_the_base(world: Any) -> None:
     logprobs, scores, _ = world
-    assert torch.equal(tilt(logprobs, scores, 0.0), logprobs)
+    assert tilt(logprobs, scores, 0.0) is logprobs
+    assert torch.equal(tilt(logprobs, scores, torch.zeros(1, 1)), logprobs)
 
 
 @given(outcomes(), st.floats(0, 5), st.floats(0, 5))
@@ -95,7 +96,7 @@ def test_a_choice_has_chance_under_its_law(select: Any, world: Any, seed: int) -
     law = select.law(logprobs)
     torch.testing.assert_close(law.exp().sum(-1), torch.ones(1, dtype=torch.float64))
     zero = torch.zeros(1, dtype=torch.int64)
-    choice = select(logprobs, Rng(seed, zero, zero))
+    choice = select.choose(law, Rng(seed, zero, zero))
     assert law[0, choice] > -torch.inf
 
 

@@ -41,14 +41,22 @@ class Method:
     guided: bool = True
 
     def __post_init__(self) -> None:
-        mean_tail = isinstance(self.proposal, TopK) and self.proposal.tail == "mean"
-        if mean_tail and isinstance(self.select, Sample) and not self.select.plain:
+        if self._mean_tail and not (self.select.greedy or self.select.plain):
             raise UsageError(
                 "a tail at the mean score is one outcome for its whole mass, so temperature and "
                 "nucleus cannot act inside it after the rule",
                 got=f"{self.select}",
                 do="shape pi_ref instead: base_temperature=T with beta / T is the same law",
             )
+
+    @property
+    def lossless(self) -> bool:
+        """Whether it is pi_ref itself where the rule changes nothing: none dropped or reshaped."""
+        return self.select.plain and (self._mean_tail or isinstance(self.proposal, Vocabulary))
+
+    @property
+    def _mean_tail(self) -> bool:
+        return isinstance(self.proposal, TopK) and self.proposal.tail == "mean"
 
 
 def chooser(temperature: float) -> Select:

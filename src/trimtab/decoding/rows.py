@@ -92,30 +92,27 @@ class Rows:
 
         A row that ended in an earlier turn may have been flown once more: it says nothing.
         """
-        for i, row in enumerate(at):
+        for row, one in zip(at, turn.entries(), strict=True):
             trace = self.traces[row]
             if trace.finish is not None:
                 continue
-            if guide is not None and bool(turn.failed[i]):
+            if guide is not None and one.failed:
                 self._fail(guide, row)
-            tokens = tuple(turn.tokens[i, : int(turn.lengths[i])].tolist())
-            text = trace.push(tokens)
-            kl = float(turn.kl[i])
+            text = trace.push(one.tokens)
             yield Step(
                 row=row,
-                tokens=tokens,
+                tokens=one.tokens,
                 text=text,
-                logprob=float(turn.logprob[i]),
-                ref_logprob=float(turn.ref_logprob[i]),
-                score=float(turn.score[i]),
-                kl=None if math.isnan(kl) else kl,
+                logprob=one.logprob,
+                ref_logprob=one.ref_logprob,
+                score=one.score,
+                kl=None if math.isnan(one.kl) else one.kl,
                 alternatives=tuple(
-                    Alternative(int(token), *numbers)
-                    for token, *numbers in turn.alternatives[i].tolist()
+                    Alternative(int(token), *numbers) for token, *numbers in one.alternatives
                 ),
                 base_tokens=shares[0],
                 guide_tokens=shares[1],
-                failed=bool(turn.failed[i]),
+                failed=one.failed,
                 finish=trace.finish,
             )
 

@@ -20,8 +20,11 @@ def tilt(
     The closed-form solution of KL-regularised reward maximisation, with 1/beta the weight of the
     KL term. Written as w r in ARGS (Eq. 1 of its code), lambda log P(a) in FUDGE, beta V in VAS
     (Eq. 5), beta r_partial in PARGS, alpha log p_arm in GenARM. RAD adds beta rho to raw logits,
-    which differ from log-probabilities by a constant per row: the same law.
+    which differ from log-probabilities by a constant per row: the same law. At beta = 0 it is the
+    base itself, the very tensor.
     """
+    if not isinstance(beta, Tensor) and beta == 0:
+        return logprobs
     return logprobs + beta * scores
 
 

@@ -40,14 +40,19 @@ class Greedy:
         """True: the tail, where there is one, competes by its best token."""
         return True
 
+    @property
+    def plain(self) -> bool:
+        """False: a point mass is not softmax(logits)."""
+        return False
+
     def law(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """A point mass: 0 at the argmax, -inf elsewhere."""
         law = torch.full_like(logits, -torch.inf)
         return law.scatter(-1, logits.argmax(dim=-1, keepdim=True), 0.0)
 
-    def __call__(self, logits: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
-        """Index of the largest logit."""
-        return logits.argmax(dim=-1)
+    def choose(self, law: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
+        """Where the mass is."""
+        return law.argmax(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ class Sample:
 
     def law(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """log softmax of what temperature, top_k and top_p leave."""
-        logits = logits / self.temperature
+        if self.temperature != 1:  # a pass over the vocabulary
+            logits = logits / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             kept = logits.topk(self.top_k, dim=-1)
             logits = torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values)
@@ -96,6 +102,6 @@ class Sample:
             logits = nucleus(logits, self.top_p)
         return logits.log_softmax(dim=-1)
 
-    def __call__(self, logits: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
+    def choose(self, law: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
         """Index of one draw."""
-        return draw(self.law(logits), rng.uniform())
+        return draw(law, rng.uniform())

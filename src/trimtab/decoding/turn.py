@@ -8,8 +8,9 @@ M alternatives.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,6 +23,18 @@ from trimtab.rng import Rng
 from trimtab.types import Candidates, Samples
 
 S = TypeVar("S")
+
+
+class Entry(NamedTuple):
+    """One row of a `Turn` in plain numbers."""
+
+    tokens: tuple[int, ...]
+    logprob: float
+    ref_logprob: float
+    score: float
+    kl: float
+    failed: bool
+    alternatives: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,12 @@ class Turn:
     kl: Float[Tensor, "B"]
     failed: Bool[Tensor, "B"]
     alternatives: Float[Tensor, "B M 4"]
+
+    def entries(self) -> Iterator[Entry]:
+        """Row by row; each column is brought over once."""
+        columns = (getattr(self, f.name).tolist() for f in fields(self))
+        for tokens, length, *rest in zip(*columns, strict=True):
+            yield Entry(tuple(tokens[:length]), *rest)
 
 
 class Pending:
@@ -99,9 +118,24 @@ def kl_divergence(law: Float[Tensor, "B N"], reference: Float[Tensor, "B N"]) ->
     Exact although only N outcomes are known: inside a tail pi is proportional to pi_ref, so the
     tail's terms sum to one term of its masses, and a dropped tail has pi = 0.
     """
+    if law is reference:
+        return torch.zeros_like(law[:, 0])
     terms = law.exp() * (law - reference)
     # No divergence is negative; a rounding error below zero is zero.
     return torch.where(torch.isneginf(law), 0.0, terms).sum(dim=-1).clamp(min=0.0)
+
+
+def law_of(
+    method: Method,
+    reference: Float[Tensor, "B N"],
+    scores: Float[Tensor, "B N"],
+    beta: float | Float[Tensor, "B 1"],
+) -> Float[Tensor, "B N"]:
+    """log pi of every outcome; `reference` itself where the method leaves it as it is."""
+    logits = method.rule(reference, scores, beta)
+    if logits is reference and method.lossless:
+        return reference
+    return method.select.law(logits)
 
 
 def take_turn(
@@ -115,11 +149,13 @@ def take_turn(
     alternatives: int = 0,
 ) -> Turn:
     """Choose one outcome per row by the method's rule and select, and account for it."""
-    scores, failed = finite_or_base(scores)
+    if method.guided:
+        scores, failed = finite_or_base(scores)
+    else:
+        failed = torch.zeros_like(candidates.ends[:, 0])
     reference, scores = outcomes(candidates, scores, method.select.greedy)
-    logits = method.rule(reference, scores, beta)
-    law = method.select.law(logits)
-    choice = method.select(logits, rng)
+    law = law_of(method, reference, scores, beta)
+    choice = method.select.choose(law, rng)
     kl = kl_divergence(law, reference)
     if isinstance(method.proposal, Samples):
         # The law over given samples is not the law over responses: no closed form.
@@ -175,6 +211,8 @@ def _alternatives(
     """The likeliest single-token candidates under pi."""
     _, k, length = candidates.shape
     most = min(most, k) if length == 1 else 0
+    if not most:
+        return law.new_zeros(len(law), 0, 4, dtype=torch.float64)
     # Ties, as among the -inf of a point mass, go to the likelier under pi_ref.
     rank = torch.where(torch.isneginf(law[:, :k]), reference[:, :k] - 1e4, law[:, :k])
     top = rank.topk(most, dim=-1).indices

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -33,5 +32,5 @@ class Unguided:
         """Keeps nothing."""
 
     def score(self, state: None, candidates: Candidates) -> Float[Tensor, "B K"]:
-        """Zero for every candidate."""
-        return torch.zeros_like(candidates.logprobs)
+        """Zero for every candidate: one number, seen from all places."""
+        return candidates.logprobs.new_zeros(()).expand_as(candidates.logprobs)

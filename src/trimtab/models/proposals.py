@@ -40,7 +40,13 @@ def _single(
 
 def everything(law: Float[Tensor, "B V"], eos_ids: frozenset[int]) -> Candidates:
     """Every token, in id order."""
-    return _single(torch.arange(law.shape[1], device=law.device).expand(law.shape), law, eos_ids)
+    # One row, seen from all: only the law differs between rows.
+    tokens = torch.arange(law.shape[1], device=law.device)[None]
+    lengths, ends = torch.ones_like(tokens), is_eos(tokens, eos_ids)
+    shape = law.shape
+    return Candidates(
+        tokens.expand(shape)[:, :, None], law, lengths.expand(shape), ends.expand(shape)
+    )
 
 
 def top_k(law: Float[Tensor, "B V"], proposal: TopK, eos_ids: frozenset[int]) -> Candidates:

@@ -6,7 +6,7 @@ Legend: B rows, K candidates, L tokens of a candidate, V vocabulary, R some rows
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -26,10 +26,15 @@ from trimtab.types import Candidates, Cost, Prompt, PromptLike, Proposal, Sample
 
 @dataclass(frozen=True)
 class BaseState:
-    """What has been read, and log pi_ref of each row's next token."""
+    """What has been read. log pi_ref stands where the reader keeps its last output, the logits."""
 
     read: Any
-    law: Float[Tensor, "B V"]
+
+    @property
+    def law(self) -> Float[Tensor, "B V"]:
+        """log pi_ref of each row's next token."""
+        law: Tensor = self.read.last
+        return law
 
 
 class TransformersLM:
@@ -117,12 +122,11 @@ class TransformersLM:
 
     def select(self, state: BaseState, rows: Int[Tensor, "R"]) -> BaseState:
         """Drop, reorder or fork rows."""
-        return BaseState(self.reader.select(state.read, rows), state.law[rows.to(self.device)])
+        return BaseState(self.reader.select(state.read, rows))
 
     def join(self, states: Sequence[BaseState]) -> BaseState:
         """Rows of several states side by side."""
-        read = self.reader.join([s.read for s in states])
-        return BaseState(read, torch.cat([s.law for s in states]))
+        return BaseState(self.reader.join([s.read for s in states]))
 
     def _state(self, read: Any) -> BaseState:
         """log pi_ref in float32, whatever the model computes in."""
@@ -132,7 +136,7 @@ class TransformersLM:
         law = law.log_softmax(dim=-1)
         if self.base_top_p < 1:
             law = nucleus(law, self.base_top_p).log_softmax(dim=-1)
-        return BaseState(read, law)
+        return BaseState(replace(read, last=law))
 
     def next(self, state: BaseState) -> Float[Tensor, "B V"]:
         """log pi_ref of every next token of each row."""
@@ -143,10 +147,7 @@ class TransformersLM:
         if isinstance(proposal, TopK):
             return top_k(state.law, proposal, self.eos_ids)
         if isinstance(proposal, Samples):
-            fork = BaseState(
-                self.reader.fork(state.read, proposal.n),
-                state.law.repeat_interleave(proposal.n, dim=0),
-            )
+            fork = BaseState(self.reader.fork(state.read, proposal.n))
             return blocks(self, fork, proposal, rng)
         return everything(state.law, self.eos_ids)
 

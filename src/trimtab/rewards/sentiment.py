@@ -28,9 +28,9 @@ def sentiment(samples: Sequence[Sample], responses: Sequence[str]) -> list[float
 def valence(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     """The summed valence s of a response, before VADER squashes it: compound = s / sqrt(s^2 + 15).
 
-    About the number of positive words less the negative ones, each of 1 to 4. A value learns it more
-    easily than the compound score, for it is nearly additive, and it still tells good from better
-    where that one has reached its end. Cut to [-15, 15], where the compound score is .97.
+    About the number of positive words less the negative ones, each of 1 to 4. It is nearly
+    additive, and still tells good from better where the compound score has reached its end. Cut to
+    [-15, 15], where that one is .97.
 
     Raises:
         UsageError: vaderSentiment is not installed.
