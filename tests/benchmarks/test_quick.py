@@ -47,6 +47,6 @@ def test_quick_training_writes_all_sides(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "training-cpu-tiny.json").read_text())
     for row in found["rows"]:
         assert row["unshared"]
-        assert len(row["bare"]) == len(row["trainer"]) + 1
+        assert len(row["bare"]) == len(row["trainer"])
         assert row["ratio"] > 0
     assert (tmp_path / "training-cpu-tiny.md").read_text().startswith("# Training")

@@ -54,7 +54,7 @@ def test_the_sentiment_guide_steers_topics_that_it_has_not_seen():
         )
         return fmean(reward("sentiment")(asked, [c.text for c in out]))
 
-    assert mean(60.0) > mean(0.0) + 0.2
+    assert mean(20.0) > mean(0.0) + 0.2
 
 
 @pytest.mark.slow
@@ -68,4 +68,4 @@ def test_the_concise_guide_shortens():
         out = tt.decode(lm, guide, tt.vas(beta, k=10), prompts, n=2, max_new_tokens=100)
         return fmean(len(c.tokens) for c in out)
 
-    assert mean(20.0) < 0.8 * mean(0.0)
+    assert mean(10.0) < 0.8 * mean(0.0)

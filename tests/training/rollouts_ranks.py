@@ -6,6 +6,7 @@ HOW is `ranks` (a launcher has set RANK) or `workers` (two are started here).
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ def job(folder: Path, *, workers: int = 1, rank: int = 0, count: int = 24) -> No
 
 
 if __name__ == "__main__":
+    # A shell that runs the tests in the background has its children ignore interruptions.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[1] == "ranks":
         job(Path(sys.argv[2]), rank=rank_of(os.environ, processes=2)[0])
     else:

@@ -53,7 +53,8 @@ Guides: TypeAlias = Annotated[
     Option(
         "--guide",
         "-g",
-        help="A guide's folder, a reward model, or a reward to read on prefixes; may repeat. "
+        help="A guide's name or folder, a reward model, or reward:NAME to read on prefixes; may "
+        "repeat. "
         "Default: the task's reward.",
         rich_help_panel=_METHODS,
     ),

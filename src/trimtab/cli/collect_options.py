@@ -44,7 +44,7 @@ Guide: TypeAlias = Annotated[
     Option(
         "--guide",
         "-g",
-        help="A guide's folder, a reward model, or a reward to read on prefixes. "
+        help="A guide's name or folder, a reward model, or reward:NAME to read on prefixes. "
         "Default: the task's reward.",
         show_default=False,
         rich_help_panel=_METHOD,

@@ -24,7 +24,7 @@ def demo(
     beta: Annotated[
         float, typer.Option("--beta", "-b", help="Of the reward read on prefixes.")
     ] = 8.0,
-    value_beta: Annotated[float, typer.Option(help="Of the trained value.")] = 40.0,
+    value_beta: Annotated[float, typer.Option(help="Of the trained value.")] = 20.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response, in tokens.")] = 36,
     prompts: Annotated[int, typer.Option(min=2, max=8, help="How many topics to ask about.")] = 8,
     samples: Annotated[int, typer.Option(min=1, help="Responses per prompt.")] = 8,

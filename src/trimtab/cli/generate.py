@@ -54,6 +54,10 @@ def generate(
 
       trimtab generate "Your opinion on winter?" -r sentiment -b 8 --base-temperature 0.7
 
+    By the trained value that comes with the package, which plans ahead:
+
+      trimtab generate "Your opinion on winter?" -g sentiment -b 20 -k 10 --base-temperature 0.7
+
     Four answers, steered a little:
 
       trimtab generate "Your opinion on winter?" -r sentiment -b 2 -n 4

@@ -42,7 +42,7 @@ Guide = Annotated[
     str | None,
     _option(
         "--guide", "-g", panel=_STEER, metavar="PATH",
-        help="A guide's folder, or a reward model of transformers (folder or Hub id).",
+        help="sentiment, concise, a guide's folder, or a reward model (folder or Hub id).",
     ),
 ]  # fmt: skip
 Reward = Annotated[

@@ -54,8 +54,7 @@ class Settings:
         beta: strength of the reward read on prefixes. A sentiment word moves it by about .5, so 8
             gives it odds of e^4; at 1 or 2 the published strengths do little here.
         betas: of it in the picture; 0 shows what dropping the tail costs on its own.
-        value_beta: strength of the trained value. One token moves a value by some hundredths, for
-            it speaks of a whole response, so it takes more.
+        value_beta: strength of the trained value, best-of-64's reward on topics it has not seen.
         value_betas: of it in the picture; 0 is the base.
         sweep_n: responses per prompt and strength in the picture.
         base_temperature: of pi_ref, to which the KL is measured.
@@ -70,8 +69,8 @@ class Settings:
     max_new_tokens: int = 36
     beta: float = 8.0
     betas: tuple[float, ...] = (0.0, 2.0, 4.0, 8.0, 16.0)
-    value_beta: float = 40.0
-    value_betas: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0)
+    value_beta: float = 20.0
+    value_betas: tuple[float, ...] = (0.0, 5.0, 10.0, 20.0, 40.0)
     sweep_n: int = 4
     base_temperature: float = 0.7
     seed: int = 0
