@@ -68,7 +68,7 @@ def notes(outcome: Outcome, lines: Sequence[Line]) -> Text:
     about = f"""
 mean ± standard error (SE) over {len(s.prompts)} prompts
 ARGS         guided by the reward itself, read on prefixes; beta = {s.beta:g}
-VAS          guided by a trained value of 8 layers (--guide sentiment); beta = {s.value_beta:g}
+VAS          guided by a trained value (--guide sentiment); beta = {s.value_beta:g}
 responses    {counts}
 reward       VADER's sentiment of the response, -1 to 1
 KL/token     exact, in nats, to the base at temperature {s.base_temperature:g}; best-of-n has
