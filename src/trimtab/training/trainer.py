@@ -155,10 +155,9 @@ class GuideTrainer(Trainer):
     def _shares(self, examples: Sequence[Example]) -> Iterator[list[Example]]:
         """Batches of like lengths; every process has every n-th."""
         order = sorted(examples, key=lambda example: example.size)
-        size, rank, world = 2 * self.args.train_batch_size, self.args.process_index, 1
-        world = max(1, self.args.world_size)
-        starts = range(0, len(order), size)
-        for at in list(starts)[rank::world]:
+        size = 2 * self.args.train_batch_size
+        step = size * max(1, self.args.world_size)
+        for at in range(size * self.args.process_index, len(order), step):
             yield order[at : at + size]
 
 
