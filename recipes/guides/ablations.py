@@ -4,8 +4,10 @@
 
 ROLLOUTS and LABELS are what `sentiment.sh` collected. Each guide is trained on the same 100 topics
 x 12 responses (the shares of data on fewer), asked for its error on the labels, and decoded on 16
-topics of the test split, four responses each. What is finished is not done again; the table is
-FOLDER/table.md.
+topics of the test split, four responses each, at four strengths: guides differ in how far one beta
+takes them from the base, so they are compared at equal KL, read off the line between the strengths.
+What is finished is not done again. FOLDER/table.md has the means over seeds with standard errors,
+FOLDER/frontier.png the reward against KL.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 SEEDS = (0, 1, 2)
+KL = (10.0, 20.0)
 TOPICS, EACH, TESTED, RESPONSES = 100, 12, 16, 4
 BASE: dict[str, Any] = {
     "reward": "sentiment",
@@ -45,44 +49,45 @@ class Arm:
         objective: what trains it.
         changes: of the training's settings.
         share: of the training groups.
-        methods: `vas` parameters to decode with, by name; the first one is the line's own.
+        betas: strengths to decode with, in the guide's unit.
+        methods: other `vas` parameters to decode with, by name; the first one is the line's own.
     """
 
     name: str
     objective: str = "td-lambda"
     changes: dict[str, Any] = field(default_factory=dict)
     share: float = 1.0
-    methods: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: {"": {"beta": 20.0, "k": 10}}
-    )
+    betas: tuple[float, ...] = (10.0, 20.0, 40.0, 80.0)
+    methods: dict[str, dict[str, Any]] = field(default_factory=lambda: {"": {"k": 10}})
 
 
 DECODING = {
-    "": {"beta": 20.0, "k": 10},
-    "tail dropped": {"beta": 20.0, "k": 10, "tail": "drop"},
-    "k = 5": {"beta": 20.0, "k": 5},
-    "k = 20": {"beta": 20.0, "k": 20},
-    "k = 100": {"beta": 20.0, "k": 100},
+    "": {"k": 10},
+    "tail dropped": {"k": 10, "tail": "drop"},
+    "k = 5": {"k": 5},
+    "k = 20": {"k": 20},
+    "k = 100": {"k": 100},
 }
 PAIRS = {"unit": "std", "margin": 0.2, "pairs_per_group": 12}
-IN_STD = {"": {"beta": 8.0, "k": 10}}
-ARGS = {"": {"beta": 8.0, "k": 10, "tail": "drop"}}
+IN_STD = (4.0, 8.0, 16.0, 32.0)
+ARGS = {"betas": (2.0, 4.0, 8.0, 16.0), "methods": {"": {"k": 10, "tail": "drop"}}}
 
+MARKERS = "ovs^<>DpP*XhH"
 ARMS = (
     Arm("td", changes={"settings": {"lambda_": 0.95}}, methods=DECODING),
     Arm("td0", "cd-q"),
     Arm("td1", "monte-carlo"),
     Arm("data-25", share=0.25),
     Arm("data-50", share=0.5),
-    Arm("full-bt", "bradley-terry", PAIRS, methods=ARGS),
-    Arm("partial-bt", "partial-bradley-terry", {**PAIRS, "prefixes": "all"}, methods=ARGS),
+    Arm("full-bt", "bradley-terry", PAIRS, **ARGS),
+    Arm("partial-bt", "partial-bradley-terry", {**PAIRS, "prefixes": "all"}, **ARGS),
     Arm("q", "q"),
     Arm("dueling-q", "dueling-q"),
     Arm("value-advantage", "value-advantage"),
     Arm("ilql", "ilql"),
-    Arm("farma", "farma", PAIRS, methods=IN_STD),
+    Arm("farma", "farma", PAIRS, betas=IN_STD),
     Arm("genarm", "genarm", {**PAIRS, "unit": "reward", "layers": None, "lr": [3e-4], "epochs": 1},
-        methods={"": {"beta": 1.0, "k": 100}}),
+        betas=(1.0, 2.0, 4.0, 8.0), methods={"": {"k": 100}}),
 )  # fmt: skip
 
 
@@ -114,7 +119,10 @@ def run(job: tuple[Arm, int, Path, Path, Path]) -> None:
     figures["error" if not pairs else "loss"] = card["objective"]["validation"]["error"]
     if pairs:
         figures["accuracy"] = prefix_accuracy(out, rollouts, folder)
-    figures["decoded"] = {name: decoded(out, how, seed) for name, how in arm.methods.items()}
+    figures["decoded"] = {
+        name: [decoded(out, {**how, "beta": beta}, seed) for beta in arm.betas]
+        for name, how in arm.methods.items()
+    }
     done.write_text(json.dumps(figures, indent=1))
     print(arm.name, seed, figures, flush=True)
 
@@ -157,10 +165,10 @@ def decoded(guide: Path, how: dict[str, Any], seed: int) -> dict[str, float]:
     )  # fmt: skip
     asked = [s for s in samples for _ in range(RESPONSES)]
     texts = [c.text for c in found]
-    says = {name: fmean(reward(name)(asked, texts)) for name in
-            ("sentiment", "rated-sentiment", "similarity")}  # fmt: skip
+    measures = {"reward": "sentiment", "judge": "rated-sentiment", "relevance": "similarity"}
     return {
-        **says,
+        "beta": how["beta"],
+        **{name: fmean(reward(by)(asked, texts)) for name, by in measures.items()},
         "kl": fmean(c.kl or 0.0 for c in found),
         "tokens": fmean(len(c.tokens) for c in found),
     }
@@ -191,34 +199,68 @@ def held_out_pairs(rollouts: Path, folder: Path) -> Path:
     return at
 
 
-# --- the table -----------------------------------------------------------------------------------
+# --- the table and the picture -------------------------------------------------------------------
 
 
 def table(folder: Path) -> str:
-    """Means over seeds with standard errors."""
-    columns = (
-        "guide", "seeds", "error", "accuracy at 25 / 50 / 75 / 100%", "reward", "judge",
-        "relevance", "KL", "tokens",
-    )  # fmt: skip
+    """Means over seeds with standard errors, at each of `KL` nats per response."""
+    columns = ["guide", "seeds", "error", "accuracy at 25 / 50 / 75 / 100%"]
+    columns += [f"{name} at {kl:g} nats" for kl in KL for name in ("reward", "judge", "relevance")]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for arm in ARMS:
-        paths = [folder / f"{arm.name}-{seed}.json" for seed in SEEDS]
-        runs = [json.loads(path.read_text()) for path in paths if path.is_file()]
+        runs = finished(folder, arm)
         for name in arm.methods if runs else ():
-            head = [arm.name + (f", {name}" if name else ""), str(len(runs))]
-            said = [] if runs[0]["error"] is None else [r["error"] for r in runs]
-            parts = [r["accuracy"] for r in runs if r["accuracy"]]
-            shares = ["25%", "50%", "75%", "100%"] if parts and not name else []
-            cells = [_mean(said if not name else []), " / ".join(
-                _mean([p[share] for p in parts], 2) for share in shares)]  # fmt: skip
-            cells += [_mean([r["decoded"][name][key] for r in runs], digits) for key, digits in
-                      (("sentiment", 3), ("rated-sentiment", 2), ("similarity", 3), ("kl", 1),
-                       ("tokens", 1))]  # fmt: skip
-            lines.append("| " + " | ".join([*head, *cells]) + " |")
+            errors = [r["error"] for r in runs if r["error"] is not None and not name]
+            parts = [r["accuracy"] for r in runs if r["accuracy"] and not name]
+            cells = [arm.name + (f", {name}" if name else ""), str(len(runs)), mean(errors)]
+            shares = ("25%", "50%", "75%", "100%") if parts else ()
+            cells.append(" / ".join(mean([p[share] for p in parts], 2) for share in shares))
+            for kl in KL:
+                for key, digits in (("reward", 3), ("judge", 2), ("relevance", 3)):
+                    read = [at_kl(r["decoded"][name], key, kl) for r in runs]
+                    cells.append("not met" if None in read else mean(read, digits))
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _mean(values: Iterable[float], digits: int = 3) -> str:
+def finished(folder: Path, arm: Arm) -> list[dict[str, Any]]:
+    """The figures of the seeds that are done."""
+    paths = [folder / f"{arm.name}-{seed}.json" for seed in SEEDS]
+    return [json.loads(path.read_text()) for path in paths if path.is_file()]
+
+
+def at_kl(strengths: list[dict[str, float]], key: str, kl: float) -> float | None:
+    """A figure at `kl` nats, on the line between the strengths; None outside of them."""
+    points = sorted((each["kl"], each[key]) for each in strengths)
+    for (low, below), (high, above) in pairwise(points):
+        if low <= kl <= high:
+            return below + (above - below) * (kl - low) / max(high - low, 1e-9)
+    return None
+
+
+def picture(folder: Path) -> None:
+    """Reward against KL, a line per guide: means over seeds."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5.5))
+    for arm, marker in zip(ARMS, MARKERS, strict=True):
+        runs = [r["decoded"][""] for r in finished(folder, arm)]
+        if runs:
+            line = [[fmean(point[key] for point in points) for points in zip(*runs, strict=True)]
+                    for key in ("kl", "reward")]  # fmt: skip
+            axes.plot(*line, marker=marker, label=arm.name, linewidth=1)
+    axes.set(xlabel="KL from the base, nats per response", ylabel="reward", xscale="log")
+    axes.legend(fontsize="small", ncols=2)
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(folder / "frontier.png", dpi=120)
+
+
+def mean(values: Iterable[float], digits: int = 3) -> str:
+    """`1.234 ± 0.005`, the standard error over seeds."""
     many = list(values)
     if not many:
         return ""
@@ -241,6 +283,7 @@ def main() -> None:
     with get_context("spawn").Pool(asked.processes, maxtasksperchild=1) as pool:
         for _ in pool.imap_unordered(run, jobs):
             (asked.folder / "table.md").write_text(table(asked.folder))
+    picture(asked.folder)
     print(table(asked.folder))
 
 

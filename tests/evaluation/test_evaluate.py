@@ -128,6 +128,14 @@ def test_best_of_n_comes_from_the_samples(tmp_path: Path) -> None:
     assert table.row("best-of-n(n=2)")["kl"] == pytest.approx(table.best_of[1]["kl"])
 
 
+def test_only_plain_sampling_draws_the_base_samples(tmp_path: Path) -> None:
+    few = run(tmp_path, n=2, base_samples=8).table
+    assert [row["n"] for row in few.rows] == [1, 8, 1, 2, 2]
+    assert [row["n"] for row in few.best_of] == [1, 2, 4, 8]
+    alone = run(tmp_path, methods=[tt.sampling()], n=8)
+    assert alone.computed == 0, "the same samples as by n"
+
+
 def test_a_transformer_is_named_by_its_weights_and_costed(tmp_path: Path) -> None:
     lm = toys.language_model()
 

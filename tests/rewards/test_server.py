@@ -87,16 +87,26 @@ def test_a_server_that_fails_twice_is_asked_again(status: int) -> None:
         assert len(asked) == 3
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"), [(500, RewardError), (503, UnavailableError), (429, UnavailableError)]
-)
-def test_a_server_that_always_fails_is_given_up(status: int, kind: type[Exception]) -> None:
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_server_that_always_fails_is_given_up(status: int) -> None:
     with listening(lambda *_: (status, "no luck")) as (url, asked):
-        with pytest.raises(RewardError, match=f"status {status} 'no luck', asked 3 times") as got:
-            quick(url)(samples("a"), ["x"])
-        assert type(got.value) is kind
-        assert url.removeprefix("http://") in str(got.value)
-        assert len(asked) == 3
+        with pytest.raises(
+            UnavailableError, match=f"status {status} 'no luck', asked 3 times"
+        ) as e:
+            ask(quick(url), samples("a", "b"), ["x", "y"])
+        assert url.removeprefix("http://") in str(e.value)
+        assert len(asked) == 3 + (status == 500), "the texts are not tried one by one"
+
+
+def test_a_text_that_breaks_the_server_costs_only_itself() -> None:
+    def answer(number: int, body: dict[str, Any]) -> Answer:
+        return (500, "oops") if "y" in body["responses"] else lengths(number, body)
+
+    with listening(answer) as (url, asked):
+        good, bad = ask(quick(url), samples("a", "b"), ["x", "y"])
+        assert good == 1.1
+        assert "status 500 'oops', asked 3 times" in str(bad)
+        assert len(asked) == 3 + 1 + 1 + 3 + 1  # both, a word, the good one, the bad one, a word
 
 
 @pytest.mark.parametrize(

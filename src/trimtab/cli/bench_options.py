@@ -85,6 +85,15 @@ Set: TypeAlias = Annotated[
 Samples: TypeAlias = Annotated[
     int, Option("--n", "-n", min=1, help="Responses per prompt.", rich_help_panel=_RUN)
 ]
+BaseSamples: TypeAlias = Annotated[
+    int | None,
+    Option(
+        min=1,
+        help="Responses per prompt of `sampling`; best-of-n is computed from them, for every n up "
+        "to that. Default: --n.",
+        rich_help_panel=_RUN,
+    ),
+]
 Seed: TypeAlias = Annotated[int, Option(help="Decides every draw.", rich_help_panel=_RUN)]
 Tokens: TypeAlias = Annotated[
     int | None,

@@ -39,6 +39,7 @@ def sweep(
         float | None, Option(help="Most tokens, on average.", rich_help_panel=_CHOICE)
     ] = None,
     n: o.Samples = 1,
+    base_samples: o.BaseSamples = None,
     seed: o.Seed = 0,
     max_new_tokens: o.Tokens = None,
     folder: o.Folder = Path("results"),
@@ -91,6 +92,7 @@ def sweep(
             opener=open_lm,
             prompts=limit,
             n=n,
+            base_samples=base_samples,
             seed=seed,
             max_new_tokens=max_new_tokens,
             rows=rows,

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 from trimtab.decoding.checks import check_call
 from trimtab.decoding.methods import Method
 from trimtab.errors import IncompatibleError, PromptError, UsageError
-from trimtab.evaluation.cells import Cell, Item, deterministic
+from trimtab.evaluation.cells import Cell, Item, deterministic, plain_sampling
 from trimtab.evaluation.identity import ModelId, digest, identify
 from trimtab.evaluation.metrics import Metric, find_metrics
 from trimtab.evaluation.scoring import Failure, reward_error, score
@@ -55,6 +55,8 @@ class Options(TypedDict, total=False):
     Attributes:
         prompts: the first so many of the split; None takes all.
         n: responses per prompt; methods that always say the same give one.
+        base_samples: responses per prompt of plain sampling, whose figures best-of-n is computed
+            from; None takes n.
         seed: with the prompt and the sample's number, decides every draw.
         max_new_tokens: token budget of a response; None takes the task's.
         rows: most rows that are decoded side by side; another number is other units.
@@ -69,6 +71,7 @@ class Options(TypedDict, total=False):
 
     prompts: int | None
     n: int
+    base_samples: int | None
     seed: int
     max_new_tokens: int | None
     rows: int
@@ -118,7 +121,7 @@ class Bench:
         """Every method with every guide; methods that need none once. Doubles are dropped."""
         items = items_of(self.lm, self.task, split, options.get("prompts"))
         budget = options.get("max_new_tokens") or self.task.max_new_tokens
-        n, found = options.get("n", 1), dict[str, Cell]()
+        found = dict[str, Cell]()
         opened = {guide.fingerprint: guide.open(self.lm) for guide in guides}
         for method in methods:
             if method.guided and not guides:
@@ -132,7 +135,7 @@ class Bench:
                     self.model,
                     method,
                     guide,
-                    1 if deterministic(method) else n,
+                    _responses(method, options),
                     options.get("seed", 0),
                     budget,
                     items,
@@ -193,6 +196,14 @@ def _told_apart(rows: Sequence[tuple[str, str | None]]) -> None:
                 got=f"{label!r} by {guide!r} twice, with different contents",
                 do="give methods and guides names of their own",
             )
+
+
+def _responses(method: Method, options: Options) -> int:
+    """How often each prompt is answered."""
+    if deterministic(method):
+        return 1
+    n = options.get("n", 1)
+    return (options.get("base_samples") or n) if plain_sampling(method) else n
 
 
 def _silent(_: Progress) -> None:

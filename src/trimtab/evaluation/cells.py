@@ -16,9 +16,10 @@ from typing import Any
 
 import trimtab
 from trimtab.decoding.methods import METHODS, Method
+from trimtab.decoding.select import Sample as SampleSelect
 from trimtab.evaluation.identity import ModelId, digest
 from trimtab.evaluation.sources import GuideSource
-from trimtab.types import Prompt, Sample, Samples
+from trimtab.types import Prompt, Sample, Samples, Vocabulary
 
 FORMAT = 1
 """Of the results; raised when what a unit holds, or how it is computed, changes."""
@@ -99,6 +100,12 @@ def label(method: Method) -> str:
 def deterministic(method: Method) -> bool:
     """Whether all samples of a prompt would be the same text."""
     return method.select.greedy and not isinstance(method.proposal, Samples)
+
+
+def plain_sampling(method: Method) -> bool:
+    """Whether its texts are the base's own samples."""
+    unchanged = isinstance(method.select, SampleSelect) and method.select.plain
+    return not method.guided and isinstance(method.proposal, Vocabulary) and unchanged
 
 
 # --- cells and units -----------------------------------------------------------------------------

@@ -27,16 +27,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trimtab.decoding.select import Sample
 from trimtab.errors import UnknownNameError
 from trimtab.evaluation.best_of import best_of_n_kl, best_of_n_reward
-from trimtab.evaluation.cells import Cell
+from trimtab.evaluation.cells import Cell, plain_sampling
 from trimtab.evaluation.compare import bootstrap, holm, wilcoxon
 from trimtab.evaluation.measured import Measured, Row, add, figures, measured, natural
 from trimtab.evaluation.metrics import Column, Metric, with_usual
 from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.store import Store
-from trimtab.types import Samples, Vocabulary
+from trimtab.types import Samples
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def make_table(
     base = _baseline([cell.label for cell in cells], baseline)
     for role in scorers:
         _compare(rows, found, role, base)
-    samples = next((m for m in found if _is_base(m.cell)), None)
+    samples = next((m for m in found if plain_sampling(m.cell.method)), None)
     if samples is not None:
         for row, m in zip(rows, found, strict=True):
             _kl_of_best(row, m, samples, scorers["reward"])
@@ -141,13 +140,6 @@ def _compare(rows: list[Row], found: Sequence[Measured], role: str, base: int) -
 
 
 # --- best-of-n from the base's own samples -------------------------------------------------------
-
-
-def _is_base(cell: Cell) -> bool:
-    """Whether its texts are plain samples of pi_ref, two or more per prompt."""
-    select = cell.method.select
-    plain = isinstance(select, Sample) and select.plain
-    return not cell.method.guided and isinstance(cell.method.proposal, Vocabulary) and plain
 
 
 def best_of_curve(samples: Measured, most: int = 128) -> tuple[Row, ...]:

@@ -6,6 +6,9 @@ A server that is busy (429), fails (5xx) or does not answer is asked again, afte
 and are shortened by chance so that many who wait do not come back at once:
 
     pause_i = u wait 2^i,   u ~ U(1/2, 1)
+
+One that fails each time is then shown a word of ours: where it fails on that too, no text is to
+blame, and nobody needs to ask it text by text.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from trimtab.types import Sample
 
 _TEXTS_FAULT = (400, 413, 422, 500)
 """Answers that one text may have caused; any other means that the server cannot be asked."""
+
+_HARMLESS = {"prompts": ["Hello."], "responses": ["Hello."]}
+"""What every server of rewards can score."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,17 @@ class Server:
             status, said = answer.status_code, f"status {answer.status_code} {answer.text[:80]!r}"
             if status != 429 and status < 500:
                 raise self._error(status, said, i + 1)
-        raise self._error(status, said, self.tries)
+        broken = status == 500 and not self._scores_a_word(client, httpx)
+        raise self._error(status, said, self.tries, broken)
 
-    def _error(self, status: int, said: str, tries: int) -> RewardError:
-        kind = RewardError if status in _TEXTS_FAULT else UnavailableError
+    def _scores_a_word(self, client: Any, httpx: Any) -> bool:
+        try:
+            return bool(client.post(self.url, json=_HARMLESS).is_success)
+        except httpx.TransportError:
+            return False
+
+    def _error(self, status: int, said: str, tries: int, broken: bool = False) -> RewardError:
+        kind = RewardError if status in _TEXTS_FAULT and not broken else UnavailableError
         return kind(
             f"the reward's server at {self.place} must answer with scores",
             got=f"{said}, asked {tries} time{'s' * (tries > 1)}",
