@@ -33,6 +33,7 @@ from trimtab.training.fitting import fit
 from trimtab.training.material import Material
 from trimtab.training.networks import GuideNetwork, make_network
 from trimtab.training.objectives import TDLambda
+from trimtab.training.schedule import schedule
 from trimtab.training.targets import Scale
 
 HERE = Path(__file__).parent
@@ -158,11 +159,13 @@ def trained(base: Any, data: Sequence[Example], options: argparse.Namespace) -> 
 
     material = Material(tuple(data), tuple(data[:1]), (), Scale(), None, {})
     with tempfile.TemporaryDirectory() as folder:
+        args = schedule(
+            Path(folder), len(data), lr=1e-4, epochs=1, batch=options.batch, bf16=options.bf16,
+            on_cpu=options.device == "cpu",
+        )  # fmt: skip
         fit(
-            Path(folder), network(base, options), TDLambda(), material, facts={}, lr=1e-4,
-            head_lr=1e-4, epochs=1, batch=options.batch, accumulation=1, warmup=0.0,
-            weight_decay=0.0, clip=1.0, evaluations=1, seed=0, bf16=options.bf16,
-            on_cpu=options.device == "cpu", on_progress=note,
+            network(base, options), TDLambda(), material, args, head_lr=1e-4, facts={},
+            on_progress=note,
         )  # fmt: skip
     return [after - before for before, after in pairwise(marks[1:])]
 

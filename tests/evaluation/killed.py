@@ -1,15 +1,12 @@
 """A sweep that is killed ten times at random moments; run as `python -m tests.evaluation.killed`.
 
-Forks instead of starting anew, so that a kill costs the sweep's time and not the imports'. Prints
-what it found as JSON; `test_sweep` judges it.
+Prints what it found as JSON; `test_sweep` judges it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import sys
 import time
 from pathlib import Path
@@ -19,6 +16,7 @@ import torch
 import trimtab as tt
 from tests import toys
 from tests.evaluation import worlds
+from tests.killing import attempt
 from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.evaluation.sweep import grid, sweep
 from trimtab.evaluation.work import Progress
@@ -69,27 +67,6 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def attempt(folder: Path, units: int, seconds: float) -> bool:
-    """Work until so many units more are there and a moment longer, then die.
-
-    Counting units and not only seconds makes the kills fall into the work on any machine. Returns
-    whether the work ended before.
-    """
-    target = _units(folder) + units
-    child = os.fork()
-    if child == 0:
-        one_sweep(folder)
-        os._exit(0)
-    while _units(folder) < target:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return True
-        time.sleep(0.002)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
-
-
 def main(base: Path) -> None:
     """One sweep left alone, one killed ten times, and what the killed one did twice or lost."""
     torch.set_num_threads(1)
@@ -107,7 +84,12 @@ def main(base: Path) -> None:
     for _ in range(KILLS):
         before = finished(killed)
         known = len(_started(killed))
-        ended += attempt(killed, moments.randint(1, 5), pace * moments.random())
+        ended += attempt(
+            lambda: one_sweep(killed),
+            lambda: _units(killed),
+            moments.randint(1, 5),
+            pace * moments.random(),
+        )
         after = finished(killed)
         lost += [name for name, stamp in before.items() if after.get(name) != stamp]
         begun = _started(killed)[known:]

@@ -1,16 +1,13 @@
 """Rollouts that are killed twenty times at random moments.
 
-Run as `python -m tests.training.rollouts_killed FOLDER`. Forks instead of starting anew, so that a
-kill costs the work's time and not the imports'. Prints what it found as JSON;
-`test_rollouts_processes` judges it.
+Run as `python -m tests.training.rollouts_killed FOLDER`. Prints what it found
+as JSON; `test_rollouts_processes` judges it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +17,7 @@ from typing import Any
 import torch
 
 from tests import toys
+from tests.killing import attempt
 from trimtab.training.rollouts import collect
 from trimtab.training.rollouts.decoding import Roller
 from trimtab.training.rollouts.jobs import Shard
@@ -71,26 +69,6 @@ def shards(folder: Path) -> int:
     return len(list((folder / "groups").glob("*.parquet")))
 
 
-def attempt(folder: Path, more: int, seconds: float) -> bool:
-    """Work until so many shards more are there and a moment longer, then die.
-
-    Returns whether the work ended before.
-    """
-    target = shards(folder) + more
-    child = os.fork()
-    if child == 0:
-        one_job(folder)
-        os._exit(0)
-    while shards(folder) < target:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return True
-        time.sleep(0.001)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
-
-
 def main(base: Path) -> None:
     """One job left alone, one killed twenty times, and what the killed one did twice or lost."""
     torch.set_num_threads(1)
@@ -103,7 +81,12 @@ def main(base: Path) -> None:
     redone, lost, progress, ended = list[str](), list[str](), list[int](), 0
     for _ in range(KILLS):
         before, known = finished(killed), len(log.read_text().split())
-        ended += attempt(killed, moments.randint(1, 3), pace * moments.random() * 1.5)
+        ended += attempt(
+            lambda: one_job(killed),
+            lambda: shards(killed),
+            moments.randint(1, 3),
+            pace * moments.random() * 1.5,
+        )
         after = finished(killed)
         lost += [name for name, stamp in before.items() if after.get(name) != stamp]
         begun = log.read_text().split()[known:]

@@ -24,7 +24,7 @@ from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from trimtab.errors import DataError, OutputError, TrainingError, UsageError
+from trimtab.errors import DataError, OutputError, TrainingError
 from trimtab.files import write_atomic
 from trimtab.training.material import Material
 from trimtab.training.networks import GuideNetwork
@@ -55,49 +55,25 @@ class Fit:
 
 
 def fit(
-    folder: Path,
     network: GuideNetwork,
     objective: Objective,
     material: Material,
+    args: TrainingArguments,
     *,
-    facts: Mapping[str, Any],
-    lr: float,
     head_lr: float,
-    epochs: int,
-    batch: int,
-    accumulation: int,
-    warmup: float,
-    weight_decay: float,
-    clip: float,
-    evaluations: int,
-    seed: int,
-    bf16: bool,
-    on_cpu: bool,
-    tensorboard: bool = False,
+    facts: Mapping[str, Any],
     reference: Reference | None = None,
     on_progress: OnProgress | None = None,
 ) -> Fit:
     """Train a network, or finish training it; it then has the best weights.
 
     Args:
-        folder: the run's own.
         network: as `make_network` makes it; the same at every call.
         objective: what it learns by.
         material: what it learns from.
-        facts: what else decides the run, as plain JSON types.
-        lr: of the backbone.
+        args: the run's folder, learning rate and length; see `schedule`.
         head_lr: of the head.
-        epochs: passes over the examples.
-        batch: examples of one update on this process.
-        accumulation: parts that it is computed in.
-        warmup: share of the updates.
-        weight_decay: of the backbone.
-        clip: largest norm of a gradient.
-        evaluations: per epoch.
-        seed: of the order.
-        bf16: compute in bfloat16 under autocast.
-        on_cpu: stay on the CPU, even where there is an accelerator.
-        tensorboard: write TensorBoard's logs too.
+        facts: what else decides the run, as plain JSON types.
         reference: log pi_ref, for objectives that take expectations.
         on_progress: told after every update.
 
@@ -105,34 +81,11 @@ def fit(
         DataError: the folder is another run's.
         TrainingError: no validation gave a finite error.
     """
-    if tensorboard:
-        _check_tensorboard()
-    _same_run(folder, {**facts, "lr": lr})
+    folder = Path(str(args.output_dir))
+    _same_run(folder, {**facts, "lr": args.learning_rate})
     if (done := read_fit(folder)) is not None:
         network.load_state_dict(load_file(folder / "best.safetensors"))
         return done
-    args = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch // accumulation,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=lr,
-        num_train_epochs=epochs,
-        weight_decay=weight_decay,
-        max_grad_norm=clip,
-        seed=seed,
-        bf16=bf16,
-        use_cpu=on_cpu,
-        report_to="tensorboard" if tensorboard else "none",
-        metric_for_best_model="error",
-        greater_is_better=False,
-        **_FIXED,
-    )
-    each = batch * max(1, args.world_size)
-    updates = math.ceil(len(material.train) / each)
-    pause = max(1, updates // evaluations)
-    args.eval_steps = args.save_steps = pause
-    args.logging_steps = max(1, pause // 5)
-    args.warmup_steps = math.ceil(warmup * updates * epochs)
     trainer = GuideTrainer(
         network,
         objective,
@@ -148,34 +101,7 @@ def fit(
         trainer.remove_callback(chatty)
     with writable(folder):
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-        return _finish(folder, trainer, lr)
-
-
-_FIXED: dict[str, Any] = {
-    "lr_scheduler_type": "linear",
-    "eval_strategy": "steps",
-    "save_strategy": "steps",
-    "logging_strategy": "steps",
-    "save_total_limit": 1,  # beside the best one
-    "load_best_model_at_end": True,
-    "remove_unused_columns": False,
-    "label_names": [],
-    "disable_tqdm": True,
-    "dataloader_pin_memory": False,
-    "ddp_find_unused_parameters": False,
-}
-
-
-def _check_tensorboard() -> None:
-    """Raise `UsageError` where transformers would pass over it with a warning, or fail."""
-    from importlib.util import find_spec
-
-    if find_spec("tensorboard") is None:
-        raise UsageError(
-            "TensorBoard's logs need its package",
-            got="none installed",
-            do="run: pip install tensorboard",
-        )
+        return _finish(folder, trainer, args.learning_rate)
 
 
 @contextmanager

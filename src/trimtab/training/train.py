@@ -29,6 +29,7 @@ from trimtab.training.networks import GuideNetwork, make_network
 from trimtab.training.objectives import Fudge, Objective, objective
 from trimtab.training.reading import SHARE, Data, read_data
 from trimtab.training.saving import save
+from trimtab.training.schedule import schedule
 from trimtab.training.trainer import Reference
 
 OnRun = Callable[[float, int, int, Mapping[str, float]], object]
@@ -152,15 +153,10 @@ def _run(
     )
     if config.gradient_checkpointing:
         checkpointed(network)
-    told: OnProgress | None = None if on is None else partial(on, lr)
-    found = fit(
+    args = schedule(
         folder,
-        network,
-        goal,
-        data.material,
-        facts=_facts(config, data, world),
+        len(data.material.train),
         lr=lr,
-        head_lr=config.head_lr,
         epochs=config.epochs,
         batch=batch,
         accumulation=config.accumulation,
@@ -172,6 +168,15 @@ def _run(
         bf16=config.bf16,
         on_cpu=lm.device.type == "cpu",
         tensorboard=config.tensorboard,
+    )
+    told: OnProgress | None = None if on is None else partial(on, lr)
+    found = fit(
+        network,
+        goal,
+        data.material,
+        args,
+        head_lr=config.head_lr,
+        facts=_facts(config, data, world),
         reference=reference(lm.model, data.temperature) if goal.reference else None,
         on_progress=told,
     )
