@@ -21,6 +21,7 @@ from tests.evaluation.test_store import files
 from trimtab.cli import app
 from trimtab.errors import ResultsError, UsageError
 from trimtab.evaluation.evaluate import evaluate
+from trimtab.evaluation.metrics import Metric
 from trimtab.evaluation.report.curves import curves, find_peak
 from trimtab.evaluation.report.data import compose
 from trimtab.evaluation.report.page import page
@@ -30,6 +31,7 @@ from trimtab.evaluation.report.sentences import number, verdict
 from trimtab.evaluation.report.texts import Texts
 from trimtab.evaluation.report.tint import Piece, Scale, tinted
 from trimtab.evaluation.report.write import write_report
+from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.sweep import grid, sweep
 from trimtab.types import Sample
 
@@ -313,3 +315,21 @@ def test_a_missing_plotting_package_is_named(
     with pytest.raises(UsageError, match=r"pip install 'trimtab\[eval\]'"):
         write_report(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_metrics_that_were_asked_for_are_columns(tmp_path: Path) -> None:
+    shares = Metric(
+        "share",
+        (("share", "share of b", ".2f"),),
+        lambda answers: [answers.mean(answers.scores["share"])],
+        Scorer("share", worlds.early, "1"),
+    )
+    methods = [tt.sampling(), tt.vas(1.0, k=2)]
+    evaluate(worlds.model(), TASK, methods, tmp_path, guides=[GUIDE], n=8, metrics=[shares])
+    report = compose(read_results(tmp_path))
+    table, best = report.tables[0], report.tables[-1]
+    of_base, one, eight = (
+        grid.rows[row][grid.head.index("share of b")].partition(" ")[0]
+        for grid, row in ((table, 0), (best, 0), (best, -1))
+    )
+    assert of_base == one != eight, "it is read at the response that the reward chose"

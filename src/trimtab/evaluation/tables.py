@@ -45,7 +45,8 @@ class Table:
     Attributes:
         about: task, split, model, scorers, baseline.
         rows: one per cell.
-        best_of: reward, judge and KL of best-of-n for n = 1, 2, 4, ...; empty without samples.
+        best_of: reward, judge, metrics and KL of best-of-n for n = 1, 2, 4, ...; empty without
+            samples.
         asked: columns of the metrics that were asked for by name, which people want to read.
     """
 
@@ -106,7 +107,7 @@ def make_table(
         **({"metrics": [m.label for m in metrics]} if metrics else {}),
         "cells": [cell.key for cell in cells],
     }
-    curve = best_of_curve(samples) if samples is not None else ()
+    curve = best_of_curve(samples, metrics) if samples is not None else ()
     return Table(about, tuple(rows), curve, tuple(c for m in metrics for c in m.columns))
 
 
@@ -142,21 +143,28 @@ def _compare(rows: list[Row], found: Sequence[Measured], role: str, base: int) -
 # --- best-of-n from the base's own samples -------------------------------------------------------
 
 
-def best_of_curve(samples: Measured, most: int = 128) -> tuple[Row, ...]:
+def best_of_curve(
+    samples: Measured, metrics: Sequence[Metric] = (), most: int = 128
+) -> tuple[Row, ...]:
     """Best-of-n by the reward for n = 1, 2, 4, ... from subsets of the samples of each prompt.
+
+    Beside the reward stand the judge and the metrics that score each response, at the response
+    that the reward chose.
 
     The KL wants more than n samples and is good from 4 n; beyond the samples the curve ends.
     """
     gold = samples.by_prompt("reward")
+    beside = {"judge": "judge"} | {m.name: m.columns[0][0] for m in metrics if m.scorer is not None}
     m = min((len(values) for values in gold.values()), default=0)
     rows: list[Row] = []
     n = 1
     while n <= min(m, most) and m > 1:
         row: Row = {"n": n}
         add(row, "reward", best_of_n_reward(gold, n))
-        judge = samples.by_prompt("judge") if "judge" in samples.scores else None
-        paired = judge is not None and all(len(judge.get(i, ())) == len(gold[i]) for i in gold)
-        add(row, "judge", best_of_n_reward(gold, n, judge) if paired else None)
+        for role, column in beside.items():
+            other = samples.by_prompt(role) if role in samples.scores else {}
+            paired = all(len(other.get(i, ())) == len(gold[i]) for i in gold)
+            add(row, column, best_of_n_reward(gold, n, other) if paired else None)
         kl = best_of_n_kl(gold, n) if n < m else None
         row["kl"], row["kl_se"] = (kl.mean, natural(kl.se)) if kl else (None, None)
         rows.append(row | {"base_tokens": float(n), "samples": m})

@@ -1,6 +1,7 @@
 """Tables as JSON, CSV and Markdown, byte for byte the same for the same figures.
 
-JSON holds `{"about": {...}, "columns": [...], "rows": [{...}], "best_of": [{...}]}`, CSV the rows.
+JSON holds `{"about": {...}, "columns": [...], "rows": [{...}], "best_of": [{...}], "asked": [[name,
+heading, format]]}`, CSV the rows.
 Both give six significant digits: the last bits of a sum may depend on the machine. Markdown is for
 reading: means with their standard errors.
 """
@@ -32,6 +33,7 @@ def to_json(table: Table) -> str:
         "columns": columns,
         "rows": [{k: rounded(v) for k, v in row.items()} for row in table.rows],
         "best_of": [{k: rounded(v) for k, v in row.items()} for row in table.best_of],
+        "asked": table.asked,
     }
     return json.dumps(whole, indent=1, allow_nan=False) + "\n"
 

@@ -77,12 +77,14 @@ def _mean(column: str, form: str) -> Callable[[Entry], str]:
 def methods(sheet: Sheet) -> Grid:
     """Every method's figures."""
     a = sheet.about
+    asked = [column for column in _asked(sheet) if column[0] != "diversity"]
     columns: list[Column] = [
         (f"reward ({a['reward']})", _mean("reward", ".3f")),
         (f"judge ({a.get('judge')})", _mean("judge", ".3f")),
         ("KL / response", _mean("kl", ".2f")),
         ("KL / token", _mean("kl_token", ".3f")),
         ("diversity", _plain("diversity", ".2f")),
+        *asked,
         ("tokens", _mean("length", ".1f")),
         ("ended", _plain("eos", ".0%")),
         ("cut", _plain("length_cut", ".0%")),
@@ -97,6 +99,11 @@ def methods(sheet: Sheet) -> Grid:
     grid = _grid(f"Methods on {a['task']}, split {a['split']}", columns, sheet.entries)
     notes = METHODS | {"n": f"n: responses to each of {prompts} prompts; {METHODS['n']}"}
     return _notes("Mean ± standard error, clustered by prompt.", notes, grid)
+
+
+def _asked(sheet: Sheet) -> list[Column]:
+    """The figures that were asked for by name."""
+    return [(heading, _mean(name, form)) for name, heading, form in sheet.asked]
 
 
 def differences(sheet: Sheet) -> Grid:
@@ -167,6 +174,7 @@ def best_of(sheet: Sheet) -> Grid | None:
     columns: list[Column] = [
         ("reward", _mean("reward", ".3f")),
         ("judge", _mean("judge", ".3f")),
+        *_asked(sheet),
         ("KL / response", _mean("kl", ".2f")),
     ]
     named = tuple(Entry(e.row, {}, f"best-of-{e.row['n']}") for e in rows)

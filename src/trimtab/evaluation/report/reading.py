@@ -12,6 +12,7 @@ from typing import Any
 
 from trimtab.errors import ResultsError
 from trimtab.evaluation.measured import Row
+from trimtab.evaluation.metrics import Column
 from trimtab.evaluation.store import read_manifest
 
 
@@ -64,11 +65,13 @@ class Sheet:
         about: task, split, model, scorers, baseline.
         entries: the rows.
         best_of: best-of-n from the base's own samples, for n = 1, 2, 4, ...
+        asked: name, heading and format of the figures that were asked for by name.
     """
 
     about: Mapping[str, Any]
     entries: tuple[Entry, ...]
     best_of: tuple[Row, ...]
+    asked: tuple[Column, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -153,9 +156,10 @@ def read_json(path: Path) -> Any:
 
 def _sheet(folder: Path, table: Mapping[str, Any]) -> Sheet:
     several = len({row["guide"] for row in table["rows"]} - {None}) > 1
+    asked = tuple((name, heading, form) for name, heading, form in table.get("asked", ()))
     entries = []
     for row, key in zip(table["rows"], table["about"]["cells"], strict=True):
         by = f" by {row['guide']}" if several and row["guide"] else ""
         cell = read_json(folder / "cells" / f"{key}.json")
         entries.append(Entry(row, cell, f"{row['method']}{by}"))
-    return Sheet(table["about"], tuple(entries), tuple(table["best_of"]))
+    return Sheet(table["about"], tuple(entries), tuple(table["best_of"]), asked)
