@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from recipes.guides.ablations.arms import ARMS, SEEDS, Arm
@@ -59,6 +60,7 @@ def picture(folder: Path, best: Sequence[Mapping[str, float]]) -> None:
     """Reward against KL, a line per guide (means over seeds), and best-of-n."""
     figure = Figure(figsize=(8, 5.5), layout="tight")
     axes = figure.add_subplot()
+    axes.set_prop_cycle(color=colormaps["tab20"].colors)
     for arm, marker in zip(ARMS, MARKERS, strict=True):
         runs = [r["decoded"][""] for r in finished(folder, arm)]
         if runs:
