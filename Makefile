@@ -38,7 +38,7 @@ docs: setup  ## build the documentation into site/
 bench: setup  ## time per token, guided against unguided
 	$(BIN)/python benchmarks/decode_overhead.py
 
-recipe-sentiment: assets  ## train the guide `sentiment` as it was made, from nothing: some 20 minutes
+recipe-sentiment: assets  ## train the guide `sentiment` as it was made, from nothing: some 15 minutes
 	TRIMTAB=$(BIN)/trimtab PYTHON=$(BIN)/python recipes/guides/sentiment.sh
 
 recipe-concise: model  ## train the guide `concise` likewise

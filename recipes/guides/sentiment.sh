@@ -1,6 +1,6 @@
 #!/bin/sh
 # The guide `sentiment`: a value of VADER's valence and of relevance to the prompt.
-# Some 20 minutes on two CPU cores; needs the assets smollm2 and minilm. Each step can be stopped:
+# Some 15 minutes on two CPU cores; needs the assets smollm2 and minilm. Each step can be stopped:
 # called again, it goes on where it was.
 #
 #   recipes/guides/sentiment.sh [FOLDER]
