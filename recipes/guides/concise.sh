@@ -1,6 +1,6 @@
 #!/bin/sh
 # The guide `concise`: a value of shortness (minus the tokens, in units of their spread), from
-# nothing. Some 20 minutes on two CPU cores; needs the asset smollm2. Each step can be stopped.
+# nothing, on two CPU cores; needs the asset smollm2. Each step can be stopped.
 #
 #   recipes/guides/concise.sh [FOLDER]
 set -eu
