@@ -23,8 +23,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from trimtab.cache.selfcheck import check_cache, unsuitable
-from trimtab.errors import PromptError
+from trimtab.cache.configs import context_of
+from trimtab.cache.selfcheck import refused
 from trimtab.types import Candidates, Cost
 
 COPIES = 256
@@ -52,12 +52,8 @@ class ExpandedReader:
     Args:
         net: the model; only called, never changed.
         output: what to take from its output, `[B, Q, D]`.
-        context: most tokens a row may have; None if unlimited.
         arguments: more arguments of each forward; those that the network does not know are left
             out.
-
-    Raises:
-        IncompatibleError: the network keeps a recurrent state, which no row expansion can share.
     """
 
     attention = "expanded"
@@ -66,16 +62,13 @@ class ExpandedReader:
         self,
         net: PreTrainedModel,
         output: Callable[[Any], Tensor],
-        *,
-        context: int | None = None,
         **arguments: Any,
     ) -> None:
-        self.net, self.context, self.cost = net, context, Cost()
+        self.net, self.context, self.cost = net, context_of(net), Cost()
         known = inspect.signature(net.forward).parameters
         self._arguments = {name: value for name, value in arguments.items() if name in known}
         self._places = "position_ids" in known
         self._output = output
-        check_cache(net)
 
     @torch.inference_mode()
     def prefill(self, ids: Sequence[Sequence[int]]) -> ExpandedState:
@@ -88,7 +81,7 @@ class ExpandedReader:
         cache = DynamicCache()
         out = self._forward(tokens, cache, lengths)
         if cache.get_seq_length() != max(lengths):
-            raise unsuitable(self.net, "a forward that fills no cache")
+            raise refused(self.net, "a forward that fills no cache")
         return ExpandedState(cache, lengths, out[:, -1])
 
     @torch.inference_mode()
@@ -144,12 +137,7 @@ class ExpandedReader:
         self, tokens: Int[Tensor, "B Q"], cache: DynamicCache, lengths: Sequence[int]
     ) -> Float[Tensor, "B O D"]:
         """Read tokens; `lengths` are the rows' lengths with them."""
-        if self.context is not None and max(lengths) > self.context:
-            raise PromptError(
-                f"a row must fit the context of {self.context} tokens",
-                got=f"{max(lengths)} tokens",
-                do="shorten the prompt or the token budget",
-            )
+        self.context.hold(max(lengths))
         self.cost.forwards += 1
         device = self.net.device
         total = cache.get_seq_length() + tokens.shape[1]

@@ -1,20 +1,31 @@
-"""Who sees whom: tree attention over one shared prefix, with sliding windows where there are any.
+"""Who sees whom: tree attention over one shared prefix, within what the architecture lets be seen.
+
+Which of its layers see a sliding window, a chunk or everything only the architecture knows: its
+config may carry a window that nothing uses, or keep it where we would not look. So we pass no mask.
+Whenever a network asks transformers for one, with a function of a query's and a key's position, we
+answer with that very function of the positions in the text, and leave the rest of the tree out.
 
 Legend: B rows, Q query tokens of a row, W stored positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import PreTrainedConfig
+from transformers import AttentionMaskInterface
+from transformers.masking_utils import causal_mask_function, eager_mask, sdpa_mask
 
-from trimtab.errors import IncompatibleError
+from trimtab.cache.attention import NAME
+
+Visible = Callable[[Any, Any, Any, Any], Any]
+"""transformers' mask function: of the indices of row, head, query and key to whether it sees."""
 
 
 @dataclass(frozen=True)
@@ -42,71 +53,89 @@ class Lanes:
         return (self.prefix[:, None] + self.at - self.start).masked_fill(~self.real, 0)
 
 
-def see(lanes: Lanes, width: int, window: int | None = None) -> Bool[Tensor, "B 1 Q W"]:
-    """True where a lane attends to a stored position; `window` is the sliding window in tokens.
+def see(lanes: Lanes, width: int, visible: Visible) -> Bool[Tensor, "B 1 Q W"]:
+    """True where a lane attends to a stored position.
 
     Padding stands beyond the width and sees whatever is there: nobody reads what comes of it, and
     attention over nothing would be NaN.
+
+    Args:
+        lanes: the queries.
+        width: how many positions are read.
+        visible: what the architecture lets a token see of its own text.
     """
     s = torch.arange(width, device=lanes.at.device)
     prefix, start, at = lanes.prefix[:, None, None], lanes.start[..., None], lanes.at[..., None]
     chain = (s >= start) & (s <= at)
     mask = (s < prefix) | chain
-    if window is not None:
-        place = torch.where(chain, prefix + s - start, s)
-        mask &= lanes.position[..., None] - place < window
+    if visible is not causal_mask_function:
+        mask &= within(visible, lanes.position, torch.where(chain, prefix + s - start, s))
     return mask[:, None]
 
 
-class MaskMaker:
-    """Builds the mask that an architecture wants, from its config.
+def within(
+    visible: Visible, query: Int[Tensor, "B Q"], key: Int[Tensor, "B #Q W"]
+) -> Bool[Tensor, "B Q W"]:
+    """What an architecture's mask function says of positions in the text."""
+    row = torch.arange(len(query), device=query.device)[:, None, None]
+    seen: Tensor = visible(row, torch.zeros_like(row), query[..., None], key)
+    return seen.expand(*query.shape, key.shape[-1])
 
-    An explicit mask replaces a model's own sliding-window mask, so the window has to be in it.
-    Models that mix layer types take a dict of masks; all others take one.
+
+_now = threading.local()
+
+
+class Answers:
+    """What a network is told when it asks for a mask during one forward.
+
+    Attributes:
+        count: how often it asked; a network that never does was never told.
     """
 
-    def __init__(self, config: PreTrainedConfig) -> None:
-        self.window: int | None = getattr(config, "sliding_window", None)
-        kinds = set(getattr(config, "layer_types", None) or ())
-        if kinds - {"full_attention", "sliding_attention"}:
-            raise IncompatibleError(
-                "tree attention needs layers of full or sliding attention",
-                got=f"{config.model_type} with {sorted(kinds)}",
-                do='pass attention="expanded"',
-            )
-        if config._attn_implementation not in ("sdpa", "eager"):
-            raise IncompatibleError(
-                "tree attention needs attention that takes an explicit mask",
-                got=f"attn_implementation={config._attn_implementation!r}",
-                do='load the model with attn_implementation="sdpa"',
-            )
-        self.mixed = len(kinds) > 1
-        if kinds == {"full_attention"}:
-            self.window = None
+    def __init__(
+        self, see: Callable[[Visible], Bool[Tensor, "B 1 Q W"]], dtype: torch.dtype | None
+    ) -> None:
+        self._see, self._dtype, self.count = see, dtype, 0
 
-    def __call__(self, lanes: Lanes, width: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """The mask of one forward."""
-        return self.shaped(partial(see, lanes, width), dtype)
-
-    def shaped(
-        self, see: Callable[[int | None], Bool[Tensor, "B 1 Q W"]], dtype: torch.dtype | None
-    ) -> Tensor | dict[str, Tensor]:
-        """What the architecture wants of a function from its sliding window to who sees whom.
-
-        Args:
-            see: true where a query attends; called with None where all may be seen.
-            dtype: of the mask as a term of the scores (sdpa would turn a boolean mask into one in
-                every layer); None keeps it boolean.
-        """
-        if not self.mixed:
-            return _finish(see(self.window), dtype)
-        return {
-            "full_attention": _finish(see(None), dtype),
-            "sliding_attention": _finish(see(self.window), dtype),
-        }
+    def __call__(self, mask_function: Visible, **_: Any) -> Tensor:
+        """The mask, as a term of the scores, or boolean where there is no dtype."""
+        self.count += 1
+        mask = self._see(mask_function)
+        if self._dtype is None:
+            return mask
+        least = torch.finfo(self._dtype).min
+        return torch.zeros_like(mask, dtype=self._dtype).masked_fill_(~mask, least)
 
 
-def _finish(mask: Bool[Tensor, "B 1 Q W"], dtype: torch.dtype | None) -> Tensor:
-    if dtype is None:
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+@contextmanager
+def answering(
+    see: Callable[[Visible], Bool[Tensor, "B 1 Q W"]], dtype: torch.dtype | None
+) -> Iterator[Answers]:
+    """While it lasts, masks that a network asks for in this thread are ours.
+
+    Args:
+        see: from the architecture's mask function to who sees whom.
+        dtype: of the mask as a term of the scores (sdpa would turn a boolean mask into one in
+            every layer); None keeps it boolean.
+    """
+    answers = Answers(see, dtype)
+    before = getattr(_now, "answers", None)
+    _now.answers = answers
+    try:
+        yield answers
+    finally:
+        _now.answers = before
+
+
+def _asked(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """transformers' own way to make a mask, unless this thread is answering."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        answers = getattr(_now, "answers", None)
+        return theirs(*args, **kwargs) if answers is None else answers(**kwargs)
+
+    return make
+
+
+for _name, _theirs in (("sdpa", sdpa_mask), ("eager", eager_mask), (NAME, sdpa_mask)):
+    AttentionMaskInterface.register(_name, _asked(_theirs))

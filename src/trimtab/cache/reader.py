@@ -21,8 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trimtab.cache.configs import Context
 from trimtab.cache.expanded import ExpandedReader
-from trimtab.cache.selfcheck import check_tree
+from trimtab.cache.selfcheck import check, found_wrong
 from trimtab.cache.tree import TreeReader
 from trimtab.errors import UnknownNameError
 from trimtab.types import Candidates, Cost
@@ -36,6 +37,7 @@ class CachedReader(Protocol[S]):
 
     attention: str
     cost: Cost
+    context: Context
 
     def prefill(self, ids: Sequence[Sequence[int]]) -> S:
         """Read whole prompts."""
@@ -62,12 +64,17 @@ class CachedReader(Protocol[S]):
         ...
 
 
+KINDS: dict[str, Callable[..., CachedReader[Any]]] = {
+    "tree": TreeReader,
+    "expanded": ExpandedReader,
+}
+
+
 def open_reader(
     net: PreTrainedModel,
     output: Callable[[Any], Tensor],
     *,
     attention: Literal["tree", "expanded"] = "tree",
-    context: int | None = None,
     **arguments: Any,
 ) -> CachedReader[Any]:
     """A reader over `net` by the name of how k candidates share a prefix.
@@ -76,16 +83,17 @@ def open_reader(
         net: a transformers decoder.
         output: what to take from its output, `[B, Q, D]`.
         attention: "tree", or "expanded" for architectures that cannot take an explicit mask.
-        context: most tokens a row may have.
         arguments: more arguments of each forward.
 
     Raises:
         IncompatibleError: the network cannot be read in this way.
     """
-    kinds: dict[str, Callable[..., CachedReader[Any]]]
-    kinds = {"tree": TreeReader, "expanded": ExpandedReader}
-    if attention not in kinds:
-        raise UnknownNameError("attention", attention, kinds)
-    if attention == "tree":
-        check_tree(net, output, lambda: TreeReader(net, output))
-    return kinds[attention](net, output, context=context, **arguments)
+    if attention not in KINDS:
+        raise UnknownNameError("attention", attention, KINDS)
+    check(net, attention, KINDS[attention])
+    return KINDS[attention](net, output, **arguments)
+
+
+def reads_trees(net: PreTrainedModel) -> bool:
+    """Whether a network reads branches of one prefix as it reads them alone."""
+    return not found_wrong(net, "tree", TreeReader)

@@ -1,58 +1,48 @@
-"""Can this network be read so: does it keep keys and values, does it obey a tree mask?
+"""Can this network be read so? Every config is tried once, on a twin of the network.
 
-Families that were held to full recomputation are known; others are tried once. A network that
-ignores or misreads an explicit mask gives wrong scores without any error, so an unknown one has to
-show that it reads candidates behind a shared prefix as it reads them alone.
+A network that misreads a mask, a position or its cache gives wrong scores without any error. So
+before a reader is opened, the network's twin (`trimtab.cache.twin`) has to show that what is read
+in pieces, beside others and by branches is what a plain forward of each whole text says: past its
+sliding window, in each type of its layers, up to the longest row that it may have. Nothing is
+taken on trust, and a network's own weights are not touched.
 
 Legend: B rows, K candidates, D size of the network's output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
-from trimtab.errors import IncompatibleError
+from trimtab.cache.configs import text_config
+from trimtab.cache.twin import LENGTH, VOCABULARY, make_twin
+from trimtab.errors import IncompatibleError, TrimtabError
 from trimtab.types import Candidates
 
-VERIFIED = frozenset(
-    name
-    for line in (
-        "arcee cohere cohere2 ernie4_5 exaone4 gemma gemma2 gemma3_text glm glm4 gpt2 gpt_bigcode",
-        "gpt_neox gpt_oss granite helium llama ministral mistral mixtral olmo olmo2 olmo3 opt phi",
-        "phi3 qwen2 qwen2_moe qwen3 seed_oss smollm3 starcoder2",
-    )
-    for name in line.split()
-)
-"""Model types held to full recomputation with prefixes longer than their windows."""
-
-UNFIT = {
-    "bloom": "alibi positions that count stored places",
-    "gpt_neo": "a local window that an explicit mask replaces",
-    "mpt": "alibi positions that count stored places",
-}
-"""Model types known to misread a tree mask, some of them too slightly for a trial to see."""
-
-PREFIX, BRANCHES = 12, 3
-LONGEST_WINDOW = 512
-"""Longest sliding window that a trial reads past."""
-
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""Largest relative error (norm of the difference over the norm) by the network's dtype."""
+TOLERANCE = 1e-3
+"""Largest relative error (norm of the difference over the norm) of a twin, in float32; what is read
+right differs by 1e-6, what is read wrong by 1e-2 or more."""
 
 
 @runtime_checkable
-class Branching(Protocol):
+class Tried(Protocol):
     """What is tried of a reader."""
 
-    def prefill(self, ids: list[list[int]]) -> Any:
+    def prefill(self, ids: Sequence[Sequence[int]]) -> Any:
         """Read whole prompts."""
+        ...
+
+    def extend(self, state: Any, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Any:
+        """Append tokens."""
+        ...
+
+    def select(self, state: Any, rows: Int[Tensor, "R"]) -> Any:
+        """Drop, reorder or fork rows."""
         ...
 
     def branch(self, state: Any, candidates: Candidates) -> Float[Tensor, "B K D"]:
@@ -60,72 +50,151 @@ class Branching(Protocol):
         ...
 
 
-def check_tree(
-    net: PreTrainedModel, output: Callable[[Any], Tensor], fresh: Callable[[], Branching]
-) -> None:
-    """Raise `IncompatibleError` unless the network is known, or is seen, to obey tree masks.
+Fresh = Callable[[PreTrainedModel, Callable[[Any], Tensor]], Tried]
+"""A reader of a network, by what to take from its output."""
+
+_verdicts: dict[tuple[str, ...], str] = {}
+"""What was found wrong, by network and way of reading; empty where nothing was."""
+
+
+def check(net: PreTrainedModel, attention: str, fresh: Fresh) -> None:
+    """Raise `IncompatibleError` unless networks of this class and config can be read so.
 
     Args:
-        net: the network.
-        output: what to take from its output, `[B, Q, D]`.
-        fresh: a reader of its own for the trial.
+        net: the network; only its class and config are looked at.
+        attention: the way of reading.
+        fresh: a reader of it.
     """
-    if net.config.model_type in VERIFIED:
-        return
-    if net.config.model_type in UNFIT:
-        raise _refused(net, UNFIT[net.config.model_type])
-    window = getattr(net.config, "sliding_window", None) or 0
-    if window > LONGEST_WINDOW:
-        raise _refused(net, f"a sliding window of {window} tokens, too long to try")
+    if reason := kept_beside(net, net.config):
+        raise refused(net, reason)
+    if reason := found_wrong(net, attention, fresh):
+        raise refused(net, reason, attention)
+
+
+def found_wrong(net: PreTrainedModel, attention: str, fresh: Fresh) -> str:
+    """What a trial of the network's twin found wrong; empty where nothing is. Tried once."""
+    config: PreTrainedConfig = net.config
+    implementation = text_config(config)._attn_implementation
+    if attention == "tree" and implementation not in ("sdpa", "eager"):
+        return f'attn_implementation={implementation!r}, where a tree needs "sdpa" or "eager"'
+    key = (
+        f"{type(net).__module__}.{type(net).__qualname__}",
+        config.to_json_string(use_diff=False),
+        str(implementation),
+        attention,
+    )
+    if key not in _verdicts:
+        _verdicts[key] = try_twin(type(net), config, fresh)
+    return _verdicts[key]
+
+
+def try_twin(kind: type[PreTrainedModel], config: PreTrainedConfig, fresh: Fresh) -> str:
+    """What is wrong with reading a twin of such a network so; empty where nothing is."""
     try:
-        error = _relative_error(net, output, fresh(), window + PREFIX)
-    except IncompatibleError:
-        raise
-    except Exception as failure:  # whatever a forward that cannot take the mask stumbles over
-        raise _refused(net, f"{type(failure).__name__} ({failure})") from failure
-    if not error <= TOLERANCE.get(net.dtype, 5e-2):
-        raise _refused(net, f"outputs that differ by {error:.1%} from reading without a tree")
+        twin = make_twin(kind, config)
+    except Exception as failure:  # whatever a class says of a small config
+        return f"no small twin to try it on ({_told(failure)})"
+    try:
+        with torch.autocast("cpu", enabled=False):
+            error = relative_error(twin, fresh(twin, _output))
+    except TrimtabError as failure:
+        return failure.got
+    except Exception as failure:  # whatever a forward stumbles over
+        return f"a forward that fails ({_told(failure)})"
+    return "" if error <= TOLERANCE else f"outputs that differ by {error:.1%} from plain forwards"
+
+
+def _output(out: Any) -> Tensor:
+    """What a network with an output layer says, and what one without."""
+    found: Tensor = out.logits if "logits" in out else out.last_hidden_state
+    return found
+
+
+def _told(failure: Exception) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
 
 
 @torch.inference_mode()
-def _relative_error(
-    net: PreTrainedModel, output: Callable[[Any], Tensor], reader: Branching, length: int
-) -> float:
-    """How far candidates read over a shared prefix are from the same read alone."""
+def relative_error(net: PreTrainedModel, reader: Tried) -> float:
+    """How far what a reader says is from a plain forward of each text alone, at worst.
+
+    Rows of unequal lengths are read side by side, branched, extended by a candidate and by
+    unequally many tokens, forked and branched again, up to `LENGTH` tokens.
+    """
     generator = torch.Generator().manual_seed(0)
-    size = net.config.get_text_config().vocab_size
-    ids = torch.randint(size, (length,), generator=generator).tolist()
-    tokens = torch.randint(size, (1, BRANCHES, 1), generator=generator).to(net.device)
-    ones = torch.ones_like(tokens[:, :, 0])
-    candidates = Candidates(tokens, torch.zeros_like(ones, dtype=torch.float32), ones, ones < 0)
-    got = reader.branch(reader.prefill([ids]), candidates)[0].float()
-    alone = torch.tensor([[*ids, token] for token in tokens.flatten().tolist()], device=net.device)
-    want = output(net(input_ids=alone, use_cache=False))[:, -1].float()
-    return float((got - want).norm() / want.norm())
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randint(8, VOCABULARY - 8, shape, generator=generator)
+
+    errors: list[float] = []
+
+    def compare(texts: Sequence[list[int]], got: Float[Tensor, "N D"]) -> None:
+        """Texts of one length."""
+        ids = torch.tensor(texts)
+        want = _output(net(input_ids=ids, use_cache=False))[:, -1].float()
+        worst = ((got.float() - want).norm(dim=-1) / want.norm(dim=-1)).max()
+        errors.append(float(worst))
+
+    def compare_all(texts: Sequence[list[int]], got: Float[Tensor, "B D"]) -> None:
+        for text, mine in zip(texts, got, strict=True):
+            compare([text], mine[None])
+
+    def branch(state: Any, texts: Sequence[list[int]], tokens: Int[Tensor, "B K L"]) -> None:
+        ones = torch.full(tokens.shape[:2], tokens.shape[2])
+        got = reader.branch(state, Candidates(tokens, torch.zeros(ones.shape), ones, ones < 0))
+        for text, own, mine in zip(texts, tokens.tolist(), got, strict=True):
+            compare([text + one for one in own], mine)
+
+    one = torch.ones(3, dtype=torch.int64)
+    texts = [draw(n).tolist() for n in (5, 19, LENGTH - 8)]
+    state = reader.prefill(texts)
+    compare_all(texts, state.last)
+    tokens = draw(3, 2, 1)
+    branch(state, texts, tokens)
+    state = reader.extend(state, tokens[:, 1], one)
+    texts = [text + new for text, new in zip(texts, tokens[:, 1].tolist(), strict=True)]
+    more, lengths = draw(3, 4), torch.tensor([4, 1, 3])
+    state = reader.extend(state, more, lengths)
+    texts = [t + m[:n] for t, m, n in zip(texts, more.tolist(), lengths.tolist(), strict=True)]
+    compare_all(texts, state.last)
+    state = reader.select(state, torch.tensor([2, 0, 0]))
+    more = draw(3, 1)
+    state = reader.extend(state, more, one)
+    texts = [texts[i] + m for i, m in zip((2, 0, 0), more.tolist(), strict=True)]
+    compare_all(texts, state.last)
+    branch(state, texts, draw(3, 2, 2))
+    return max(errors) if all(e == e for e in errors) else float("nan")
 
 
-def _refused(net: PreTrainedModel, got: str) -> IncompatibleError:
+def kept_beside(kind: Any, config: PreTrainedConfig) -> str:
+    """What a network keeps of a text beside keys and values that only grow; empty if nothing."""
+    if getattr(kind, "_is_stateful", False):
+        return "a recurrent state"
+    try:
+        layers = DynamicCache(config=config).layers
+    except Exception as failure:  # whatever a config without layers says
+        return f"no cache ({_told(failure)})"
+    odd = {type(layer).__name__ for layer in layers} - _GROWING
+    return f"layers of {', '.join(sorted(odd))}" if odd else ""
+
+
+_GROWING = {"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"}
+"""transformers' layers that keep all keys and values, their window's, or read another's."""
+
+
+def refused(net: PreTrainedModel, got: str, attention: str = "") -> IncompatibleError:
+    """The error of a network that cannot be read, or not in this way."""
+    family = net.config.model_type
+    if not attention:
+        return IncompatibleError(
+            "a reader needs a decoder whose layers keep keys and values in transformers' cache",
+            got=f"{family} with {got}",
+            do="use an attention-only decoder, or a guide of your own that re-encodes",
+        )
+    other = {"tree": "expanded", "expanded": "tree"}[attention]
     return IncompatibleError(
-        f"tree attention needs a network that obeys a 4-D mask; {net.config.model_type} does not",
+        f'attention="{attention}" must read a network as plain forwards do; {family} does not',
         got=got,
-        do='pass attention="expanded"',
-    )
-
-
-def check_cache(net: PreTrainedModel) -> None:
-    """Raise `IncompatibleError` unless every layer keeps plain keys and values."""
-    if getattr(net, "_is_stateful", False):
-        raise unsuitable(net, "a recurrent state")
-    kinds = {type(layer) for layer in DynamicCache(config=net.config).layers}
-    odd = kinds - {DynamicLayer, DynamicSlidingWindowLayer}
-    if odd:
-        raise unsuitable(net, f"layers of {', '.join(sorted(kind.__name__ for kind in odd))}")
-
-
-def unsuitable(net: PreTrainedModel, got: str) -> IncompatibleError:
-    """The error of a network that no reader can read."""
-    return IncompatibleError(
-        "a reader needs a decoder whose layers keep keys and values in transformers' cache",
-        got=f"{net.config.model_type} with {got}",
-        do="use an attention-only decoder, or a guide of your own that re-encodes",
+        do=f'pass attention="{other}", or another network (docs/models.md lists them)',
     )

@@ -190,7 +190,15 @@ class StepView:
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Models ask only when they get no position ids; ours always do."""
-        return self._width
+        return 0
+
+    def get_query_offset(self, layer_idx: int | None = 0) -> int:
+        """Where queries begin in a mask; ours say where they stand."""
+        return 0
+
+    def get_mask_sizes(self, query: object, layer_idx: int | None = 0) -> tuple[int, int]:
+        """How wide a mask is, and where it begins."""
+        return self._width, 0
 
 
 class Recorder:
@@ -209,3 +217,11 @@ class Recorder:
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Empty."""
         return 0
+
+    def get_query_offset(self, layer_idx: int | None = 0) -> int:
+        """Empty."""
+        return 0
+
+    def get_mask_sizes(self, query: object, layer_idx: int | None = 0) -> tuple[int, int]:
+        """The one token that it is shown."""
+        return 1, 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trimtab.cache.attention import Packing
-from trimtab.cache.masks import Lanes, MaskMaker
+from trimtab.cache.configs import context_of
+from trimtab.cache.masks import Lanes, answering, see
 from trimtab.cache.slots import Recorder, Slot, SlotStore
-from trimtab.errors import PromptError
+from trimtab.errors import IncompatibleError
 from trimtab.types import Candidates, Cost
 
 CHUNK = 1024
@@ -80,7 +82,6 @@ class TreeReader:
     Args:
         net: the model; only called, never changed.
         output: what to take from its output, `[B, Q, D]`.
-        context: most tokens a row may have; None if unlimited.
         arguments: more arguments of each forward (`logits_to_keep=1`).
     """
 
@@ -90,14 +91,11 @@ class TreeReader:
         self,
         net: PreTrainedModel,
         output: Callable[[Any], Tensor],
-        *,
-        context: int | None = None,
         **arguments: Any,
     ) -> None:
-        self.net, self.context, self.cost = net, context, Cost()
+        self.net, self.context, self.cost = net, context_of(net), Cost()
         self.store = SlotStore()
         self._output, self._arguments = output, arguments
-        self._mask = MaskMaker(net.config)
         self._packing = Packing(net)
 
     @torch.inference_mode()
@@ -211,7 +209,7 @@ class TreeReader:
             prefix[:, None] + lane,
             torch.ones_like(lane, dtype=torch.bool),
         )
-        self._check(state.bounds, length)
+        self.context.hold(max(state.bounds) + length)
         out = self._write(state, tokens.reshape(b, -1), lanes, max(state.bounds) + k * length)
         if length == 1:
             return out
@@ -223,7 +221,7 @@ class TreeReader:
     ) -> TreeState:
         """Append tokens by reading them. Lanes are padded on the left, so the last one is last."""
         b, total = tokens.shape
-        self._check(state.bounds, total)
+        self.context.hold(max(state.bounds) + total)
         lane = torch.arange(total, device=tokens.device).expand(b, -1)
         shift = (total - lengths)[:, None]
         tokens = tokens.gather(1, (lane - shift).clamp(min=0))
@@ -253,24 +251,22 @@ class TreeReader:
     ) -> Float[Tensor, "B O D"]:
         """Outputs of all lanes, or of the last where the arguments say so."""
         self.cost.forwards += 1
-        with self._packing():
+        tree = partial(see, lanes, width)
+        with self._packing(), answering(tree, self.net.dtype) as answers:
             out = self.net(
                 input_ids=tokens,
-                attention_mask=self._mask(lanes, width, self.net.dtype),
                 position_ids=lanes.position,
                 past_key_values=cache,
                 use_cache=True,
                 **self._arguments,
             )
-        return self._output(out)
-
-    def _check(self, bounds: Sequence[int], more: int) -> None:
-        if self.context is not None and max(bounds) + more > self.context:
-            raise PromptError(
-                f"a row must fit the context of {self.context} tokens",
-                got=f"{max(bounds) + more} tokens",
-                do="shorten the prompt or the token budget",
+        if not answers.count:
+            raise IncompatibleError(
+                "a tree needs a network that asks transformers for its masks",
+                got=f"{self.net.config.model_type} with masks of its own making",
+                do='pass attention="expanded"',
             )
+        return self._output(out)
 
     def _count(self, lengths: Int[Tensor, "..."]) -> int:
         """Number of tokens; without asking an accelerator, the padded number."""

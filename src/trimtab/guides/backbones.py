@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
+from trimtab.cache.configs import text_config, text_decoder
 from trimtab.errors import CheckpointError, IncompatibleError, UsageError
 from trimtab.guides.card import Card
 from trimtab.guides.heads import truncated
@@ -85,9 +86,7 @@ def find_base(
     if backbone is not None:
         return backbone
     if isinstance(lm, TransformersLM):
-        net = lm.model if card.causal else lm.model.base_model
-        assert isinstance(net, PreTrainedModel)
-        return net
+        return lm.model
     if card.base is None:
         raise UsageError(
             f"{at} stands on its base's layers", got="no base", do="pass lm=... or backbone=..."
@@ -97,7 +96,8 @@ def find_base(
 
 def from_base(at: Path, card: Card, base: PreTrainedModel) -> PreTrainedModel:
     """The base's first layers with the guide's adapter merged into a copy of them."""
-    config = base.config
+    base = base if card.causal else text_decoder(base)
+    config = text_config(base)
     found = {"model_type": config.model_type, "hidden": config.hidden_size}
     for name, value in found.items():
         if value != getattr(card, name):

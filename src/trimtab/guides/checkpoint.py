@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from trimtab.cache.configs import text_config
 from trimtab.errors import CheckpointError, UsageError
 from trimtab.guides.backbones import aligned, check_vocab, find_base, from_base, load_net, save_net
 from trimtab.guides.card import Card, verify
@@ -94,7 +95,7 @@ def save_guide(
         raise UsageError(
             "objective, data and reward must be of JSON's types", got=str(error), do="convert them"
         ) from error
-    config = inner.backbone.config
+    config = text_config(inner.backbone)
     card = Card(
         kind="value" if isinstance(inner, ValueGuide) else "vocabulary",
         name=inner.name,

@@ -6,11 +6,13 @@ Legend: B rows, D hidden size, V vocabulary; leading dimensions `...` are kept.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from trimtab.cache.configs import text_config
 from trimtab.errors import UsageError
 
 
@@ -21,9 +23,10 @@ def truncated(backbone: PreTrainedModel, layers: int | None) -> PreTrainedModel:
     keeps its output layer.
 
     Raises:
-        UsageError: the backbone has fewer layers, or keeps them where we do not know.
+        UsageError: the backbone has fewer layers, cannot be cut there, or keeps them where we do
+            not know.
     """
-    total = backbone.config.num_hidden_layers
+    total = text_config(backbone).num_hidden_layers
     if layers is None or layers == total:
         return backbone
     if not 1 <= layers < total:
@@ -38,7 +41,7 @@ def truncated(backbone: PreTrainedModel, layers: int | None) -> PreTrainedModel:
     if isinstance(inner, PreTrainedModel) and inner is not backbone:
         body = truncated(inner, layers)
         setattr(cut, backbone.base_model_prefix, body)
-        cut.config = body.config
+        cut.config = _of_part(backbone.config, body.config)
         return cut
     name = next(
         (n for n in ("layers", "h") if isinstance(getattr(backbone, n, None), nn.ModuleList)), None
@@ -50,10 +53,50 @@ def truncated(backbone: PreTrainedModel, layers: int | None) -> PreTrainedModel:
             do="pass a backbone that is already truncated",
         )
     setattr(cut, name, nn.ModuleList(list(getattr(backbone, name))[:layers]))
-    cut.config = copy.deepcopy(backbone.config)
-    cut.config.num_hidden_layers = layers
-    if getattr(cut.config, "layer_types", None):
-        cut.config.layer_types = cut.config.layer_types[:layers]
+    cut.config = _cut_config(backbone.config, layers)
+    return cut
+
+
+def _of_part(whole: Any, part: Any) -> Any:
+    """The config of a model whose part was cut: the part's own, or with the part's inside."""
+    if text_config(whole) is whole:
+        return part
+    config = copy.copy(whole)
+    config.text_config = part
+    return config
+
+
+def _cut_config(config: Any, layers: int) -> Any:
+    """The config of the first layers; everything that it says of each layer is cut as well.
+
+    Raises:
+        UsageError: so many layers, made anew from their config, would be other ones.
+    """
+    total, cut = config.num_hidden_layers, copy.deepcopy(config)
+    if getattr(config, "hidden_size_per_layer_input", 0):
+        raise UsageError(
+            f"{config.model_type} embeds each token for all of its {total} layers, so it needs all",
+            got=f"layers={layers}",
+            do="pass layers=None",
+        )
+    own = config.to_dict().get("per_layer_config")
+    cut.num_hidden_layers = layers
+    for name, value in vars(config).items():
+        if isinstance(value, list) and len(value) == total:
+            setattr(cut, name, value[:layers])
+    if own:
+        cut.per_layer_config = {i: said for i, said in own.items() if int(i) < layers}
+    if getattr(config, "num_kv_shared_layers", 0):
+        cut.num_kv_shared_layers = max(0, config.num_kv_shared_layers - (total - layers))
+    kinds = getattr(cut, "layer_types", None)
+    again = type(cut).from_dict(cut.to_dict())
+    if kinds and again.layer_types != kinds:
+        whole = [i for i, kind in enumerate(config.layer_types, 1) if kind == again.layer_types[-1]]
+        raise UsageError(
+            f"{config.model_type} must end with a layer of {again.layer_types[-1]}",
+            got=f"layers={layers}, of {kinds[-1]}",
+            do=f"pass one of {', '.join(map(str, whole))}",
+        )
     return cut
 
 

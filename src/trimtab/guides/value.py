@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from trimtab.cache.configs import text_config, text_decoder
 from trimtab.cache.reader import open_reader
 from trimtab.guides.heads import truncated
 from trimtab.types import Candidates, Cost, Prompt, Vocab
@@ -25,7 +26,8 @@ class ValueGuide:
     and the chosen one's keys and values are kept. The tail's tokens, when one is drawn, are read.
 
     Args:
-        backbone: a decoder of transformers without its language-model head; only called.
+        backbone: a decoder of transformers, only called; what lies around it (an output layer, a
+            tower for images) is left out.
         head: hidden states `[..., D]` to scores `[...]`.
         layers: use only the backbone's first layers; None uses all.
         vocab: whose ids it reads; None takes the backbone's vocabulary size.
@@ -43,15 +45,14 @@ class ValueGuide:
         attention: Literal["tree", "expanded"] = "tree",
         name: str = "value",
     ) -> None:
-        self.backbone = truncated(backbone, layers).eval()
+        self.backbone = truncated(text_decoder(backbone), layers).eval()
         self.head = head.to(self.backbone.device).eval()
-        self.vocab = vocab or Vocab(self.backbone.config.vocab_size)
+        self.vocab = vocab or Vocab(text_config(self.backbone).vocab_size)
         self.name = name
         self.reader = open_reader(
             self.backbone,
             lambda out: out.last_hidden_state,
             attention=attention,
-            context=getattr(self.backbone.config, "max_position_embeddings", None),
         )
 
     @property
@@ -83,7 +84,7 @@ class ValueGuide:
 
     def __repr__(self) -> str:
         """Backbone, depth and how it reads."""
-        config = self.backbone.config
+        config = text_config(self.backbone)
         return (
             f"ValueGuide({self.name!r}, {config.model_type}, layers={config.num_hidden_layers}, "
             f"attention={self.reader.attention!r})"

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from trimtab.cache.configs import text_config, text_decoder
 from trimtab.cache.reader import open_reader
 from trimtab.errors import IncompatibleError
 from trimtab.guides.heads import LogProbabilityHead, truncated
@@ -43,16 +44,15 @@ class VocabularyGuide:
         attention: Literal["tree", "expanded"] = "tree",
         name: str = "vocabulary",
     ) -> None:
-        self.backbone = truncated(backbone, layers).eval()
-        self.head = head.to(self.backbone.device).eval()
-        self.vocab = vocab or Vocab(self.backbone.config.vocab_size)
-        self.name = name
         causal = backbone.can_generate()
+        self.backbone = truncated(backbone if causal else text_decoder(backbone), layers).eval()
+        self.head = head.to(self.backbone.device).eval()
+        self.vocab = vocab or Vocab(text_config(self.backbone).vocab_size)
+        self.name = name
         self.reader = open_reader(
             self.backbone,
             (lambda out: out.logits) if causal else (lambda out: out.last_hidden_state),
             attention=attention,
-            context=getattr(self.backbone.config, "max_position_embeddings", None),
             **({"logits_to_keep": 1} if causal else {}),
         )
 

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from trimtab.cache.configs import text_config
 from trimtab.errors import FetchError, UsageError
 from trimtab.models.embedded import assets, locate
 
@@ -83,7 +84,7 @@ def load_tokenizer(
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Every id that the model's configs or its tokenizer take for the end of a response."""
     sources = (
-        model.config.get_text_config().eos_token_id,
+        text_config(model).eos_token_id,
         model.generation_config.eos_token_id,
         tokenizer.eos_token_id,
     )

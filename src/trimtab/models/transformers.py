@@ -5,6 +5,7 @@ Legend: B rows, K candidates, L tokens of a candidate, V vocabulary, R some rows
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from trimtab.cache.configs import text_config
 from trimtab.cache.reader import CachedReader, open_reader
 from trimtab.decoding.select import nucleus
 from trimtab.errors import UsageError
@@ -22,6 +24,8 @@ from trimtab.models.proposals import blocks, everything, tail_draw, top_k
 from trimtab.models.text import Codec
 from trimtab.rng import Rng
 from trimtab.types import Candidates, Cost, Prompt, PromptLike, Proposal, Samples, TopK, Vocab
+
+log = logging.getLogger("trimtab")
 
 
 @dataclass(frozen=True)
@@ -78,19 +82,21 @@ class TransformersLM:
         self.tokenizer = load_tokenizer(model if tokenizer is None else tokenizer)
         self.codec = Codec(self.tokenizer, template)
         self.base_temperature, self.base_top_p = base_temperature, base_top_p
-        self.vocab = Vocab(self.model.config.get_text_config().vocab_size, self.codec.fingerprint)
+        self.vocab = Vocab(text_config(self.model).vocab_size, self.codec.fingerprint)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
         self.hidden_settings = hidden_settings(self.model)
-        self.context: int | None = getattr(
-            self.model.config.get_text_config(), "max_position_embeddings", None
-        )
         self.reader: CachedReader[Any] = open_reader(
             self.model,
             lambda out: out.logits,
             attention=attention,
-            context=self.context,
             logits_to_keep=1,
         )
+        self.context: int | None = self.reader.context.tokens
+        if self.reader.context.why:
+            log.warning(
+                "rows of %s may have %d tokens: %s",
+                self.model.config.model_type, self.context, self.reader.context.why,
+            )  # fmt: skip
 
     @property
     def cost(self) -> Cost:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from trimtab.cache.masks import MaskMaker
-from trimtab.cache.selfcheck import VERIFIED
+from trimtab.cache.configs import text_config, text_decoder
+from trimtab.cache.masks import Visible, answering, within
+from trimtab.cache.reader import reads_trees
 from trimtab.guides.heads import (
     AdvantageHead,
     DuelingHead,
@@ -33,16 +35,16 @@ from trimtab.training.objectives import Head
 
 
 def branches(
-    chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"], window: int | None = None
+    chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"], visible: Visible
 ) -> Bool[Tensor, "B 1 L L"]:
-    """True where a token attends: to its own branch and to the prompt, up to itself."""
+    """True where a token attends: to its own branch and to the prompt, up to itself.
+
+    `visible` is what the architecture lets a token see of its own text.
+    """
     place = torch.arange(chain.shape[1], device=chain.device)
     before = place <= place[:, None]
     mine = (chain[:, None, :] == chain[:, :, None]) | (chain == 0)[:, None, :]
-    mask = before & mine
-    if window is not None:
-        mask &= position[:, :, None] - position[:, None, :] < window
-    return mask[:, None]
+    return (before & mine & within(visible, position, position[:, None, :]))[:, None]
 
 
 _LOGITS = (LogProbabilityHead, Identity)
@@ -65,11 +67,12 @@ class GuideNetwork(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        config: Any = backbone.config
-        # An unknown family may misread a mask without any error; it reads each response alone.
-        known = config.model_type in VERIFIED
-        self._maker: MaskMaker | None = MaskMaker(config) if known else None
-        self._dtype = None if config._attn_implementation == "sdpa" else torch.float32
+        inner: Any = self.adapter.get_base_model() if self.adapter else backbone
+        # A network that misreads a tree mask reads each response alone.
+        self.shares = reads_trees(inner)
+        """Whether several responses may share the reading of their prompt."""
+        sdpa = text_config(inner)._attn_implementation == "sdpa"
+        self._dtype = None if sdpa else torch.float32
 
     @property
     def adapter(self) -> Any:
@@ -77,11 +80,6 @@ class GuideNetwork(nn.Module):
         from peft import PeftModel
 
         return self.backbone if isinstance(self.backbone, PeftModel) else None
-
-    @property
-    def shares(self) -> bool:
-        """Whether several responses may share the reading of their prompt."""
-        return self._maker is not None
 
     def forward(
         self,
@@ -100,21 +98,22 @@ class GuideNetwork(nn.Module):
             sequence: which row of `ids` a response is in.
             place: where its states are there.
         """
-        out = self.backbone(
-            input_ids=ids,
-            attention_mask=self._mask(chain, position),
-            position_ids=position,
-            use_cache=False,
-        )
+        with self._masks(chain, position):
+            out = self.backbone(
+                input_ids=ids,
+                attention_mask=(chain >= 0).long(),
+                position_ids=position,
+                use_cache=False,
+            )
         told = out.logits if isinstance(self.head, _LOGITS) else out.last_hidden_state
         return read(self.head, told[sequence[:, None], place])
 
-    def _mask(self, chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"]) -> Any:
-        """Who sees whom; the usual mask where every prompt has one response."""
+    def _masks(self, chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"]) -> Any:
+        """Who sees whom; as usual where every prompt has one response."""
         if int(chain.max()) <= 1:
-            return (chain >= 0).long()
-        assert self._maker is not None, "a network that does not share reads one response a row"
-        return self._maker.shaped(partial(branches, chain, position), self._dtype)
+            return nullcontext()
+        assert self.shares, "a network that does not share reads one response a row"
+        return answering(partial(branches, chain, position), self._dtype)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The trained tensors."""
@@ -187,10 +186,9 @@ def make_network(
         start: what a scalar head says of everything before it has learnt.
         seed: of the adapter's start.
     """
-    body = base if kind == "causal" else base.base_model
-    assert isinstance(body, PreTrainedModel)
+    body = base if kind == "causal" else text_decoder(base)
     backbone: Any = copy.deepcopy(truncated(body, layers)).float()
-    hidden, vocabulary = base.config.hidden_size, base.config.vocab_size
+    hidden, vocabulary = text_config(base).hidden_size, text_config(base).vocab_size
     head = make_head(kind, hidden, vocabulary, start).to(base.device)
     if lora_rank:
         backbone = adapted(backbone, lora_rank, lora_alpha, seed)
@@ -204,7 +202,18 @@ def adapted(backbone: PreTrainedModel, rank: int, alpha: int, seed: int) -> Any:
     """A backbone with a LoRA adapter on all its linear maps."""
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
+    routers = [  # of some mixtures of experts; they are built like linear maps and return more
+        name
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward
+    ]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        exclude_modules=routers or None,
+    )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
         # peft asks transformers for an attribute under its former name

@@ -50,6 +50,9 @@ def read_data(goal: Objective, config: TrainConfig, lm: TransformersLM) -> Data:
         UsageError: preferences for an objective that learns rewards, or no reward named.
         DataError: nothing to learn from.
     """
+    # Beyond its context a network is not the one that will be steered, and may have no positions.
+    most = config.max_length if lm.context is None else min(config.max_length, lm.context)
+    config = replace(config, max_length=most)
     folders = [source for source in config.data if is_folder(source)]
     if len(folders) == len(config.data):
         found = collected(config.data)

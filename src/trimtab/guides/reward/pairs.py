@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from trimtab.cache.configs import text_config
 from trimtab.errors import GuideError, UsageError
 from trimtab.guides.reward.heads import Label
 from trimtab.types import Cost
@@ -99,7 +100,7 @@ class PairScorer:
 
 def _limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Most tokens in one sequence."""
-    config = model.config
+    config = text_config(model)
     limit = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     if config.model_type in _POSITIONS_AFTER_PAD:
         limit -= (config.pad_token_id or 0) + 1

@@ -80,7 +80,6 @@ class Retokenised:
         self.reader = open_reader(
             model,
             lambda out: out.last_hidden_state,
-            context=getattr(model.config, "max_position_embeddings", None),
         )
 
     @property

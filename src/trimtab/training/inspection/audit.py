@@ -7,6 +7,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
+from trimtab.cache.configs import text_config
 from trimtab.errors import AssetError, DataError
 from trimtab.evaluation.identity import identify
 from trimtab.guides.card import Card
@@ -101,9 +102,9 @@ def revision(card: Card, lm: TransformersLM) -> list[Finding]:
 
 def network(card: Card, lm: TransformersLM) -> Finding:
     """Whether a guide that stands on the base's layers fits them."""
-    config = lm.model.config.get_text_config()
+    config = text_config(lm.model)
     mine = (card.model_type, card.hidden)
-    theirs = (lm.model.config.model_type, config.hidden_size)
+    theirs = (config.model_type, config.hidden_size)
     layers = f"{card.layers} of {config.num_hidden_layers} layers"
     if card.storage == "full":
         said = f"a backbone of its own: {card.model_type}, {card.layers} layers"
