@@ -26,13 +26,13 @@ from overhead.report import (
     row_cells,
     show,
     verdict_cells,
-    write,
 )
 from overhead.shapes import SHAPES, Bench, build
 from overhead.targets import judge
 from rich.console import Console
 
 import trimtab as tt
+from trimtab.files import write_atomic
 
 HERE = Path(__file__).parent
 
@@ -108,8 +108,8 @@ def main(argv: list[str] | None = None) -> None:
     show(console, "per turn: one token of every row", ROW_HEADS, [row_cells(r) for r in rows])
     show(console, "targets", VERDICT_HEADS, [verdict_cells(v) for v in verdicts])
     stem = f"decode_overhead-{device.type}-{Path(options.model or options.shape).name}"
-    write(options.out / f"{stem}.json", as_json(told, rows, verdicts, broken))
-    write(options.out / f"{stem}.md", markdown(told, rows, verdicts, broken))
+    write_atomic(options.out / f"{stem}.json", as_json(told, rows, verdicts, broken))
+    write_atomic(options.out / f"{stem}.md", markdown(told, rows, verdicts, broken))
 
 
 def profiled(rows: list[Row]) -> list[Cell]:

@@ -21,12 +21,13 @@ from typing import Any
 
 import torch
 import transformers
-from overhead.report import markdown_table, show, write
+from overhead.report import markdown_table, show
 from overhead.shapes import SHAPES, build
 from overhead.timing import settle
 from rich.console import Console
 
 import trimtab as tt
+from trimtab.files import write_atomic
 
 HERE = Path(__file__).parent
 HEADS = ("batch", "generate s", "decode s", "decode / generate", "spread")
@@ -162,12 +163,12 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
 def save(stem: Path, told: dict[str, Any], rows: Iterable[Row]) -> None:
     """The same results as data and as a page."""
     data = {"facts": told, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
-    write(stem.with_suffix(".json"), json.dumps(data, indent=2) + "\n")
+    write_atomic(stem.with_suffix(".json"), json.dumps(data, indent=2) + "\n")
     parts = [
         "# Rollouts: decode against generate",
         "\n".join(f"- {k}: {v}" for k, v in told.items()),
     ]
-    write(
+    write_atomic(
         stem.with_suffix(".md"),
         "\n\n".join([*parts, markdown_table(HEADS, [r.cells() for r in rows])]) + "\n",
     )

@@ -22,12 +22,13 @@ from typing import Any
 
 import torch
 import transformers
-from overhead.report import markdown_table, show, write
+from overhead.report import markdown_table, show
 from overhead.shapes import SHAPES, build
 from rich.console import Console
 from torch import nn
 
 import trimtab as tt
+from trimtab.files import write_atomic
 from trimtab.training.examples import Example, LikeLengths, Row, collate
 from trimtab.training.fitting import fit
 from trimtab.training.material import Material
@@ -157,7 +158,7 @@ def trained(base: Any, data: Sequence[Example], options: argparse.Namespace) -> 
             _wait(options.device)
             marks.append(time.perf_counter())
 
-    material = Material(tuple(data), tuple(data[:1]), (), Scale(), None, {})
+    material = Material(tuple(data), tuple(data[:1]), (), Scale(), None)
     with tempfile.TemporaryDirectory() as folder:
         args = schedule(
             Path(folder), len(data), lr=1e-4, epochs=1, batch=options.batch, bf16=options.bf16,
@@ -213,10 +214,10 @@ def main(argv: list[str] | None = None) -> None:
     stem = options.out / f"training-{torch.device(options.device).type}-{name}"
     data = {"facts": facts, "rows": [asdict(r) | {"ratio": r.ratio, "sharing": r.sharing}
                                      for r in rows]}  # fmt: skip
-    write(stem.with_suffix(".json"), json.dumps(data, indent=2) + "\n")
+    write_atomic(stem.with_suffix(".json"), json.dumps(data, indent=2) + "\n")
     said = "\n".join(f"- {k}: {v}" for k, v in facts.items())
     table = markdown_table(HEADS, [row.cells() for row in rows])
-    write(stem.with_suffix(".md"), f"# Training against a bare loop\n\n{said}\n\n{table}\n")
+    write_atomic(stem.with_suffix(".md"), f"# Training against a bare loop\n\n{said}\n\n{table}\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
+
+from trimtab.files import write_atomic
 
 ROOM = Path(__file__).parents[1] / "src" / "trimtab"
 
@@ -30,8 +32,7 @@ def store(
 ) -> None:
     """Writes a reward's numbers, and its words one a line, where the library reads them."""
     path = ROOM / "rewards" / "data" / f"{name}.safetensors"
-    save_file(dict(arrays), path)
-    path.chmod(0o644)  # safetensors writes 0600
+    write_atomic(path, save(dict(arrays)))
     if words is not None:
         text = "".join(f"{word}\n" for word in words)
         path.with_suffix(".words.txt").write_text(text, encoding="utf-8", newline="\n")

@@ -54,6 +54,10 @@ def _revive(kind: type[TrimtabError], must: str, got: str, do: str) -> TrimtabEr
     return error
 
 
+class TrimtabWarning(UserWarning):
+    """Nothing failed, and the result is not what it seems."""
+
+
 class UsageError(TrimtabError):
     """The call cannot be meant as it stands."""
 

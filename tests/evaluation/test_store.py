@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ import pytest
 import trimtab as tt
 from tests.evaluation import worlds
 from trimtab.errors import ResultsError
-from trimtab.evaluation import store as stores
 from trimtab.evaluation.bench import items_of, scorers_of
 from trimtab.evaluation.cells import Cell, Unit
 from trimtab.evaluation.evaluate import evaluate
@@ -181,13 +181,13 @@ def test_a_full_disk_keeps_what_is_finished(
 ) -> None:
     room = 7  # files that still fit
 
-    def fsync(_: int) -> None:
+    def fsync(handle: int) -> None:
         nonlocal room
-        room -= 1
+        room -= stat.S_ISREG(os.fstat(handle).st_mode)  # folders take no room
         if room < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(stores.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(ResultsError, match=r"No space left.*make room and run it again"):
         evaluate(worlds.model(), TASK, [tt.sampling()], tmp_path, n=2, rows=4)
     monkeypatch.undo()

@@ -14,7 +14,7 @@ import torch
 
 import trimtab as tt
 from tests import toys
-from trimtab.errors import CheckpointError, IncompatibleError, UsageError
+from trimtab.errors import CheckpointError, IncompatibleError, OutputError, UsageError
 from trimtab.guides import checkpoint
 from trimtab.guides.checkpoint import verify
 from trimtab.guides.heads import Identity, ScalarHead
@@ -241,12 +241,12 @@ def test_existing_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     replace = os.replace
 
     def fail(source: Any, target: Any) -> None:
-        if str(source).endswith(".tmp"):
+        if str(source).endswith(".part"):
             raise OSError("no space left")
         replace(source, target)
 
-    monkeypatch.setattr(checkpoint.os, "replace", fail)
-    with pytest.raises(OSError, match="no space left"):
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OutputError, match="must be writable, on a disk with room; got no space"):
         tt.save_guide(guide, folder, overwrite=True)
     monkeypatch.undo()
     assert_same(tt.load_guide(folder), toys.value_guide())

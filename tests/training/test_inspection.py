@@ -27,6 +27,7 @@ from trimtab.models.text import Codec
 from trimtab.training.batches import to_batch, token_scores
 from trimtab.training.examples import Example, Row, collate, to_network
 from trimtab.training.inspection import (
+    Inspection,
     audit,
     fits,
     inspect_guide,
@@ -37,6 +38,7 @@ from trimtab.training.inspection import (
     to_markdown,
 )
 from trimtab.training.inspection.comparison import compare, without_center
+from trimtab.training.inspection.enough import better_than_constant
 from trimtab.training.inspection.fits import Points, bins, bootstrapped, ceiling, fit, mse, r2
 from trimtab.training.inspection.fits import spearman as rank_correlation
 from trimtab.training.inspection.pairs import of_pairs, sign_test, verdict
@@ -48,6 +50,9 @@ from trimtab.training.saving import make_guide
 from trimtab.training.store import write_groups
 from trimtab.training.train import train
 from trimtab.types import Group, Prompt, Response, Vocab
+
+# Trainings of a blink know little, and say so.
+pytestmark = pytest.mark.filterwarnings("ignore::trimtab.errors.TrimtabWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -553,3 +558,72 @@ def test_what_is_not_there_is_said(place: Path, tmp_path: Path):
         inspect_guide(place / "guide", base, validation=[place / "fresh"])
     with pytest.raises(DataError, match="reward 'odd'"):
         inspect_guide(place / "guide", base, data=[place / "fresh"], reward="odd")
+
+
+# --- enough prompts, and more than nothing -------------------------------------------------------
+
+
+def found_of(place: Path, **data: Any) -> Inspection:
+    lm = world_base(place)
+    return inspect_guide(place / "guide", lm, reward="even", **data)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A guide with random scores, and folders of a few prompts."""
+    folder = tmp_path_factory.mktemp("small")
+    world.save_base(folder / "base")
+    lm = world_base(folder)
+    tt.save_guide(toys.value_guide(vocab=lm.vocab), folder / "guide", base=str(folder / "base"))
+    groups = world.rollouts(folder / "base", prompts=12, n=4)
+    for n in (1, 2, 12):
+        write_groups(folder / f"groups-{n}", groups[:n])
+        halves = [Group(g.prompt, g.responses, g.topic, (5, 6)) for g in groups[:n]]
+        write_groups(folder / f"labels-{n}", halves)
+    return folder
+
+
+def world_base(folder: Path) -> tt.TransformersLM:
+    return tt.TransformersLM(str(folder / "base"), dtype="float32", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [(1, "one prompt: nothing can be said of others"), (2, "2 prompts: too few"), (12, None)],
+)
+@pytest.mark.parametrize("kind", ["groups", "labels"])
+def test_figures_of_few_prompts_are_said_to_be(small: Path, kind: str, n: int, words: str | None):
+    name = {"groups": "data", "labels": "validation"}[kind]
+    found = found_of(small, **{name: [str(small / f"{kind}-{n}")]})
+    about = {"groups": "responses", "labels": "labels"}[kind]
+    said = [f.said for f in found.findings if f.about == about and "prompt" in f.said]
+    assert len(said) == (words is not None)
+    assert all(words is not None and words in line for line in said)
+    assert all(f"WARNING: {about}: {line}" in to_markdown(found) for line in said)
+
+
+@pytest.mark.parametrize("kind", ["groups", "labels"])
+def test_scores_that_fit_no_better_than_the_mean_are_said_to_be(small: Path, kind: str):
+    name = {"groups": "data", "labels": "validation"}[kind]
+    found = found_of(small, **{name: [str(small / f"{kind}-12")]})
+    assert max(f.r2.value for f in (*found.values, *found.labels) if f.r2) <= 0
+    assert [f.level for f in found.findings if "no better than a constant: R2" in f.said] == [
+        "warning"
+    ]
+
+
+def test_a_guide_that_knows_is_not_said_to_know_nothing():
+    groups = known.pairs(40)
+    values, _ = of_responses(groups, known.measuring(known.KnownGuide(known.count)))
+    assert better_than_constant("responses", values) == []
+    flat, _ = of_responses(groups, known.measuring(known.KnownGuide(lambda ids: 0.0)))
+    assert [f.level for f in better_than_constant("responses", flat)] == ["warning"]
+
+
+@pytest.mark.parametrize("n", [1, 5, 6])
+def test_pairs_of_too_few_prompts_for_the_test_give_no_verdict(n: int):
+    """Five prompts, all right, have p = .031: no place of two could be below 5 % after Holm."""
+    pairs = of_pairs(known.pairs(n), known.measuring(known.KnownGuide(known.count), known.RANKS))
+    found = verdict(pairs, "guide")
+    assert (found.level == "ok") == (n >= 6)
+    assert (f"{n} prompt" in found.said and "too few" in found.said) == (n < 6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,6 @@ import pytest
 
 from tests.training.rollouts_world import files, roll
 from trimtab.errors import ResultsError
-from trimtab.training import folder as folders
 from trimtab.training.store import read_groups
 
 
@@ -22,13 +22,13 @@ def test_a_full_disk_keeps_what_is_finished(
 ) -> None:
     left = room  # files that still fit
 
-    def fsync(_: int) -> None:
+    def fsync(handle: int) -> None:
         nonlocal left
-        left -= 1
+        left -= stat.S_ISREG(os.fstat(handle).st_mode)  # folders take no room
         if left < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(folders.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(ResultsError, match=r"No space left.*make room and run it again"):
         roll(tmp_path / "full")
     monkeypatch.undo()

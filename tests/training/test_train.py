@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,15 +23,22 @@ from trimtab.errors import (
     IncompatibleError,
     OutputError,
     TrainingError,
+    TrimtabWarning,
     UnknownNameError,
     UsageError,
 )
 from trimtab.guides.checkpoint import verify
 from trimtab.training.config import make_config, read_config
-from trimtab.training.objectives import OBJECTIVES
+from trimtab.training.inspection import inspect_guide
+from trimtab.training.objectives import OBJECTIVES, objective
+from trimtab.training.schedule import rate
 from trimtab.training.store import read_groups, write_groups
-from trimtab.training.train import train
-from trimtab.types import Group
+from trimtab.training.train import Trained, train
+from trimtab.training.trainer import GuideTrainer
+from trimtab.types import Group, Response
+
+# Trainings of a blink know little; where that must be said, `pytest.warns` asks for it.
+pytestmark = pytest.mark.filterwarnings("ignore::trimtab.errors.TrimtabWarning")
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +142,7 @@ def test_the_same_config_gives_the_same_guide(place: Path):
 
 
 def test_accumulation_is_the_same_update(place: Path):
-    settings = {"epochs": 1, "lora_rank": 0, "clip": 1e9}
+    settings = {"epochs": 1, "lora_rank": 0, "clip": 1e9, "head_lr": 5e-3}
     train(world.config(place, out=str(place / "one"), **settings))
     train(world.config(place, out=str(place / "two"), accumulation=2, **settings))
     one, two = (load_file(place / name / "head.safetensors") for name in ("one", "two"))
@@ -300,3 +310,173 @@ def test_tensorboard_logs_beside_our_own(place: Path):
     train(world.config(place, epochs=1, tensorboard=True))
     assert list((place / "guide.runs").rglob("events.out.tfevents*"))
     assert (place / "guide.runs/lr-0.003/log.jsonl").is_file()
+
+
+# --- the first update, and nothing learnt --------------------------------------------------------
+
+
+def one_update(place: Path, name: str, **changes: Any) -> Trained:
+    layers = {"layers": None} if name == "genarm" else {}
+    settings = {"epochs": 1, "evaluations": 1, "batch_size": 10_000, "prefixes": "all"}
+    return train(world.config(place, name, **{**settings, **layers, **changes}))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_first_update_moves_the_weights(place: Path, name: str):
+    """All there is to learn in one update: its rate is not that of a warm-up that begins at 0."""
+    done = one_update(place, name)
+    assert (done.best.step, done.best.steps) == (1, 1)
+    log = (place / "guide.runs/lr-0.003/log.jsonl").read_text().splitlines()
+    rates = [entry["learning_rate"] for entry in map(json.loads, log) if "learning_rate" in entry]
+    assert rates == [3e-3]
+    lm = base(place)
+    (out,) = tt.decode(
+        lm, tt.load_guide(done.folder, lm=lm), tt.vas(2.0, k=5), toys.prompts(4), max_new_tokens=3
+    )
+    assert len({step.score for step in out.steps}) > 1
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 1.0])
+def test_no_update_has_a_rate_of_zero(warmup: float):
+    for updates in (1, 2, 3, 20, 41):
+        first = math.ceil(warmup * updates)
+        rates = [rate(i, warmup=first, updates=updates) for i in range(updates)]
+        assert 0 < min(rates) <= max(rates) == 1
+        assert rates[0] == (1 / first if first else 1)
+        assert rates[first:] == sorted(rates[first:], reverse=True)
+
+
+def test_a_training_that_changes_nothing_is_an_error(place: Path):
+    """Twice: what a finished run left is no better when it is taken up again."""
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=r"must change the guide's weights; got none .* 0 "):
+            one_update(place, "td-lambda", lr=[1e-300], head_lr=1e-300)
+    assert not (place / "guide").exists()
+
+
+def test_a_guide_no_better_than_a_constant_says_so(place: Path, capsys: pytest.CaptureFixture):
+    """Rewards that nothing in the text tells: in Python, in the card, on the screen."""
+    groups = [
+        Group(g.prompt, tuple(Response(r.tokens, r.text, rewards={"even": float(sum(r.tokens) % 2)})
+                              for r in g.responses), g.topic)
+        for g in read_groups(place / "rollouts")
+    ]  # fmt: skip
+    write_groups(place / "noise", groups)
+    config = world.config(place, data=[str(place / "noise")], epochs=12, lora_rank=0, lr=[1e-2])
+    with pytest.warns(TrimtabWarning, match=r"guide: no better than a constant: validation error"):
+        done = train(config)
+    assert done.best.error >= done.best.constant
+    said = verify(done.folder).objective["validation"]
+    assert said["constant"] == done.best.constant
+    found = inspect_guide(done.folder, base(place))
+    (audit,) = [f for f in found.findings if f.about == "validation"]
+    assert audit.level == "warning"
+    assert f"{done.best.constant:.4f}" in audit.said
+    assert f"a constant's {done.best.constant:.4g}" in dict(found.facts)["validation"]
+
+
+@pytest.mark.parametrize(
+    ("name", "labelled"),
+    [
+        ("td-lambda", False),
+        ("td-lambda", True),
+        ("fudge", False),
+        ("rad", False),
+        ("genarm", False),
+    ],
+)
+def test_a_constants_error_is_the_least_that_one_number_has(
+    place: Path, name: str, labelled: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Measured by the trainer itself, with networks that say one number."""
+    goal = objective(name)
+    if labelled:
+        groups = read_groups(place / "rollouts")[:4]
+        halves = [Group(g.prompt, g.responses, g.topic, g.responses[0].tokens[:2]) for g in groups]
+        write_groups(place / "labels", halves)
+    seen: list[GuideTrainer] = []
+    whole = GuideTrainer.constant_error
+
+    def watched(self: GuideTrainer) -> float:
+        seen.append(self)
+        return whole(self)
+
+    monkeypatch.setattr(GuideTrainer, "constant_error", watched)
+    done = one_update(place, name, validation=str(place / "labels") if labelled else None)
+    (trainer,) = seen
+    last, examples = bool(trainer.labelled), trainer.labelled or trainer.held_out
+    if goal.pairs:
+        assert done.best.constant == math.log(2)
+        return
+    which = "loss" if goal.labels else "error"
+    tried = [trainer._measure(examples, last=last, said=c / 20)[which] for c in range(-60, 60)]
+    assert min(tried) - 2e-3 < done.best.constant <= min(tried) + 1e-6
+
+
+# --- counts --------------------------------------------------------------------------------------
+
+
+def sums(done: Trained, what: str, read: int) -> dict[str, int]:
+    """What was left out of what was read; the rest is what was learnt from."""
+    (tally,) = [t for t in done.material.counts if t.what == what]
+    assert tally.read == tally.kept + sum(tally.left_out.values()) == read
+    assert min(tally.left_out.values(), default=1) > 0
+    card = verify(done.folder).data["counts"]
+    assert tally.as_dict() in card
+    return dict(tally.left_out)
+
+
+def learnt(done: Trained) -> int:
+    return sum(len(e.rows) for e in (*done.material.train, *done.material.validation))
+
+
+def test_counts_of_responses_add_up_to_what_was_read(place: Path):
+    groups = list(read_groups(place / "rollouts"))
+    first, second = groups[0].responses[:2]
+    scored = [replace(first, rewards={}), replace(second, tokens=second.tokens * 90)]
+    groups[0] = replace(groups[0], responses=(*scored, *groups[0].responses[2:]))
+    write_groups(place / "some", groups)
+    halves = [Group(g.prompt, g.responses, g.topic, g.responses[0].tokens[:2]) for g in groups[4:6]]
+    write_groups(place / "labels", [*halves, replace(halves[0], prefix=())])
+    done = train(
+        world.config(place, data=[str(place / "some")], validation=str(place / "labels"), epochs=1)
+    )
+    lost = sums(done, "responses", 12 * 8)
+    assert lost == {
+        "of topics that the labels are of": 16,
+        "without the reward": 1,
+        "longer than 512 tokens with the prompt": 1,
+    }
+    assert learnt(done) == 96 - 18
+    assert sums(done, "labels", 3) == {"without a prefix": 1}
+
+
+@pytest.mark.parametrize("prefixes", ["all", 0.25])
+def test_counts_of_pairs_add_up_to_what_was_read(place: Path, prefixes: Any):
+    """Pairs of people: a setting is no count, and the reasons are the cleaning's."""
+    words = [f"w{30 + i}" for i in range(40)]
+    rows = [{"prompt": f"{w} ", "chosen": f"{w} w5", "rejected": "w6 w7"} for w in words]
+    rows += [rows[0], {"prompt": "w9 ", "chosen": "w5", "rejected": "w5"},
+             {"prompt": "w9 ", "chosen": "w5 " * 600, "rejected": "w7"}]  # fmt: skip
+    (place / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = train(
+        world.config(
+            place, "partial-bradley-terry", data=[str(place / "pairs.jsonl")], reward=None,
+            prefixes=prefixes, epochs=1,
+        )
+    )  # fmt: skip
+    lost = sums(done, "pairs", 43)
+    undrawn = lost.pop("of which no prefix was drawn", 0)
+    assert lost == {"identical": 1, "longer than 512 tokens": 1, "duplicate": 1}
+    assert (undrawn > 0) == (prefixes != "all")
+    assert learnt(done) == 2 * (40 - undrawn)
+
+
+def test_counts_of_groups_and_of_their_pairs_add_up(place: Path):
+    groups = list(read_groups(place / "rollouts"))
+    alike = tuple(replace(r, rewards={"even": 1.0}) for r in groups[0].responses)
+    groups[0] = replace(groups[0], responses=alike)
+    write_groups(place / "some", groups)
+    done = train(world.config(place, "bradley-terry", data=[str(place / "some")], epochs=1))
+    assert sums(done, "groups", 12) == {"tied": 1}
+    assert sums(done, "pairs", learnt(done) // 2) == {}

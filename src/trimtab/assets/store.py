@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from trimtab.assets import download
 from trimtab.assets.catalogue import Asset, Terms, find
 from trimtab.errors import AssetError, FetchError, NotFetchedError, TermsError
+from trimtab.files import replace_file, settle
 
 MANIFEST = "manifest.json"
 
@@ -130,15 +131,14 @@ def _build_from_gguf(asset: Asset, work: Path, report: Callable[[str], None]) ->
 
 def _write_manifest(asset: Asset, model: Path) -> None:
     """Written last: its presence says that all the files it lists were finished."""
+    settle(model)  # safetensors writes 0600, which would make a shared cache unreadable
     files = sorted(path for path in model.rglob("*") if path.is_file())
-    for path in files:
-        path.chmod(0o644)  # safetensors writes 0600, which would make a shared cache unreadable
     manifest = {
         **asset.origin(),
         "transformers": version("transformers"),
         "files": {path.relative_to(model).as_posix(): path.stat().st_size for path in files},
     }
-    (model / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    replace_file(model / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def _publish(work: Path, final: Path) -> None:

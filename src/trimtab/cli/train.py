@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,7 @@ def train(
     Killed at any moment and called again, it goes on where it stood.
     """
     from trimtab.cli.building import quiet_libraries
+    from trimtab.errors import TrimtabWarning
     from trimtab.training.config import make_config, read_config
 
     given: dict[str, Any] = {
@@ -103,7 +105,8 @@ def train(
     _use_threads(threads)
     from trimtab.training.train import train as run
 
-    with _bar(wanted.lr) as on:
+    with _bar(wanted.lr) as on, warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrimtabWarning)  # said last, in `_print`
         done = run(wanted, overwrite=overwrite, on=on)
     if os.environ.get("RANK", "0") == "0":
         _print(done)
@@ -186,13 +189,16 @@ def _bar(rates: Sequence[float]) -> Iterator[OnRun]:
 
 
 def _print(done: Trained) -> None:
-    """Every run's validation error, and what was left out."""
+    """Every run's validation error, what was left out, and whether anything was learnt."""
+    from trimtab.training.baseline import DO
+
     for each in done.runs:
         mark = "*" if each is done.best else " "
         rest = ", ".join(f"{k} {v:.4f}" for k, v in each.metrics.items() if k != "error")
         print(f"{mark} lr {each.lr:g}: validation error {each.error:.4f} at update {each.step} of "
               f"{each.steps} ({rest})")  # fmt: skip
-    for why, count in done.material.dropped.items():
-        if why != "kept" and count:
-            print(f"left out: {count} {why}")
-    print(f"guide in {done.folder}")
+    for tally in done.material.counts:
+        print(f"learnt from and validated on {tally}")
+    print(f"guide in {done.folder}; a constant's validation error is {done.best.constant:.4f}")
+    if done.best.remark:
+        print(f"WARNING: the guide is {done.best.remark}; {DO}")

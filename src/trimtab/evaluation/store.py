@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +34,7 @@ from trimtab.evaluation.cells import FORMAT, Cell, Unit
 from trimtab.evaluation.identity import ModelId, canonical
 from trimtab.evaluation.records import Record, dump, load
 from trimtab.evaluation.sources import Scorer
+from trimtab.files import replace_file
 from trimtab.types import Completion
 
 
@@ -70,7 +70,8 @@ class Store:
             with FileLock(self.folder / "locks" / "folder"):
                 path = self.folder / "manifest.json"
                 if not path.exists():
-                    replace(path, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+                    text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+                    replace_file(path, text, locked=True)
         _same(self.folder, read_manifest(self.folder), manifest)
 
     # --- units -----------------------------------------------------------------------------------
@@ -95,8 +96,9 @@ class Store:
         with writing(self.folder):
             # Times first: where the texts are, the times are too.
             time = {"seconds": round(seconds, 6), "tokens": tokens}
-            replace(self.folder / "times" / f"{unit.key}.json", canonical(time) + "\n")
-            replace(self._unit(unit.key), dump(unit, completions))
+            times = self.folder / "times" / f"{unit.key}.json"
+            replace_file(times, canonical(time) + "\n", locked=True)
+            replace_file(self._unit(unit.key), dump(unit, completions), locked=True)
 
     def time(self, unit: Unit) -> dict[str, float] | None:
         """The seconds that a unit took and its tokens; None where they were not kept."""
@@ -124,7 +126,7 @@ class Store:
             path = self._score(unit, scorer)
             path.parent.mkdir(exist_ok=True)
             head = {"name": scorer.name, "samples": unit.samples}
-            replace(path, canonical({**head, **said}) + "\n")
+            replace_file(path, canonical({**head, **said}) + "\n", locked=True)
 
     def _score(self, unit: Unit, scorer: Scorer) -> Path:
         return self.folder / "scores" / scorer.key / f"{unit.key}.json"
@@ -137,13 +139,14 @@ class Store:
             for cell in cells:
                 path = self.folder / "cells" / f"{cell.key}.json"
                 if not path.exists():
-                    replace(path, json.dumps(cell.as_dict(), indent=1, sort_keys=True) + "\n")
+                    text = json.dumps(cell.as_dict(), indent=1, sort_keys=True) + "\n"
+                    replace_file(path, text, locked=True)
 
     def write_text(self, name: str, text: str) -> Path:
         """Write `tables/<name>`."""
         path = self.folder / "tables" / name
         with writing(self.folder), FileLock(self.folder / "locks" / "folder"):
-            replace(path, text)
+            replace_file(path, text, locked=True)
         return path
 
     @contextmanager
@@ -185,20 +188,6 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all. The caller holds the lock that guards it."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

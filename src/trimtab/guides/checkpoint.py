@@ -11,19 +11,19 @@ Nothing is ever unpickled, and no code that comes with a model is run.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from trimtab.cache.configs import text_config
-from trimtab.errors import CheckpointError, UsageError
+from trimtab.errors import CheckpointError, OutputError, UsageError
+from trimtab.files import replace_folder
 from trimtab.guides.backbones import aligned, check_vocab, find_base, from_base, load_net, save_net
 from trimtab.guides.card import Card, verify
 from trimtab.guides.parts import head_card, make_head, unwrap, wrap
@@ -74,6 +74,7 @@ def save_guide(
     Raises:
         UsageError: a guide that cannot be saved, or facts that are not of JSON's types.
         CheckpointError: the folder exists.
+        OutputError: it cannot be written (no permission, a full disk).
     """
     target = Path(folder).absolute()
     inner, transforms = unwrap(guide)
@@ -119,27 +120,28 @@ def save_guide(
         reward=reward or {},
         version=version("trimtab"),
     )
-    _write(target, inner, adapter, card)
+    try:
+        _write(target, inner, adapter, card)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"{target} must be writable, on a disk with room",
+            got=" ".join(str(error).split())[:200],
+            do="make room, or choose another place",
+        ) from error
     return target
 
 
 def _write(target: Path, guide: ValueGuide | VocabularyGuide, adapter: Any, card: Card) -> None:
-    """Write beside the target, then rename: nothing half-written has the final name."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    """Write all files, the card last; nothing half-written has the final name."""
+    with replace_folder(target) as part:
         weights = {name: w.contiguous() for name, w in guide.head.state_dict().items()}
         if weights:
-            save_file(weights, temporary / "head.safetensors")
+            save_file(weights, part / "head.safetensors")
         if card.storage == "full":
-            save_net(guide.backbone, temporary / "backbone")
+            save_net(guide.backbone, part / "backbone")
         if adapter is not None:
-            _save_adapter(adapter, temporary / "adapter", card.base)
-        card.write(temporary)
-        _put(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _save_adapter(adapter, part / "adapter", card.base)
+        card.write(part)
 
 
 def _save_adapter(adapter: Any, folder: Path, base: str | None) -> None:
@@ -148,20 +150,6 @@ def _save_adapter(adapter: Any, folder: Path, base: str | None) -> None:
         config.base_model_name_or_path = base
     adapter.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's, with everything left to be filled in
-
-
-def _put(folder: Path, target: Path) -> None:
-    """Rename a folder to its final name; what was there stays until then."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.exists():
-        os.replace(target, old)
-    try:
-        os.replace(folder, target)
-    except OSError:
-        if old.exists():
-            os.replace(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_guide(

@@ -39,7 +39,8 @@ class TrainConfig:
         epochs: passes over the data.
         batch_size: examples (responses, or pairs) of one update, over all processes.
         accumulation: parts that an update is computed in, where memory is short.
-        warmup: share of the updates in which the learning rate rises; it then falls to 0.
+        warmup: share of the updates in which the learning rate rises, in equal steps of which the
+            first update has one; it then falls to 0.
         weight_decay: of the backbone's trained weights.
         clip: largest norm of a gradient.
         evaluations: validations per epoch; the best one's weights are kept.

@@ -10,14 +10,17 @@ S its states (T + 1), P pairs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch.utils.data import Sampler
 
-from trimtab.types import Group
+from trimtab.training.tally import Tally
+from trimtab.types import Group, Response
 
 Tensors = dict[str, torch.Tensor]
 
@@ -55,29 +58,69 @@ class Example:
         return len(self.prompt) + sum(len(row.tokens) for row in self.rows)
 
 
-def responses(groups: Sequence[Group], reward: str, share: int = 1) -> list[Example]:
-    """Every response that has the reward, `share` responses to a prompt in one example."""
-    found = []
+def longest(example: Example) -> int:
+    """Tokens of the prompt and the longest response."""
+    return len(example.prompt) + max(len(row.tokens) for row in example.rows)
+
+
+def too_long(most: int) -> str:
+    """Why a response is left out, in words."""
+    return f"longer than {most} tokens with the prompt"
+
+
+def responses(
+    groups: Sequence[Group], reward: str, max_length: int, share: int = 1
+) -> tuple[list[Example], Tally]:
+    """Every response that has the reward and is short enough, and what became of all.
+
+    Args:
+        groups: of any number of responses.
+        reward: which of their rewards is the target.
+        max_length: tokens of a prompt and a response.
+        share: responses to a prompt in one example.
+    """
+    found: list[Example] = []
+    why: Counter[str] = Counter()
     for group in groups:
-        rows = [
-            Row(group.prefix + r.tokens, float(r.rewards[reward]))
-            for r in group.responses
-            if reward in r.rewards and group.prefix + r.tokens
-        ]
+        rows = []
+        for response in group.responses:
+            tokens = group.prefix + response.tokens
+            reason = _unfit(group, response, reward, max_length)
+            why[reason] += 1
+            rows += [] if reason else [Row(tokens, float(response.rewards[reward]))]
         found += [
             Example(group.prompt.ids, tuple(rows[at : at + share]))
             for at in range(0, len(rows), share)
         ]
-    return found
+    return found, Tally("responses", why.pop("", 0), dict(why))
 
 
-def labelled_prefixes(groups: Sequence[Group], reward: str) -> list[Example]:
-    """Half responses with the mean reward of their completions (validation)."""
-    return [
-        Example(group.prompt.ids, (Row(group.prefix, group.mean(reward)),))
-        for group in groups
-        if group.prefix
-    ]
+def _unfit(group: Group, response: Response, reward: str, most: int) -> str:
+    """Why a response cannot be learnt from; "" where it can."""
+    tokens = group.prefix + response.tokens
+    if reward not in response.rewards:
+        return "without the reward"
+    if not tokens:
+        return "without a token"
+    return too_long(most) if len(group.prompt.ids) + len(tokens) > most else ""
+
+
+def labelled_prefixes(
+    groups: Sequence[Group], reward: str, max_length: int
+) -> tuple[list[Example], Tally]:
+    """Half responses with the mean reward of their completions (validation), and their count."""
+    found: list[Example] = []
+    why: Counter[str] = Counter()
+    for group in groups:
+        scores = [float(r.rewards[reward]) for r in group.responses if reward in r.rewards]
+        long = len(group.prompt.ids) + len(group.prefix) > max_length
+        reason = "" if group.prefix else "without a prefix"
+        reason = reason or ("" if scores else "without the reward")
+        reason = reason or (too_long(max_length) if long else "")
+        why[reason] += 1
+        if not reason:
+            found.append(Example(group.prompt.ids, (Row(group.prefix, fmean(scores)),)))
+    return found, Tally("labels", why.pop("", 0), dict(why))
 
 
 def collate(examples: Sequence[Example], *, shared: bool = True) -> Tensors:

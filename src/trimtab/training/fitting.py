@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,7 +26,8 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
 from trimtab.errors import DataError, OutputError, TrainingError
-from trimtab.files import write_atomic
+from trimtab.files import apply_umask, write_atomic
+from trimtab.training.baseline import no_better
 from trimtab.training.material import Material
 from trimtab.training.networks import GuideNetwork
 from trimtab.training.objectives import Objective
@@ -45,6 +47,7 @@ class Fit:
         metrics: all that was measured there.
         step: updates until then.
         steps: updates in all.
+        constant: the validation error of one number for every text, the best such number.
     """
 
     lr: float
@@ -52,6 +55,12 @@ class Fit:
     metrics: Mapping[str, float]
     step: int
     steps: int
+    constant: float
+
+    @property
+    def remark(self) -> str:
+        """That it is no better than a constant, in words; "" where it is."""
+        return no_better(self.error, self.constant)
 
 
 def fit(
@@ -79,13 +88,14 @@ def fit(
 
     Raises:
         DataError: the folder is another run's.
-        TrainingError: no validation gave a finite error.
+        TrainingError: no validation gave a finite error, or no weight was changed.
     """
+    start = weights_sum(network)
     folder = Path(str(args.output_dir))
     _same_run(folder, {**facts, "lr": args.learning_rate})
     if (done := read_fit(folder)) is not None:
         network.load_state_dict(load_file(folder / "best.safetensors"))
-        return done
+        return _moved(network, start, done, head_lr)
     trainer = GuideTrainer(
         network,
         objective,
@@ -101,7 +111,27 @@ def fit(
         trainer.remove_callback(chatty)
     with writable(folder):
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-        return _finish(folder, trainer, args.learning_rate)
+        done = _finish(folder, trainer, args.learning_rate)
+    return _moved(network, start, done, head_lr)
+
+
+def weights_sum(network: GuideNetwork) -> str:
+    """A hash of all the weights that are trained."""
+    found = sha256()
+    for name, weights in network.state_dict().items():
+        found.update(name.encode() + save({"": weights.detach().cpu().contiguous()}))
+    return found.hexdigest()
+
+
+def _moved(network: GuideNetwork, start: str, done: Fit, head_lr: float) -> Fit:
+    """The fit, unless its best weights are those that it began with."""
+    if weights_sum(network) != start:
+        return done
+    raise TrainingError(
+        "training must change the guide's weights",
+        got=f"none changed in {done.step} updates at learning rate {done.lr:g} (head {head_lr:g})",
+        do="raise the rates, or bring responses that differ: all gradients were 0 or too small",
+    )
 
 
 @contextmanager
@@ -147,7 +177,9 @@ def _finish(folder: Path, trainer: GuideTrainer, lr: float) -> Fit:
         )
     entry = min(finite, key=lambda e: e["eval_error"])
     metrics = {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
-    found = Fit(lr, entry["eval_error"], metrics, int(entry["step"]), state.max_steps)
+    constant = trainer.constant_error()
+    steps = int(entry["step"]), state.max_steps
+    found = Fit(lr, entry["eval_error"], metrics, *steps, constant=constant)
     if trainer.is_world_process_zero():
         net: nn.Module = trainer.accelerator.unwrap_model(trainer.model)
         weights = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
@@ -162,7 +194,16 @@ def _finish(folder: Path, trainer: GuideTrainer, lr: float) -> Fit:
 def read_fit(folder: Path) -> Fit | None:
     """A run's result; None while it is not done."""
     path = folder / "result.json"
-    return Fit(**json.loads(path.read_text())) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return Fit(**json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} must be as training wrote it",
+            got=" ".join(str(error).split()),
+            do=f"remove {folder} and train again",
+        ) from error
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -208,6 +249,11 @@ class Log(TrainerCallback):
                 out.write(json.dumps(line) + "\n")
             if self.on_progress:
                 self.on_progress(state.global_step, state.max_steps, logs)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A checkpoint is there: others may read it, as any file."""
+        if state.is_world_process_zero:
+            apply_umask(self.path.parent / f"checkpoint-{state.global_step}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """An update was made."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 
 import trimtab
 from trimtab.evaluation.store import writing
+from trimtab.files import replace_file
 from trimtab.training.counts import count, describe
 from trimtab.training.manifest import FORMAT, check_same, check_whole, read_manifest
 from trimtab.training.shards import Row, Said, dump_rows, dump_scores, load_rows, load_scores
@@ -79,18 +79,9 @@ class GroupFolder:
 
     def publish(self, path: Path, data: bytes) -> None:
         """Write a file whole or not at all; a dead process' beginnings are in nobody's way."""
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         with writing(self.folder):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with part.open("wb") as out:
-                    out.write(data)
-                    out.flush()
-                    os.fsync(out.fileno())
-                part.replace(path)
-            except OSError:
-                part.unlink(missing_ok=True)
-                raise
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, data)
 
     # --- the manifest ----------------------------------------------------------------------------
 

@@ -6,8 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from trimtab.errors import DataError
-from trimtab.training.examples import Example, Row, labelled_prefixes, responses
+from trimtab.training.examples import (
+    Example,
+    Row,
+    labelled_prefixes,
+    longest,
+    responses,
+    too_long,
+)
 from trimtab.training.objectives import Objective, Rad
+from trimtab.training.tally import Tally, total
 from trimtab.training.targets import (
     RewardStatistics,
     Scale,
@@ -29,7 +37,7 @@ class Material:
         labelled: prefixes with labels, where there are some.
         scale: from the reward to the network's unit.
         reward: the reward's statistics on the training responses; None for human preferences.
-        dropped: examples that were left out, by reason.
+        counts: what became of what was read.
     """
 
     train: tuple[Example, ...]
@@ -37,7 +45,7 @@ class Material:
     labelled: tuple[Example, ...]
     scale: Scale
     reward: RewardStatistics | None
-    dropped: dict[str, int]
+    counts: tuple[Tally, ...] = ()
 
 
 def from_rewards(
@@ -76,16 +84,17 @@ def from_rewards(
     elif isinstance(objective, Rad):
         scale = unit_interval(known)
         target = scale
-    dropped: dict[str, int] = {}
 
     def ready(found: Sequence[Example]) -> tuple[Example, ...]:
-        return tuple(_cut(_aimed(found, target), max_length, dropped))
+        return tuple(_aimed(found, target))
 
-    parts = ready(responses(train, reward, share)), ready(responses(validation, reward, share))
-    _check_classes(objective, parts[0])
-    halves = () if objective.labels else ready(labelled_prefixes(labelled, reward))
+    parts = [responses(groups, reward, max_length, share) for groups in (train, validation)]
+    learnt, held = (ready(part) for part, _ in parts)
+    _check_classes(objective, learnt)
+    halves, tally = labelled_prefixes(() if objective.labels else labelled, reward, max_length)
+    counts = [total([tally for _, tally in parts])] + ([tally] if tally.read else [])
     return Material(
-        _some(parts[0], "train"), _some(parts[1], "hold out"), halves, scale, known, dropped
+        _some(learnt, "train"), _some(held, "hold out"), ready(halves), scale, known, tuple(counts)
     )
 
 
@@ -107,17 +116,19 @@ def from_pairs(
     Raises:
         DataError: there is nothing to learn from.
     """
-    dropped: dict[str, int] = {}
-    parts = [
-        tuple(_cut([_pair(g) for g in groups], max_length, dropped))
-        for groups in (train, validation)
-    ]
-    learnt = _some(parts[0], "train")
+    parts = [tuple(map(_pair, groups)) for groups in (train, validation)]
+    fit, held = (tuple(e for e in part if longest(e) <= max_length) for part in parts)
+    learnt = _some(fit, "train")
     if subset is not None:
         lengths = [(len(e.rows[0].tokens), len(e.rows[1].tokens)) for e in learnt]
         drawn = zip(learnt, subset(lengths), strict=True)
         learnt = tuple(replace(e, prefixes=p) for e, p in drawn if p)
-    return Material(learnt, _some(parts[1], "hold out"), (), Scale(), None, dropped)
+    left_out = {
+        too_long(max_length): sum(map(len, parts)) - len(fit) - len(held),
+        "of which no prefix was drawn": len(fit) - len(learnt),
+    }
+    counts = Tally("pairs", len(learnt) + len(held)).after(left_out)
+    return Material(learnt, _some(held, "hold out"), (), Scale(), None, (counts,))
 
 
 def _pair(group: Group) -> Example:
@@ -132,18 +143,6 @@ def _aimed(examples: Sequence[Example], target: Callable[[float], float]) -> lis
         replace(e, rows=tuple(Row(row.tokens, target(row.target)) for row in e.rows))
         for e in examples
     ]
-
-
-def _cut(examples: Sequence[Example], most: int, dropped: dict[str, int]) -> list[Example]:
-    """Examples without a row that is too long; they are counted."""
-
-    def longest(example: Example) -> int:
-        return len(example.prompt) + max(len(row.tokens) for row in example.rows)
-
-    kept = [e for e in examples if longest(e) <= most]
-    if gone := len(examples) - len(kept):
-        dropped["too long"] = dropped.get("too long", 0) + gone
-    return kept
 
 
 def _some(examples: Sequence[Example], what: str) -> tuple[Example, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -22,7 +22,11 @@ from trimtab.training.sources import (
     held_out,
     is_folder,
 )
+from trimtab.training.tally import Tally
 from trimtab.types import Group
+
+LABELLED = "of topics that the labels are of"
+"""Why groups are left out where labels are given: their topics are for validation."""
 
 SHARE = 4
 """Responses to a prompt that share its reading; more would make an update of few prompts."""
@@ -70,31 +74,18 @@ def read_data(goal: Objective, config: TrainConfig, lm: TransformersLM) -> Data:
 
 def _from_groups(goal: Objective, config: TrainConfig, found: Collected) -> Data:
     groups, reward = chosen_reward(found.groups, config.reward)
+    apart: set[str] = set()
     labelled: tuple[Group, ...] = ()
     if config.validation is not None:
         labelled, _ = chosen_reward(collected([config.validation]).groups, reward)
         apart = {group.topic for group in labelled}
-        groups = tuple(group for group in groups if group.topic not in apart)
-    learnt, kept = held_out(groups, config.held_out)
-    facts = {
-        "groups": len(learnt),
-        "responses": sum(len(g.responses) for g in learnt),
-        "reward": reward,
-        "sources": list(found.about),
-    }
+    gone = [group for group in groups if group.topic in apart]
+    learnt, kept = held_out([g for g in groups if g.topic not in apart], config.held_out)
+    facts = {"groups": len(learnt), "reward": reward, "sources": list(found.about)}
     if goal.pairs:
-        from trimtab.training.preferences import pairs_of
-
-        pair = partial(
-            pairs_of,
-            reward=reward,
-            margin=config.margin,
-            per_group=config.pairs_per_group,
-            seed=config.seed,
-        )
-        material = from_pairs(
-            pair(learnt)[0], pair(kept)[0], _subset(goal, config), max_length=config.max_length
-        )
+        material = _made_pairs(goal, config, learnt, kept, reward)
+        facts["pairs"] = len(material.train)
+        lost = len(gone)
     else:
         material = from_rewards(
             goal,
@@ -107,7 +98,34 @@ def _from_groups(goal: Objective, config: TrainConfig, found: Collected) -> Data
             softness=config.label_softness,
             share=SHARE,
         )
-    return Data(material, base_temperature(found.about), facts)
+        facts["responses"] = sum(len(example.rows) for example in material.train)
+        lost = sum(len(group.responses) for group in gone)
+    first, *others = material.counts
+    counts = (first.after({LABELLED: lost}), *others)
+    return Data(replace(material, counts=counts), base_temperature(found.about), facts)
+
+
+def _made_pairs(
+    goal: Objective,
+    config: TrainConfig,
+    learnt: Sequence[Group],
+    kept: Sequence[Group],
+    reward: str,
+) -> Material:
+    """Pairs by the margin of a reward; first counted is which groups gave some."""
+    from trimtab.training.preferences import pairs_of
+
+    pair = partial(
+        pairs_of,
+        reward=reward,
+        margin=config.margin,
+        per_group=config.pairs_per_group,
+        seed=config.seed,
+    )
+    (train, some), (validation, others) = pair(learnt), pair(kept)
+    of_groups = Tally("groups", some.kept + others.kept, (some + others).left_out)
+    material = from_pairs(train, validation, _subset(goal, config), max_length=config.max_length)
+    return replace(material, counts=(of_groups, *material.counts))
 
 
 def _from_preferences(goal: Objective, config: TrainConfig, lm: TransformersLM) -> Data:
@@ -119,8 +137,9 @@ def _from_preferences(goal: Objective, config: TrainConfig, lm: TransformersLM) 
     dropped = reduce(add, (lost for _, lost in read)).then(cleaned)
     learnt, validation = split(kept, config.held_out, seed=config.seed)
     material = from_pairs(learnt, validation, _subset(goal, config), max_length=config.max_length)
-    material = replace(material, dropped={**dropped.as_dict(), **material.dropped})
-    return Data(material, None, {"pairs": len(learnt), "sources": list(config.data)})
+    (of_pairs,) = material.counts
+    material = replace(material, counts=(of_pairs.after(dropped.left_out),))
+    return Data(material, None, {"pairs": len(material.train), "sources": list(config.data)})
 
 
 def _subset(goal: Objective, config: TrainConfig) -> Any:

@@ -83,7 +83,7 @@ def save(
         base=base,
         template=lm.tokenizer.chat_template if lm.codec.template == "auto" else None,
         objective=objective,
-        data={**data, "dropped": material.dropped},
+        data={**data, "counts": [each.as_dict() for each in material.counts]},
         reward={**(material.reward.as_dict() if material.reward else {}), "unit": unit},
         overwrite=overwrite,
     )

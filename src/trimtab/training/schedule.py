@@ -33,7 +33,7 @@ def schedule(
     Args:
         folder: the run's own.
         examples: how many there are to learn from.
-        lr: of the backbone, at its highest; it rises in the warm-up and then falls to 0.
+        lr: of the backbone, at its highest; see `rate` for how it rises and falls.
         epochs: passes over the examples.
         batch: examples of one update on this process.
         accumulation: parts that it is computed in.
@@ -74,8 +74,26 @@ def schedule(
     return found
 
 
+def rate(update: int, *, warmup: int, updates: int) -> float:
+    """The learning rate of an update, over its highest.
+
+    It rises in equal steps to the highest, which the last update of the warm-up has, and falls in
+    equal steps to 0, which the update after the last one would have: none has 0, so none is void.
+
+    Args:
+        update: counted from 0.
+        warmup: updates in which it rises.
+        updates: in all.
+
+    >>> [rate(i, warmup=2, updates=5) for i in range(5)]
+    [0.5, 1.0, 1.0, 0.6666666666666666, 0.3333333333333333]
+    """
+    if update < warmup:
+        return (update + 1) / warmup
+    return max(0.0, (updates - update) / max(1, updates - warmup))
+
+
 _FIXED: dict[str, Any] = {
-    "lr_scheduler_type": "linear",
     "eval_strategy": "steps",
     "save_strategy": "steps",
     "logging_strategy": "steps",

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from trimtab.errors import CheckpointError
+from trimtab.errors import CheckpointError, TrimtabWarning
 from trimtab.guides.heads import Identity
 from trimtab.models.transformers import TransformersLM
+from trimtab.training.baseline import DO
 from trimtab.training.batches import next_scores
 from trimtab.training.config import TrainConfig
 from trimtab.training.examples import Tensors, to_network
@@ -68,8 +69,11 @@ def train(config: TrainConfig, *, overwrite: bool = False, on: OnRun | None = No
         CheckpointError: the guide is there already.
         UsageError: the settings cannot be meant.
         DataError: there is nothing to learn from, or it is damaged.
-        TrainingError: a learning rate went nowhere.
+        TrainingError: a learning rate went nowhere: to NaN, or not away from its start.
         OutputError: no room on the disk, no right to write.
+
+    Warns:
+        TrimtabWarning: the guide is no better than a constant.
     """
     target = Path(config.out)
     if target.exists() and not overwrite:
@@ -103,11 +107,13 @@ def train(config: TrainConfig, *, overwrite: bool = False, on: OnRun | None = No
                     "settings": asdict(goal),  # type: ignore[call-overload]  # ours are dataclasses
                     "training": config.as_dict(),
                     "lr": best.lr,
-                    "validation": dict(best.metrics),
+                    "validation": {**best.metrics, "constant": best.constant},
                 },
                 data=data.facts,
                 overwrite=overwrite,
             )
+        if best.remark:
+            warnings.warn(f"{target}: {best.remark}; {DO}", TrimtabWarning, stacklevel=2)
     return Trained(target, best, tuple(fits), data.material)
 
 

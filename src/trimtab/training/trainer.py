@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any, TypeAlias
 
 import torch
@@ -12,11 +14,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer
 
+from trimtab.training.baseline import spread
 from trimtab.training.batches import Batch, Outputs, to_batch, token_scores
 from trimtab.training.examples import Example, LikeLengths, Tensors, collate, to_network
 from trimtab.training.networks import GuideNetwork
-from trimtab.training.objectives import Objective
+from trimtab.training.objectives import Objective, Rad
 from trimtab.training.returns import within
+from trimtab.training.schedule import rate
 
 Reference: TypeAlias = Callable[[Tensors], Float[Tensor, "B S V"]]
 """log pi_ref of every next token after every state of a batch."""
@@ -103,6 +107,19 @@ class GuideTrainer(Trainer):
             self.optimizer = kind([part for part in parts if part["params"]], **options)
         return self.optimizer
 
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The rates of `trimtab.training.schedule.rate`; transformers' warm-up begins at 0."""
+        if self.lr_scheduler is None:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            course = partial(rate, warmup=warmup, updates=num_training_steps)
+            chosen = self.optimizer if optimizer is None else optimizer
+            assert chosen is not None, "the optimizer is made first"
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, course)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
     # --- validation ------------------------------------------------------------------------------
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
@@ -124,19 +141,48 @@ class GuideTrainer(Trainer):
         )
         return metrics
 
+    def constant_error(self) -> float:
+        """The error, as `evaluate` has it, of one number for every text: the best such number.
+
+        A guide whose error is not below it knows nothing. Of pairs it is log 2, a coin's.
+        """
+        if self.objective.pairs:
+            return math.log(2)
+        rows = [row for example in self.labelled or self.held_out for row in example.rows]
+        states = [1 if self.labelled else len(row.tokens) for row in rows]
+        if not self.objective.labels:
+            return spread([row.target for row in rows], states)
+        if isinstance(self.objective, Rad):  # its weights sum to one in every row
+            best = fmean(row.target for row in rows)
+        else:
+            p = fmean([row.target for row in rows], [n + 1 for n in states])
+            best = torch.tensor(p, dtype=torch.float64).logit(eps=1e-9).item()
+        return self._measure(self.held_out, said=best)["loss"]
+
     @torch.no_grad()
-    def _measure(self, examples: Sequence[Example], *, last: bool = False) -> dict[str, float]:
-        """Means over examples, each process reading its share of the batches."""
+    def _measure(
+        self, examples: Sequence[Example], *, last: bool = False, said: float | None = None
+    ) -> dict[str, float]:
+        """Means over examples, each process reading its share of the batches.
+
+        Args:
+            examples: what is asked.
+            last: of each response's last token alone.
+            said: a value to put in the network's place.
+        """
         sums: dict[str, Tensor] = {}
         for part in self._shares(examples):
             inputs = self._prepare_inputs(self.collate(part))
-            with self.compute_loss_context_manager():
-                outputs: Outputs = self.network(**to_network(inputs))
+            if said is None:
+                with self.compute_loss_context_manager():
+                    outputs: Outputs = self.network(**to_network(inputs))
+            else:
+                outputs = Outputs(torch.full_like(inputs["place"], said, dtype=torch.float32))
             batch = self.batch(inputs)
-            said = {} if last else self._losses(outputs, batch, len(part))
+            found = {} if last else self._losses(outputs, batch, len(part))
             if not self.objective.pairs:
-                said |= squared_errors(outputs, batch, last=last)
-            for name, pair in said.items():
+                found |= squared_errors(outputs, batch, last=last)
+            for name, pair in found.items():
                 sums[name] = sums.get(name, torch.zeros_like(pair)) + pair
         names = ["loss", "error", "accuracy"]
         table = torch.stack([sums.get(n, torch.zeros(2)).cpu().double() for n in names])

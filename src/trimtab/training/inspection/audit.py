@@ -13,6 +13,7 @@ from trimtab.evaluation.identity import identify
 from trimtab.guides.card import Card
 from trimtab.models.embedded import locate
 from trimtab.models.transformers import TransformersLM
+from trimtab.training.baseline import DO, no_better
 from trimtab.training.inspection.findings import Finding
 from trimtab.training.sources import base_temperature
 
@@ -29,6 +30,7 @@ def audit_card(card: Card, lm: TransformersLM) -> list[Finding]:
         *revision(card, lm),
         network(card, lm),
         *policy(card, lm),
+        *validation(card),
     ]
 
 
@@ -136,6 +138,18 @@ def policy(card: Card, lm: TransformersLM) -> list[Finding]:
             do = f"decode with --{about.replace('_', '-')} {theirs:g}"
             found.append(Finding("warning", about, said, do))
     return found
+
+
+def validation(card: Card) -> list[Finding]:
+    """Whether training left the guide better than a constant, where the card says both."""
+    found: Mapping[str, Any] = card.objective.get("validation", {})
+    if not {"error", "constant"} <= found.keys():
+        return []
+    said = no_better(found["error"], found["constant"])
+    if said:
+        return [Finding("warning", "validation", said, DO)]
+    said = f"error {found['error']:.4g} in training, below a constant's {found['constant']:.4g}"
+    return [Finding("ok", "validation", said)]
 
 
 def sources(card: Card) -> Sequence[Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from trimtab.guides.card import Card
 from trimtab.guides.reward import RewardGuide
 from trimtab.protocols import Guide
+from trimtab.training.tally import Tally
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -66,19 +67,15 @@ def _rate(objective: Mapping[str, Any]) -> str:
 
 def _numbers(found: Mapping[str, Any]) -> str:
     numbers = {k: v for k, v in found.items() if isinstance(v, int | float)}
-    wanted = [k for k in ("error", "loss", "accuracy", "correlation") if k in numbers]
-    return ", ".join(f"{k} {numbers[k]:.4g}" for k in wanted)
+    names = {"error": "error", "constant": "a constant's", "loss": "loss", "accuracy": "accuracy"}
+    return ", ".join(f"{said} {numbers[k]:.4g}" for k, said in names.items() if k in numbers)
 
 
 def _data(data: Mapping[str, Any]) -> str:
     counts = [f"{data[k]} {k}" for k in ("groups", "responses", "pairs") if k in data]
-    dropped = {k: n for k, n in (data.get("dropped") or {}).items() if n and k not in _KEPT}
-    lost = [f"{n} {why}" for why, n in dropped.items()]
-    return ", ".join(counts) + (f"; left out: {', '.join(lost)}" if lost else "")
-
-
-_KEPT = ("of", "kept", "pairs", "min_tokens", "max_tokens")
-"""Counts of what was not dropped."""
+    tallies = [Tally(c["what"], c["kept"], c["left_out"]) for c in data.get("counts") or ()]
+    lost = [str(tally) for tally in tallies if tally.left_out]
+    return ", ".join(counts) + (f"; learnt from and validated on {', '.join(lost)}" if lost else "")
 
 
 def _reward(reward: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from trimtab.errors import IncompatibleError
 from trimtab.models.transformers import TransformersLM
 from trimtab.training.inspection.audit import audit_card
 from trimtab.training.inspection.comparison import compare
+from trimtab.training.inspection.enough import better_than_constant, prompts_enough
 from trimtab.training.inspection.facts import Facts, facts_of
 from trimtab.training.inspection.findings import Finding, Level, worst
 from trimtab.training.inspection.fits import Figure, Fit
@@ -157,6 +158,10 @@ def _measure(
     values, prompt = of_responses(found.groups, how) if found.groups else ((), None)
     labels = of_labels(found.labels, how) if found.labels else ()
     pairs = of_pairs(found.pairs, how) if found.pairs else ()
+    for about, fits in (("labels", labels), ("responses", values)):
+        if fits:
+            enough = prompts_enough(about, fits[0].prompts)
+            findings = [*findings, *better_than_constant(about, fits), *enough]
     if pairs:
         findings = [*findings, verdict(pairs, opened.name)]
     compared = how.compared.said if values or labels or pairs else ""

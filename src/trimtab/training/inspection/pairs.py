@@ -25,6 +25,9 @@ ALPHA = 0.05
 EARLY = ("25%", "50%")
 """Where a guide that is fit for decoding token by token must beat chance."""
 
+ENOUGH = 6
+"""Prompts, of fewer no sign test is below 5 % / 2, as Holm asks of the better of two places."""
+
 TEST = "exact one-sided sign test over prompts"
 
 
@@ -108,11 +111,20 @@ def sign_test(ahead: Sequence[float], prompts: Sequence[Hashable]) -> float:
 def verdict(found: Sequence[Accuracy], name: str) -> Finding:
     """Whether prefixes are told apart as finished responses are.
 
-    A warning where the accuracy on finished responses is above chance and that at a quarter and at
-    a half is not: at neither of the two is p below 5 % (`TEST`, Holm over the two).
+    A warning where the prompts are too few for the test, and where the accuracy on finished
+    responses is above chance and that at a quarter and at a half is not: at neither of the two is p
+    below 5 % (`TEST`, Holm over the two).
     """
     at = {each.where: each for each in found}
     whole = at[WHOLE]
+    if whole.prompts < ENOUGH:
+        return Finding(
+            "warning",
+            "pairs",
+            f"{whole.prompts} prompt{'s' * (whole.prompts > 1)}: too few to say anything; were "
+            f"all right, p would still be {2.0**-whole.prompts:.2g} ({TEST}): {_said(whole)}",
+            f"name pairs of at least {ENOUGH} prompts",
+        )
     if whole.p >= ALPHA:
         return Finding(
             "warning",

@@ -92,17 +92,22 @@ class Dropped:
         }
         return replace(later, **both, **limits)
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """The reasons that there were, in words, and their counts: with `kept` they are `of`."""
+        return {
+            words.format(s="" if n == 1 else "s", **vars(self)): n
+            for reason, words in _REASONS.items()
+            if (n := getattr(self, reason))
+        }
+
     def as_dict(self) -> dict[str, int]:
         """Plain numbers for a manifest: `of`, `kept`, every reason, and the limits there were."""
         return {"of": self.of} | {name: n for name, n in asdict(self).items() if n is not None}
 
     def __str__(self) -> str:
         """The counts in words."""
-        reasons = ", ".join(
-            f"{n} {words.format(s='' if n == 1 else 's', **vars(self))}"
-            for reason, words in _REASONS.items()
-            if (n := getattr(self, reason))
-        )
+        reasons = ", ".join(f"{n} {words}" for words, n in self.left_out.items())
         kept = f"kept {self.kept} of {self.of}: {reasons}" if reasons else f"kept all {self.kept}"
         made = "" if self.pairs is None else f"; {self.pairs} pair{'' if self.pairs == 1 else 's'}"
         unscored = f"; {self.unscored} responses lack the reward" if self.unscored else ""
