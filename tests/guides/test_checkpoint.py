@@ -208,13 +208,19 @@ def rewrite(folder: Path, **fields: Any) -> None:
     ("fields", "words"),
     [
         ({"format": 99}, "must be of format 1; got 99"),
-        ({"kind": "oracle"}, "kind in .* must be one of value, vocabulary; got 'oracle'"),
-        ({"head": {"kind": "deep"}}, "a head must be one of"),
+        ({"kind": "oracle"}, "kind must be one of value, vocabulary; got 'oracle'"),
+        ({"head": {"kind": "deep"}}, "head.kind must be one of scalar, .*; got 'deep'"),
         ({"head": {"kind": "scalar", "hidden": 5}}, "head.safetensors must fit"),
-        ({"transforms": [{"kind": "square"}]}, "a transform must be one of"),
+        (
+            {"transforms": [{"kind": "square"}]},
+            r"transforms\[0\].kind must be one of log_sigmoid, .*; got 'square'",
+        ),
         ({"novel": 1}, "novel"),
-        ({"storage": "cloud"}, "storage in .* must be one of full, base"),
-        ({"files": {"../x": {"sha256": "", "bytes": 0}}}, "a file outside the folder"),
+        ({"storage": "cloud"}, "storage must be one of full, base; got 'cloud'"),
+        (
+            {"files": {"../x": {"sha256": "", "bytes": 0}}},
+            "files must name no file outside the folder; got '../x'",
+        ),
     ],
 )
 def test_cards_of_another_kind(folder: Path, fields: dict[str, Any], words: str) -> None:

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.mutations import mutations
 from tests.training import rollouts_world as world
 from tests.training.rollouts_world import files
 from trimtab.errors import DataError, ResultsError
 from trimtab.training import store as stores
 from trimtab.training.folder import GroupFolder
+from trimtab.training.sources import base_temperature
 from trimtab.training.store import read_groups, read_manifest, write_groups
 from trimtab.types import Group, Prompt, Response
 
@@ -154,7 +156,7 @@ def test_a_folder_of_something_else_is_said_to_be_none(tmp_path: Path) -> None:
     for text in (None, "{", "[]", "{}"):
         if text is not None:
             (tmp_path / "manifest.json").write_text(text)
-        with pytest.raises(DataError, match="must hold its manifest.json"):
+        with pytest.raises(DataError, match="manifest.json"):
             read_groups(tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": 99, "shards": 1, "rewards": {}}')
     with pytest.raises(DataError, match="must be of format 1; got 99"):
@@ -206,3 +208,36 @@ def test_rewards_that_failed_are_left_out(tmp_path: Path) -> None:
     for response in responses:
         assert ("no_cc" in response.rewards) == ("cc" not in response.text)
         assert "count_b" in response.rewards
+
+
+def test_a_tampered_manifest_is_a_data_error_or_read(folder: Path) -> None:
+    """One change anywhere: dropped, of another type, out of range, added."""
+    at = folder / "manifest.json"
+    body = json.loads(at.read_text())
+    body["about"]["model"] = {"base_temperature": 0.7, "tokenizer": "abc", "name": "m"}
+
+    @settings(max_examples=100, deadline=None, database=None, derandomize=True,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(mutations(body))
+    def holds(manifest: dict[str, Any]) -> None:
+        at.write_text(json.dumps(manifest))
+        said = "format"
+        try:
+            base_temperature([read_manifest(folder)["about"]])
+            read_groups(folder)
+        except DataError as error:
+            said = str(error)
+        assert "\n" not in said
+        assert str(folder) in said or "format" in said
+
+    holds()
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc", "a/b", "..", "", "a\\b", ".hidden"])
+def test_a_rewards_folder_is_never_elsewhere(folder: Path, name: str) -> None:
+    at = folder / "manifest.json"
+    body = json.loads(at.read_text())
+    next(iter(body["rewards"].values()))["folder"] = name
+    at.write_text(json.dumps(body))
+    with pytest.raises(DataError, match="folder must be the name of a folder"):
+        read_groups(folder)

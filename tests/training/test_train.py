@@ -276,11 +276,17 @@ def test_a_folder_that_cannot_be_written_is_said(place: Path):
     [
         ({"objective": "td-lamda"}, "did you mean td-lambda"),
         ({"settings": {"lamda": 1}}, "must be its own"),
-        ({"lr": []}, "lr must be above 0"),
+        ({"lr": []}, "lr must have one at least; got none"),
         ({"batch_size": 10, "accumulation": 3}, "accumulation must divide"),
-        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"epochs": 0}, "epochs must be a whole number, 1 or more; got 0"),
         ({"epoch": 2}, "did you mean epochs"),
-        ({"data": []}, "data must be given"),
+        ({"data": []}, "data must have one at least; got none"),
+        ({"data": None}, "data must be given"),
+        ({"lr": [0.0]}, r"lr\[0\] must be a number, above 0; got 0.0"),
+        ({"settings": {"lambda_": "much"}}, "lambda_ must be a number; got 'much'"),
+        ({"held_out": "some"}, "held_out must be a number; got 'some'"),
+        ({"bf16": 1}, "bf16 must be true or false; got 1"),
+        ({"seed": 1.5}, "seed must be a whole number, 0 or more; got 1.5"),
     ],
 )
 def test_settings_that_cannot_be_meant(place: Path, values: dict, error: str):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
@@ -116,7 +117,14 @@ def from_base(at: Path, card: Card, base: PreTrainedModel) -> PreTrainedModel:
         warnings.filterwarnings(
             "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
         )
-        adapted = PeftModel.from_pretrained(copy.deepcopy(net), str(at / "adapter"))
+        try:
+            adapted = PeftModel.from_pretrained(copy.deepcopy(net), str(at / "adapter"))
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{at / 'adapter'} must be an adapter that peft can put on the base",
+                got=" ".join(str(error).split())[:200],
+                do="save the guide again",
+            ) from error
     merged = adapted.merge_and_unload()
     assert isinstance(merged, PreTrainedModel)
     return merged

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from trimtab.errors import CheckpointError
+from trimtab.errors import CheckpointError, UsageError
+from trimtab.files import replace_file
+from trimtab.guides.fields import card_fields
+from trimtab.schema import check
 from trimtab.types import Vocab
 
 CARD = "guide.json"
 FORMAT = 1
-KINDS = ("value", "vocabulary")
-STORAGES = ("full", "base")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 
 
@@ -77,8 +78,10 @@ class Card:
         files = {path.relative_to(folder).as_posix(): _proof(path) for path in paths}
         body = {"format": FORMAT, **asdict(self), "files": files}
         body = json.loads(json.dumps(body))  # as it will be read
+        do = "say it so, or leave it out: nobody could load the guide"
+        check(body, card_fields, of="a guide's card", error=UsageError, do=do)
         text = json.dumps({**body, "sha256": _digest(body)}, indent=2, sort_keys=True)
-        (folder / CARD).write_text(text + "\n", encoding="utf-8")
+        replace_file(folder / CARD, text + "\n")
 
 
 def verify(folder: str | Path) -> Card:
@@ -88,32 +91,15 @@ def verify(folder: str | Path) -> Card:
         The card.
 
     Raises:
-        CheckpointError: a pickle, no card, an unknown format, a missing, added or changed file.
+        CheckpointError: a pickle, no card, an unknown format, a field that is not what it must be,
+            a missing, added or changed file.
     """
     at = Path(folder)
     _refuse_pickles(at)
     body = _read(at)
-    files = body["files"]
-    for name, proof in files.items():
-        _check_file(at, name, proof)
-    inside = (p for p in at.glob("*/**/*") if p.is_file())
-    added = sorted(p.relative_to(at).as_posix() for p in inside)
-    if extra := [name for name in added if name not in files]:
-        raise CheckpointError(
-            f"{at} must hold the files that were saved", got=f"also {extra[0]}", do="remove it"
-        )
+    _check_files(at, body["files"])
     body.pop("format")
-    for name, known in (("kind", KINDS), ("storage", STORAGES)):
-        if body.get(name) not in known:
-            raise CheckpointError(
-                f"{name} in {at / CARD} must be one of {', '.join(known)}",
-                got=repr(body.get(name)),
-                do="update trimtab",
-            )
-    try:
-        return Card(**{**body, "vocab": Vocab(**body["vocab"])})
-    except (TypeError, KeyError) as error:
-        raise _broken(at, str(error).split("\n")[0]) from error
+    return Card(**{**body, "vocab": Vocab(**body["vocab"])})
 
 
 def _read(at: Path) -> dict[str, Any]:
@@ -124,16 +110,21 @@ def _read(at: Path) -> dict[str, Any]:
             f"a guide's folder must hold {CARD}", got=f"{at} without it", do="check the path"
         )
     try:
-        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        digest, version = body.pop("sha256"), body["format"]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _broken(at, f"{type(error).__name__}: {error}") from error
-    if version != FORMAT:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(body)  # nested too deep, like the reading of it
+    except (OSError, ValueError, RecursionError) as error:
+        raise _broken(at, " ".join(str(error).split())[:200] or type(error).__name__) from error
+    if not isinstance(body, dict):
+        raise _broken(at, f"a {type(body).__name__} and no object of names and values")
+    digest, version = body.pop("sha256", None), body.get("format")
+    if type(version) is not int or version != FORMAT:
         raise CheckpointError(
-            f"{path} must be of format {FORMAT}", got=f"{version!r}", do="update trimtab"
+            f"{path} must be of format {FORMAT}", got=f"{version!r:.60}", do="update trimtab"
         )
     if digest != _digest(body):
         raise _broken(at, "fields that do not match its own sha256")
+    do = "update trimtab, or get the guide again"
+    check(body, card_fields, of=str(path), error=CheckpointError, do=do)
     return body
 
 
@@ -141,12 +132,23 @@ def _broken(at: Path, got: str) -> CheckpointError:
     return CheckpointError(f"{at / CARD} must be as it was saved", got=got, do="get it again")
 
 
-def _check_file(at: Path, name: str, proof: Mapping[str, Any]) -> None:
-    path = at / name
+def _check_files(at: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """The files of the folder and those of the card are the same, byte for byte."""
+    there = {p.relative_to(at).as_posix(): p for p in at.rglob("*") if p.is_file()}
+    for name, proof in files.items():
+        if name not in there:
+            raise CheckpointError(f"{at} must hold {name}", got="no such file", do="get it again")
+        _check_file(at, there[name], proof)
+    added = sorted(name for name in there if "/" in name and name not in files)
+    if added:
+        raise CheckpointError(
+            f"{at} must hold the files that were saved", got=f"also {added[0]}", do="remove it"
+        )
+
+
+def _check_file(at: Path, path: Path, proof: Mapping[str, Any]) -> None:
     if not path.resolve().is_relative_to(at.resolve()):
-        raise _broken(at, f"a file outside the folder: {name}")
-    if not path.is_file():
-        raise CheckpointError(f"{at} must hold {name}", got="no such file", do="get it again")
+        raise _broken(at, f"a file outside the folder: {path.name}")
     if path.stat().st_size != proof["bytes"]:
         raise CheckpointError(
             f"{path} must be as it was saved: {proof['bytes']} bytes",

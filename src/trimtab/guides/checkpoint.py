@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from trimtab.cache.configs import text_config
-from trimtab.errors import CheckpointError, OutputError, UsageError
+from trimtab.errors import CheckpointError, FetchError, OutputError, UsageError
 from trimtab.files import replace_folder
 from trimtab.guides.backbones import aligned, check_vocab, find_base, from_base, load_net, save_net
 from trimtab.guides.card import Card, verify
@@ -152,6 +152,16 @@ def _save_adapter(adapter: Any, folder: Path, base: str | None) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # peft's, with everything left to be filled in
 
 
+def _head_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The head's weights; none where it has no file."""
+    try:
+        return load_file(path) if path.is_file() else {}
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} must be safetensors", got=str(error), do="save the guide again"
+        ) from error
+
+
 def load_guide(
     folder: str | Path,
     *,
@@ -179,13 +189,19 @@ def load_guide(
         check_vocab(at, card, lm)
         device = lm.device if device is None else device
     if card.storage == "full":
-        net = load_net(card, str(at / "backbone"))
+        try:
+            net = load_net(card, str(at / "backbone"))
+        except FetchError as error:
+            raise CheckpointError(
+                f"{at / 'backbone'} must be a network that transformers can open",
+                got=error.got,
+                do="save the guide again",
+            ) from error
     else:
         net = from_base(at, card, find_base(at, card, lm, backbone))
     if device is not None:
         net = net.to(torch.device(device))  # type: ignore[arg-type]  # as torch's own modules
-    path = at / "head.safetensors"
-    head = aligned(make_head(card.head, load_file(path) if path.is_file() else {}))
+    head = aligned(make_head(card.head, _head_weights(at / "head.safetensors")))
     options: dict[str, Any] = {"vocab": card.vocab, "attention": card.attention, "name": card.name}
     kind = ValueGuide if card.kind == "value" else VocabularyGuide
     return wrap(kind(net, head, **options), card.transforms)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.errors import CheckpointError, UsageError
+from trimtab.guides.fields import HEAD_SIZES
 from trimtab.guides.heads import (
     AdvantageHead,
     DuelingHead,
@@ -53,7 +54,7 @@ def head_card(head: nn.Module) -> dict[str, Any]:
     widest = max((w for w in head.parameters() if w.dim() == 2), key=len, default=None)
     if widest is not None:
         card["hidden"] = widest.shape[1]
-    if kind in ("vocabulary", "dueling", "advantage") and widest is not None:
+    if "vocabulary" in HEAD_SIZES[kind] and widest is not None:
         card["vocabulary"] = widest.shape[0]
     return card
 
@@ -65,10 +66,6 @@ def make_head(card: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
         CheckpointError: weights that are not this head's.
     """
     sizes = {name: size for name, size in card.items() if name != "kind"}
-    if card["kind"] not in HEADS:
-        raise CheckpointError(
-            f"a head must be one of {', '.join(HEADS)}", got=repr(card["kind"]), do="update trimtab"
-        )
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
         head = HEADS[card["kind"]](**sizes)
     try:
@@ -96,11 +93,5 @@ def wrap(guide: Guide[Any], cards: Sequence[dict[str, Any]]) -> Guide[Any]:
     """A guide inside the transforms of a card."""
     for card in cards:
         arguments = {name: value for name, value in card.items() if name != "kind"}
-        if card["kind"] not in TRANSFORMS:
-            raise CheckpointError(
-                f"a transform must be one of {', '.join(TRANSFORMS)}",
-                got=repr(card["kind"]),
-                do="update trimtab",
-            )
         guide = TRANSFORMS[card["kind"]](guide, **arguments)
     return guide

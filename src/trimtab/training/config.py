@@ -8,6 +8,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trimtab.errors import UnknownNameError, UsageError
+from trimtab.schema import (
+    Schema,
+    SchemaError,
+    above,
+    anything,
+    check,
+    either,
+    list_of,
+    mapping_of,
+    maybe,
+    number,
+    one_of,
+    record,
+    text,
+    truth,
+    whole,
+)
 from trimtab.training.targets import Unit
 
 
@@ -99,15 +116,7 @@ class TrainConfig:
     pairs_per_group: int | None = 4
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation", "evaluations"):
-            if getattr(self, name) < 1:
-                raise UsageError(
-                    f"{name} must be at least 1", got=f"{getattr(self, name)}", do="raise it"
-                )
-        if not self.lr or min(self.lr) <= 0:
-            raise UsageError("lr must be above 0", got=f"{self.lr}", do="try 1e-4,3e-4,1e-3")
-        if not self.data:
-            raise UsageError("data must name something", got="nothing", do="name a folder")
+        _check(vars(self))
         if self.batch_size % self.accumulation:
             raise UsageError(
                 "accumulation must divide the batch",
@@ -131,13 +140,14 @@ def read_config(path: str | Path, **instead: Any) -> TrainConfig:
 
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())
         raise UsageError(f"{path} must be a readable YAML file", got=why, do="mend it") from error
     if not isinstance(found, dict):
         raise UsageError(
             f"{path} must map names to values", got=type(found).__name__, do="write name: value"
         )
+    check(found, mapping_of(anything), of=str(path), error=UsageError, do="write name: value")
     return make_config({**found, **instead})
 
 
@@ -151,22 +161,91 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
     known = {f.name: f for f in fields(TrainConfig)}
     for name in values:
         if name not in known:
-            raise UnknownNameError("a training setting", name, known)
+            raise UnknownNameError("a training setting", str(name), known)
     for name in ("objective", "data", "out"):
-        if values.get(name) in (None, (), []):
+        if values.get(name) is None:
             raise UsageError(f"{name} must be given", got="none", do=f"add {name}")
     plain = dict(values)
     for name in ("data", "lr"):
         if name in plain:
-            many = plain[name] if isinstance(plain[name], list | tuple) else [plain[name]]
-            plain[name] = tuple(many)
+            one = isinstance(plain[name], str | int | float)
+            plain[name] = [plain[name]] if one else plain[name]
+            plain[name] = tuple(plain[name]) if isinstance(plain[name], list) else plain[name]
+    for name in NUMBERS & plain.keys():
+        plain[name] = _number(plain[name])
+    if isinstance(plain.get("lr"), tuple):
+        plain["lr"] = tuple(map(_number, plain["lr"]))
+    _check(plain)
+    return TrainConfig(**plain)
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    """Raise `UsageError` that names a setting which is not what it must be."""
+    do = "correct that value"
+    check(values, SETTINGS, of="a training setting", error=UsageError, do=do)
+
+
+def _number(value: Any) -> Any:
+    """The number that a text is: YAML reads 1e-4 as a text."""
     try:
-        if "lr" in plain:
-            plain["lr"] = tuple(float(x) for x in plain["lr"])  # YAML reads 1e-4 as a text
-        if isinstance(plain.get("prefixes"), str) and plain["prefixes"] != "all":
-            plain["prefixes"] = float(plain["prefixes"])
-        return TrainConfig(**plain)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            "training settings must be of the right kind", got=str(error), do="mend the value"
-        ) from error
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value  # a word, such as "all", or what the check names
+
+
+# --- what a setting may be -----------------------------------------------------------------------
+
+POSITIVE = above(0)
+
+
+def some(inner: Schema) -> Schema:
+    """A list of one or more."""
+
+    def holds(value: Any, name: str) -> None:
+        list_of(inner)(value, name)
+        if not value:
+            raise SchemaError(f"{name} must have one at least", "none")
+
+    return holds
+
+
+NUMBERS = {
+    "head_lr", "held_out", "warmup", "weight_decay", "clip", "label_threshold", "label_softness",
+    "prefixes", "margin",
+}  # fmt: skip
+"""Settings that are no whole numbers."""
+
+SETTINGS = record(
+    {"objective": text, "data": some(text), "out": text},
+    {
+        "settings": mapping_of(anything),
+        "reward": maybe(text),
+        "validation": maybe(text),
+        "held_out": above(0, most=1),
+        "unit": one_of(("reward", "std")),
+        "store": one_of(("float32", "bfloat16")),
+        "name": maybe(text),
+        "model": text,
+        "layers": maybe(whole(1)),
+        "lora_rank": whole(),
+        "lora_alpha": whole(1),
+        "lr": some(POSITIVE),
+        "head_lr": POSITIVE,
+        **dict.fromkeys(("epochs", "batch_size", "accumulation", "evaluations"), whole(1)),
+        "warmup": above(0, equal=True, most=1),
+        "weight_decay": above(0, equal=True),
+        "clip": POSITIVE,
+        "max_length": whole(2),
+        "seed": whole(),
+        **dict.fromkeys(
+            ("bf16", "gradient_checkpointing", "tensorboard", "prefixes_by_row"), truth
+        ),
+        "device": maybe(text),
+        "label_threshold": maybe(number),
+        "label_softness": maybe(POSITIVE),
+        "prefixes": either(one_of(["all"]), POSITIVE, must="a number above 0, or the word all"),
+        "margin": above(0, equal=True),
+        "pairs_per_group": maybe(whole(1)),
+    },
+)
+"""What each setting of `TrainConfig` must be."""

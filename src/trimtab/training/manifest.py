@@ -8,6 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import DataError
+from trimtab.guides.fields import POLICY
+from trimtab.schema import (
+    SchemaError,
+    above,
+    check,
+    mapping_of,
+    maybe,
+    number,
+    record,
+    text,
+    truth,
+    whole,
+)
 
 FORMAT = 1
 """Of the folder; raised when what it holds, or how it is made, changes."""
@@ -30,20 +43,68 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         DataError: the folder holds no groups, or those of another format.
     """
     path = Path(folder) / "manifest.json"
+    do = "name a folder that `trimtab collect` wrote"
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = (found["format"], found["shards"], found["rewards"])[0]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             "a folder of groups must hold its manifest.json",
             got=f"{folder} ({type(error).__name__})",
-            do="name a folder that `trimtab collect` wrote",
+            do=do,
         ) from error
-    if version != FORMAT:
+    check(found, record({"format": whole()}, more=True), of=str(path), error=DataError, do=do)
+    if found["format"] != FORMAT:
         raise DataError(
-            f"groups must be of format {FORMAT}", got=f"{version} in {folder}", do="collect anew"
+            f"groups must be of format {FORMAT}",
+            got=f"{found['format']} in {folder}",
+            do="collect anew",
         )
+    check(
+        found, MANIFEST, of=str(path), error=DataError, do="collect anew, or get the folder again"
+    )
     return found
+
+
+def _plain_name(value: Any, name: str) -> None:
+    """The name of a folder beside others: never a path."""
+    text(value, name)
+    if not value or value.startswith(".") or set(value) & set("/\\"):
+        raise SchemaError(f"{name} must be the name of a folder", repr(value)[:60])
+
+
+_COUNT = whole(0, 2**53)
+MANIFEST = record(
+    {
+        "format": whole(),
+        "trimtab": text,
+        "complete": truth,
+        "shards": whole(0, 1_000_000),
+        "about": POLICY,
+        "rewards": mapping_of(
+            record(
+                {"fingerprint": text, "folder": _plain_name},
+                {
+                    "n": _COUNT,
+                    "failed": _COUNT,
+                    **dict.fromkeys(("mean", "min", "max"), maybe(number)),
+                    **dict.fromkeys(("std", "within_std"), maybe(above(0, equal=True))),
+                },
+                more=True,
+            )
+        ),
+    },
+    {
+        "counts": record(
+            {},
+            {
+                **dict.fromkeys(("groups", "responses", "tokens"), _COUNT),
+                "finish": mapping_of(_COUNT),
+            },
+            more=True,
+        )
+    },
+)
+"""What a manifest must be: it may come from anybody."""
 
 
 def check_whole(folder: Path, missing: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ groups or preferences --objective--> material --each lr--> runs --lowest error--
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -107,7 +108,11 @@ def train(config: TrainConfig, *, overwrite: bool = False, on: OnRun | None = No
                     "settings": asdict(goal),  # type: ignore[call-overload]  # ours are dataclasses
                     "training": config.as_dict(),
                     "lr": best.lr,
-                    "validation": {**best.metrics, "constant": best.constant},
+                    "validation": {
+                        k: v
+                        for k, v in {**best.metrics, "constant": best.constant}.items()
+                        if math.isfinite(v)
+                    },
                 },
                 data=data.facts,
                 overwrite=overwrite,

@@ -78,7 +78,8 @@ def base(card: Card, lm: TransformersLM) -> Finding:
     if known and same_dtype and all(k["weights"] == mine.weights for k in known):
         return Finding("ok", "base", f"{mine.name}: the weights that wrote the rollouts")
     if known and same_dtype:
-        said = f"{mine.name} has other weights than {known[0]['name']}, which wrote the rollouts"
+        theirs = known[0].get("name", "the base")
+        said = f"{mine.name} has other weights than {theirs}, which wrote the rollouts"
         return Finding("warning", "base", said, "a value is of one policy: use that base")
     if card.base is None:
         return Finding("warning", "base", "the card names none", "save the guide with base=...")
@@ -164,4 +165,7 @@ def _place(name: str) -> str:
         name = locate(name)
     except AssetError:  # known by name, but not on this machine
         return name
-    return str(Path(name).resolve()) if name and Path(name).exists() else name
+    try:
+        return str(Path(name).resolve()) if name and Path(name).exists() else name
+    except OSError:  # longer than any path
+        return name

@@ -79,7 +79,7 @@ def _data(data: Mapping[str, Any]) -> str:
 
 
 def _reward(reward: Mapping[str, Any]) -> str:
-    if "mean" not in reward:
+    if not {"name", "n", "mean", "std", "within", "least", "most"} <= reward.keys():
         return ""
     return (
         f"{reward['name']}: mean {reward['mean']:.4g}, std {reward['std']:.4g} "

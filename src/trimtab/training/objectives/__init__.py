@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from trimtab.errors import UnknownNameError, UsageError
+from trimtab.schema import check, number, one_of, record
 from trimtab.training.objectives.base import Head, Objective
 from trimtab.training.objectives.preferences import (
     BradleyTerry,
@@ -65,18 +66,24 @@ def objective(name: str, **parameters: Any) -> Objective:
 
     Raises:
         UnknownNameError: there is none; near names are offered.
-        UsageError: a parameter that it does not have.
+        UsageError: a parameter that it does not have, or a value of the wrong kind.
 
     >>> objective("td-lambda", lambda_=0.9)
     TDLambda(lambda_=0.9)
     """
     if name not in OBJECTIVES:
         raise UnknownNameError("an objective", name, OBJECTIVES)
+    plain = OBJECTIVES[name]()
+    has = f"it has {plain!r}"
     try:
-        return OBJECTIVES[name](**parameters)
+        made = OBJECTIVES[name](**parameters)
     except TypeError as error:
         raise UsageError(
             f"the parameters of {name} must be its own",
             got=", ".join(f"{k}={v!r}" for k, v in parameters.items()),
-            do=f"it has {OBJECTIVES[name]()!r}",
+            do=has,
         ) from error
+    kinds = get_type_hints(type(plain))
+    fitting = {k: one_of(get_args(kinds[k])) if get_args(kinds[k]) else number for k in parameters}
+    check(parameters, record({}, fitting), of=f"a parameter of {name}", error=UsageError, do=has)
+    return made
