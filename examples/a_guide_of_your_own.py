@@ -1,4 +1,7 @@
-"""A guide is six methods. This one likes words that begin like the last one; then its laws run."""
+"""A guide is five methods and three attributes; then its laws run.
+
+This one likes words that begin like the last one.
+"""
 
 from collections.abc import Sequence
 

@@ -104,7 +104,11 @@ class LanguageModel(Reader[S], Protocol[S]):
 
 @runtime_checkable
 class Guide(Reader[S], Protocol[S]):
-    """A value function or reward model that reads prefixes."""
+    """A value function or reward model that reads prefixes.
+
+    Five methods (`prefill`, `extend`, `select`, `join`, `score`) and three attributes (`name`,
+    `vocab`, `cost`).
+    """
 
     @property
     def name(self) -> str:
