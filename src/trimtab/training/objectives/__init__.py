@@ -75,15 +75,13 @@ def objective(name: str, **parameters: Any) -> Objective:
         raise UnknownNameError("an objective", name, OBJECTIVES)
     plain = OBJECTIVES[name]()
     has = f"it has {plain!r}"
-    try:
-        made = OBJECTIVES[name](**parameters)
-    except TypeError as error:
+    if not parameters.keys() <= vars(plain).keys():
         raise UsageError(
             f"the parameters of {name} must be its own",
             got=", ".join(f"{k}={v!r}" for k, v in parameters.items()),
             do=has,
-        ) from error
+        )
     kinds = get_type_hints(type(plain))
     fitting = {k: one_of(get_args(kinds[k])) if get_args(kinds[k]) else number for k in parameters}
     check(parameters, record({}, fitting), of=f"a parameter of {name}", error=UsageError, do=has)
-    return made
+    return OBJECTIVES[name](**parameters)
