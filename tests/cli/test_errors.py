@@ -59,11 +59,16 @@ def test_prompts_that_cannot_be(generate: Run, tmp_path: Path) -> None:
     assert "No such file" in said(generate("--file", str(tmp_path / "no.txt")), 2)
     empty, broken, other = (tmp_path / name for name in ("a.txt", "b.jsonl", "c.jsonl"))
     empty.write_text("\n")
-    assert "no lines" in said(generate("--file", str(empty)), 2)
+    assert "must hold prompts; got none" in said(generate("--file", str(empty)), 2)
     broken.write_text('{"prompt": "w5"}\n{"prompt": \n')
-    assert "line 2 of" in said(generate("--file", str(broken)), 2)
+    assert "b.jsonl, line 2: must be JSON" in said(generate("--file", str(broken)), 2)
     other.write_text('{"text": "w5"}\n')
-    assert '{"prompt": "..."}' in said(generate("--file", str(other)), 2)
+    assert "c.jsonl, line 1: a row must have" in said(generate("--file", str(other)), 2)
+    assert "the column 'tex'; got text" in said(
+        generate("--file", str(other), "--column", "tex"), 2
+    )
+    assert "no --file" in said(generate("w5", "--column", "text"), 2)
+    assert "one of .txt, .jsonl" in said(generate("--file", str(tmp_path / "x.csv.gz")), 2)
 
 
 def test_parameters_that_do_not_fit(generate: Run, reward_file: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import Result
 
@@ -39,6 +41,11 @@ def test_every_way_in_gives_the_same_text(generate: Run, tmp_path: Path) -> None
     assert text(generate("--file", str(lines))) == expected
     assert text(generate("--file", str(objects))) == expected
     assert text(generate("--file", "-", stdin="w5 w6\n")) == expected
+    cells, table = tmp_path / "prompts.csv", tmp_path / "prompts.parquet"
+    cells.write_text("id,question\r\n1,w5 w6\r\n")
+    assert text(generate("--file", str(cells), "--column", "question")) == expected
+    pq.write_table(pa.table({"prompt": ["w5 w6"]}), table)
+    assert text(generate("--file", str(table))) == expected
     assert text(generate("--file", "-", stdin='{"prompt": "w5 w6"}\n')) == expected
 
 

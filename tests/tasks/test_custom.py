@@ -109,7 +109,15 @@ def test_an_empty_file_is_no_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("prompts.csv", b"prompt\nWhy?\n", "must be one of .txt, .jsonl, .parquet"),
+        ("prompts.csv.gz", b"", "must be one of .txt, .jsonl, .json, .csv, .tsv, .parquet"),
+        ("prompts.csv", b"", "must hold prompts"),
+        ("prompts.csv", b"prompt,topic\nWhy?\n", "line 2: a row must have 2 cells, .* got 1"),
+        ("prompts.csv", b'prompt\nWhy?\n"Why" not?\n', "line 3: must be CSV"),
+        ("prompts.csv", b"a,a\nWhy?,b\n", "line 1: each column must have a name of its own"),
+        ("prompts.csv", b"question\nWhy?\n", "line 2: .* got question; .* column=..."),
+        ("prompts.csv", b"prompt,topic\n\n,b\n", "line 3: `prompt` must be .*; got nothing"),
+        ("prompts.json", b'[{"prompt": "Why?"}, 3]', "row 2: must be an object with columns"),
+        ("surrogate.jsonl", b'{"prompt": "\\ud800"}', "line 1: `prompt` must be Unicode text"),
         ("latin.txt", "Größe".encode("latin-1"), "must be a readable file in UTF-8"),
         ("not.parquet", b"PAR", "must be a Parquet file"),
         ("missing.txt", None, "must be a readable file"),

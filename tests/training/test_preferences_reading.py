@@ -207,10 +207,10 @@ def test_the_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.csv", b"chosen,rejected", "must be one of .jsonl, .json, .parquet"),
+        ("a.xlsx", b"PK", "must be one of .txt, .jsonl, .json, .csv, .tsv, .parquet"),
         ("a.json", b'{"chosen": "a"}', "must hold a list of rows; got a dict"),
         ("a.json", b'{"chosen": 1}\n{"chosen": 2}', "name it .jsonl if each line is a row"),
-        ("a.json", "Größe".encode("latin-1"), "must be JSON in UTF-8"),
+        ("a.json", "Größe".encode("latin-1"), "must be a readable file in UTF-8"),
         ("a.json", None, "must be a readable file"),
         ("a.jsonl", None, "must be a readable file"),
     ],

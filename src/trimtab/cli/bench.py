@@ -63,6 +63,7 @@ def find_task(
     reward: str | None,
     judge: str | None,
     max_new_tokens: int | None,
+    column: str | None = None,
 ) -> Task:
     """A task by name, perhaps with another reward or judge, or one from a file of prompts.
 
@@ -78,6 +79,8 @@ def find_task(
     for given in (reward, judge):
         if given is not None:
             Scorer.named(given)  # a name that is not known is said before anything is loaded
+    if column and file is None:
+        raise UsageError("--column names a column of --prompts", got="no --prompts", do="add it")
     if (name is None) == (file is None):
         got = "neither" if name is None else "both"
         raise UsageError("name a TASK, or a file by --prompts", got=got, do="name one of the two")
@@ -86,7 +89,9 @@ def find_task(
     if file is not None:
         if gold is None:
             raise UsageError("--prompts needs a reward", got="none", do="add --reward")
-        return task_from_file(file, gold, second, max_new_tokens=max_new_tokens or 128)
+        return task_from_file(
+            file, gold, second, column=column, max_new_tokens=max_new_tokens or 128
+        )
     assert name is not None
     found = task(name)
     if not isinstance(found, PromptTask):

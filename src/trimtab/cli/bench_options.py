@@ -17,7 +17,16 @@ Prompts: TypeAlias = Annotated[
     Path | None,
     Option(
         "--prompts",
-        help="Instead of TASK: a file of prompts (.txt, .jsonl, .parquet).",
+        help="Instead of TASK: a file of prompts (.txt, .jsonl, .csv, .parquet, ...).",
+        rich_help_panel=_TASK,
+    ),
+]
+Column: TypeAlias = Annotated[
+    str | None,
+    Option(
+        "--column",
+        metavar="NAME",
+        help="Where a row of --prompts has its prompt. Default: prompt, or messages.",
         rich_help_panel=_TASK,
     ),
 ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def collect(
     task: b.TaskName = None,
     prompts: o.Prompts = None,
+    column: b.Column = None,
     split: o.Split = None,
     limit: o.Limit = None,
     method: o.Method = None,
@@ -88,7 +89,7 @@ def collect(
             manifest = rollouts.relabel(relabel, reward or [], **running)
         say(manifest, relabel, rank, pace)
         return
-    source = _source(task, prompts, split, from_, validation)
+    source = _source(task, prompts, split, from_, validation, column)
     own = [source.reward] if source.reward is not None else []
     parts = _method(method, guide, beta, k, settings, validation)
     open_lm = _opener(model, source.template, _device(device), dtype, base_temperature, base_top_p)
@@ -131,10 +132,13 @@ def _source(
     split: Split | None,
     from_: Path | None,
     validation: bool,
+    column: str | None,
 ) -> Source:
     """The prompts that were named, or what is known of the responses that are cut."""
     from trimtab.training.rollouts import find_prompts, find_responses
 
+    if column and not prompts:
+        raise UsageError("--column names a column of --prompts", got="no --prompts", do="add it")
     if from_ is not None:
         if not validation or prompts:
             raise UsageError(
@@ -143,7 +147,7 @@ def _source(
                 do="e.g. trimtab collect sentiment --validation --from rollouts -o values",
             )
         return find_responses(from_, task)
-    return find_prompts(task, prompts, split or ("validation" if validation else "train"))
+    return find_prompts(task, prompts, split or ("validation" if validation else "train"), column)
 
 
 def _method(

@@ -14,7 +14,8 @@ Prompts: TypeAlias = Annotated[
     Option(
         "--prompts",
         metavar="FILE",
-        help="Instead of TASK: a file (.txt, .jsonl, .parquet), or hub:DATASET[:COLUMN].",
+        help="Instead of TASK: a file (.txt, .jsonl, .csv, .parquet, ...), or "
+        "hub:DATASET[:COLUMN].",
         rich_help_panel=_PROMPTS,
     ),
 ]

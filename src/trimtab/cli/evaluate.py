@@ -14,6 +14,7 @@ from trimtab.cli import bench_options as o
 def evaluate(
     task: o.TaskName = None,
     prompts: o.Prompts = None,
+    column: o.Column = None,
     reward: o.RewardName = None,
     judge: o.JudgeName = None,
     split: Annotated[
@@ -52,7 +53,7 @@ def evaluate(
         trimtab evaluate --prompts mine.jsonl --reward python:my.py:score --method args
     """
     methods = b.find_methods(method or b.METHODS, beta or [], k or [], settings or [])
-    found = b.find_task(task, prompts, reward, judge, max_new_tokens)
+    found = b.find_task(task, prompts, reward, judge, max_new_tokens, column)
     metrics = b.find_metrics(metric or [])
 
     from trimtab.evaluation.evaluate import evaluate as run

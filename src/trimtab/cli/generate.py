@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def generate(
     prompts: o.Prompts = None,
     file: o.File = None,
+    column: o.Column = None,
     n: o.N = 1,
     max_new_tokens: o.MaxNewTokens = 128,
     stop: o.Stop = None,
@@ -77,7 +78,7 @@ def generate(
 
     if on_guide_error not in ("raise", "base"):
         raise UnknownNameError("--on-guide-error", on_guide_error, ("raise", "base"))
-    asked = read_prompts(prompts or [], file)
+    asked = read_prompts(prompts or [], file, column)
     name = method or ("vas" if guide or reward else "sampling")
     parts = build_method(name, {"beta": beta, "k": k, "temperature": temperature}, setting or [])
     lm = build_model(

@@ -36,7 +36,7 @@ Pairs: TypeAlias = Annotated[
     list[str] | None,
     _option(
         "--pairs", "-p", panel=_ON, metavar="FILE|FOLDER",
-        help="Preferences (.jsonl, .json, .parquet, hub:...), or groups; may repeat.",
+        help="Preferences (.jsonl, .json, .csv, .parquet, hub:...), or groups; may repeat.",
     ),
 ]  # fmt: skip
 Reward: TypeAlias = Annotated[

@@ -25,9 +25,14 @@ File = Annotated[
     str | None,
     _option(
         "--file", "-f", panel=_IN, metavar="PATH",
-        help='Prompts: text, one per line; or .jsonl with "prompt" or "messages". - is stdin.',
+        help="Prompts: .txt, one per line; .jsonl, .json, .csv, .tsv or .parquet with the column "
+        "prompt or messages; - is stdin, text or JSON lines.",
     ),
 ]  # fmt: skip
+Column = Annotated[
+    str | None,
+    _option("--column", panel=_IN, metavar="NAME", help="Where a row of --file has its prompt."),
+]
 N = Annotated[int, _option("--n", "-n", panel=_IN, min=1, help="Responses per prompt.")]
 MaxNewTokens = Annotated[
     int, _option("--max-new-tokens", panel=_IN, min=1, help="Longest response, in tokens.")

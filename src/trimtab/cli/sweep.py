@@ -16,6 +16,7 @@ _CHOICE = "Choice"
 def sweep(
     task: o.TaskName = None,
     prompts: o.Prompts = None,
+    column: o.Column = None,
     reward: o.RewardName = None,
     judge: o.JudgeName = None,
     limit: o.Limit = None,
@@ -64,7 +65,7 @@ def sweep(
         trimtab sweep detox --method vas --max-kl 10 --workers 4
     """
     methods = b.find_methods(method or b.METHODS, beta or b.BETAS, k or [], settings or [])
-    found = b.find_task(task, prompts, reward, judge, max_new_tokens)
+    found = b.find_task(task, prompts, reward, judge, max_new_tokens, column)
     metrics = b.find_metrics(metric or [])
 
     from trimtab.evaluation.sweep import sweep as run

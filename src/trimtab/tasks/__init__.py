@@ -10,12 +10,20 @@ from collections.abc import Callable
 from trimtab.errors import UnknownNameError
 from trimtab.protocols import Task
 from trimtab.tasks.base import PromptTask, split_of
-from trimtab.tasks.custom import read_samples, task_from_file
+from trimtab.tasks.custom import read_samples, samples_of, task_from_file
 from trimtab.tasks.detox import detox
 from trimtab.tasks.sentiment import sentiment
 from trimtab.tasks.verbosity import verbosity
 
-__all__ = ["TASKS", "PromptTask", "read_samples", "split_of", "task", "task_from_file"]
+__all__ = [
+    "TASKS",
+    "PromptTask",
+    "read_samples",
+    "samples_of",
+    "split_of",
+    "task",
+    "task_from_file",
+]
 
 TASKS: dict[str, Callable[[], Task]] = {
     "detox": detox,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ def task_from_file(
     reward: Reward | str,
     judge: Reward | str | None = None,
     *,
+    column: str | None = None,
     max_new_tokens: int = 128,
     template: Literal["auto", "none"] = "auto",
 ) -> PromptTask:
@@ -28,6 +30,7 @@ def task_from_file(
         path: as for `read_samples`. It is read, and checked, at once.
         reward: the gold reward, or its name.
         judge: a held-out reward, or its name.
+        column: where a row's prompt is, as for `read_samples`.
         max_new_tokens: the longest response worth asking for.
         template: "auto" asks by the base's chat template, where it has one; "none" has the base
             continue the text.
@@ -36,7 +39,7 @@ def task_from_file(
         PromptError: a row is no prompt; the message names the file and line.
         UsageError: the file can't be read, or is of no known kind.
     """
-    samples = read_samples(path)
+    samples = read_samples(path, column)
     return PromptTask(
         name=Path(path).stem,
         about=f"{len(samples)} prompts of {Path(path).name}",
@@ -48,21 +51,40 @@ def task_from_file(
     )
 
 
-def read_samples(path: str | Path) -> tuple[Sample, ...]:
+def read_samples(path: str | Path, column: str | None = None) -> tuple[Sample, ...]:
     """Reads a file of prompts.
 
-    In a text file (.txt) each line is a prompt. In JSON lines (.jsonl) and Parquet (.parquet) each
-    row has a `prompt` (text) or `messages` (`[{"role": "user", "content": "..."}]`); it may have a
-    `topic`, which decides its split, or a `split` of its own. All other columns are kept as `meta`;
-    `reference`, a text or a list of texts, is what some rewards compare a response with.
+    In a text file (.txt) each line is a prompt. In JSON lines (.jsonl, or a list in .json), CSV
+    (.csv, .tsv; its first line names the columns) and Parquet (.parquet) each row has a `prompt` (a
+    text) or `messages` (`[{"role": "user", "content": "..."}]`); it may have a `topic`, which
+    decides its split, or a `split` of its own. All other columns are kept as `meta`; `reference`, a
+    text or a list of texts, is what some rewards compare a response with.
+
+    Args:
+        path: the file; its ending says what it holds.
+        column: where a row's prompt is, if neither in `prompt` nor in `messages`.
 
     Raises:
         PromptError: a row is no prompt; the message names the file and line.
         UsageError: the file can't be read, or is of no known kind.
     """
-    samples = tuple(_sample(row) for row in rows_of(Path(path)))
+    return samples_of(rows_of(path), str(path), column)
+
+
+def samples_of(rows: Iterable[Row], name: str, column: str | None = None) -> tuple[Sample, ...]:
+    """Rows as samples, each checked.
+
+    Args:
+        rows: of a file.
+        name: what errors call the file.
+        column: as for `read_samples`.
+
+    Raises:
+        PromptError: a row is no prompt, or there is none.
+    """
+    samples = tuple(_sample(row, column) for row in rows)
     if not samples:
-        raise PromptError(f"{path} must hold prompts", got="none", do="write one per line")
+        raise PromptError(f"{name} must hold prompts", got="none", do="write one per line")
     return samples
 
 
@@ -74,14 +96,13 @@ def _resolve(reward: Reward | str) -> Reward:
     return reward_named(reward) if isinstance(reward, str) else reward
 
 
-def _sample(row: Row) -> Sample:
+def _sample(row: Row, column: str | None) -> Sample:
     """A checked row as a sample; its text is its topic where it names none."""
-    text = row.text("prompt") if row.values.get("prompt") is not None else None
-    prompt = row.messages("messages") if text is None else text
+    prompt = row.prompt(column)
     if row.values.get("reference") is not None:
         row.texts("reference")
     topic = row.text("topic") if row.values.get("topic") is not None else None
-    meta = {k: v for k, v in row.values.items() if k not in ("prompt", "messages", "topic")}
+    meta = {k: v for k, v in row.values.items() if k not in ("prompt", "messages", "topic", column)}
     if meta.get("split") is None:
         meta.pop("split", None)
     else:

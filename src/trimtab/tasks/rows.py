@@ -1,14 +1,29 @@
-"""Rows of a user's file, each with the place that errors name."""
+"""Rows of a user's file, each with the place that errors name: the one reader of such files.
+
+    .txt                a prompt a line
+    .jsonl              an object a line
+    .json               one list of objects
+    .csv, .tsv          a head with the columns' names, then cells; an empty cell is none
+    .parquet            columns
+
+The name's ending decides; a name without one, and stdin, is a text, or JSON lines where it begins
+with "{". Text is UTF-8, with or without a byte order mark. A line ends at a line feed,
+with or without a carriage return before it: U+2028, U+0085 and form feeds are letters.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trimtab.errors import PromptError, UsageError
+from trimtab.errors import PromptError, TrimtabError, UsageError
 from trimtab.types import Message
 
 _ROLES = ("system", "user", "assistant")
@@ -30,8 +45,22 @@ class Row:
         """A column that must hold text, and not only blanks."""
         value = self.values[column]
         if not isinstance(value, str) or not value.strip():
-            raise self.error(f"`{column}` must be a text that is not empty", repr(value)[:80])
+            got = "nothing" if value is None else repr(value)[:80]
+            raise self.error(f"`{column}` must be a text that is not empty", got)
+        if not _encodes(value):
+            raise self.error(f"`{column}` must be Unicode text", f"half a letter in {value!r:.80}")
         return value
+
+    def prompt(self, column: str | None = None) -> str | tuple[Message, ...]:
+        """What is asked, a text or a conversation: that column, else `prompt`, else `messages`."""
+        if column is None:
+            there = [name for name in ("prompt", "messages") if name in self.values]
+            given = [name for name in there if self.values[name] is not None]
+            column = (given or there or ["messages"])[0]
+        elif column not in self.values:
+            raise self.error(f"a row must have the column {column!r}", self._columns)
+        talk = column == "messages" or isinstance(self.values[column], list)
+        return self.messages(column) if talk else self.text(column)
 
     def texts(self, column: str) -> None:
         """Checks a column that must hold a text or several."""
@@ -49,8 +78,8 @@ class Row:
         """A column that must hold a conversation."""
         value = self.values.get(column)
         if value is None:
-            names = ", ".join(map(str, self.values)) or "no column"
-            raise self.error(f"a row must have a `prompt` or `{column}`", names)
+            do = "correct that row, or name another column by column=..."
+            raise self.error(f"a row must have a `prompt` or `{column}`", self._columns, do)
         if not isinstance(value, list) or not value:
             raise self.error(f"`{column}` must be a list of messages", repr(value)[:80])
         return tuple(self._message(turn) for turn in value)
@@ -64,48 +93,100 @@ class Row:
             raise self.error("a message must not be empty", repr(turn)[:80])
         return {"role": turn["role"], "content": turn["content"]}
 
-    def error(self, must: str, got: str) -> PromptError:
+    def error(self, must: str, got: str, do: str = "correct that row") -> PromptError:
         """What is wrong with this row, and where it is."""
-        return PromptError(f"{self.place}: {must}", got=got, do="correct that row")
+        return PromptError(f"{self.place}: {must}", got=got, do=do)
+
+    @property
+    def _columns(self) -> str:
+        return ", ".join(map(str, self.values)) or "no column"
 
 
-def rows_of(path: Path) -> Iterator[Row]:
-    """The rows of a text, JSON lines or Parquet file.
+def _encodes(text: str) -> bool:
+    """Whether it is Unicode: JSON can spell half of a pair of surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def rows_of(path: str | Path) -> Iterator[Row]:
+    """The rows of a file.
 
     Raises:
         PromptError: a line is no row.
         UsageError: the file can't be read, or is of no known kind.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind and kind not in KINDS:
         raise UsageError(
-            f"a file of prompts must be one of {', '.join(_READERS)}",
+            f"a file of rows must be one of {', '.join(KINDS)}",
             got=str(path),
             do="convert it, or name it by its kind",
         )
     try:
-        yield from reader(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} must be a readable file in UTF-8", got=str(error), do="check the path"
-        ) from error
+        if kind == PARQUET:
+            return _read_parquet(path)
+        return rows_in(path.read_bytes(), path.name, kind)
+    except OSError as error:
+        raise unreadable(str(path), error.strerror or str(error)) from error
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Lines that are not blank, and where they are. A byte order mark is no part of the first."""
-    text = path.read_text(encoding="utf-8-sig")
-    for number, line in enumerate(text.split("\n"), start=1):  # not at U+2028, as splitlines does
+def rows_in(data: bytes, name: str, kind: str = "") -> Iterator[Row]:
+    """The rows of a text of that kind.
+
+    Args:
+        data: UTF-8.
+        name: what errors call it.
+        kind: one of `KINDS` that is text; "" looks whether it begins with "{", as JSON lines do.
+
+    Raises:
+        PromptError: a line is no row.
+        UsageError: it is not UTF-8.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise unreadable(name, str(error)) from error
+    if not kind:
+        kind = ".jsonl" if text.lstrip().startswith("{") else ".txt"
+    return _TEXTS[kind](text, name)
+
+
+def mapped(rows: Iterable[object], place: str) -> Iterator[Row]:
+    """Objects as rows, numbered from 1.
+
+    Raises:
+        PromptError: one has no columns.
+    """
+    for number, values in enumerate(rows, start=1):
+        if not isinstance(values, Mapping):
+            must = f"{place} {number}: must be an object with columns"
+            raise PromptError(must, got=repr(values)[:80], do="correct that row")
+        yield Row(f"{place} {number}", values)
+
+
+def unreadable(name: str, reason: str) -> TrimtabError:
+    """The error of a file that is not there, or not text."""
+    return UsageError(f"{name} must be a readable file in UTF-8", got=reason, do="check the path")
+
+
+def _lines(text: str, name: str) -> Iterator[tuple[str, str]]:
+    """Lines that are not blank, as they are, and where they are."""
+    for number, line in enumerate(re.split("\r?\n", text), start=1):
         if line.strip():
-            yield f"{path.name}, line {number}", line.strip()
+            yield f"{name}, line {number}", line
 
 
-def _read_text(path: Path) -> Iterator[Row]:
-    for place, line in _lines(path):
+def _read_text(text: str, name: str) -> Iterator[Row]:
+    for place, line in _lines(text, name):
         yield Row(place, {"prompt": line})
 
 
-def _read_json_lines(path: Path) -> Iterator[Row]:
-    for place, line in _lines(path):
+def _read_json_lines(text: str, name: str) -> Iterator[Row]:
+    for place, line in _lines(text, name):
         try:
             values = json.loads(line)
         except ValueError as error:
@@ -116,21 +197,83 @@ def _read_json_lines(path: Path) -> Iterator[Row]:
         yield Row(place, values)
 
 
+def _read_json(text: str, name: str) -> Iterator[Row]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        do = "write it anew, or name it .jsonl if each line is a row"
+        raise UsageError(f"{name} must be JSON", got=str(error), do=do) from error
+    if not isinstance(found, list):
+        do = "write a list, or name it .jsonl if each line is a row"
+        raise UsageError(f"{name} must hold a list of rows", got=f"a {type(found).__name__}", do=do)
+    return mapped(found, f"{name}, row")
+
+
+def _read_csv(text: str, name: str, delimiter: str = ",") -> Iterator[Row]:
+    with _long_cells():
+        lines = io.StringIO(text, newline="\n")
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        head: list[str] = []
+        rows: list[Row] = []
+        while True:
+            place = f"{name}, line {reader.line_num + 1}"
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                do = "put the cell into quotes, and double the quotes in it"
+                raise PromptError(f"{place}: must be CSV", got=str(error), do=do) from error
+            if cells is None:
+                return iter(rows)
+            if not cells:  # a blank line
+                continue
+            if not head:
+                head = _head(cells, place)
+                continue
+            if len(cells) != len(head):
+                do = "put a cell with commas or line ends into quotes"
+                must = f"{place}: a row must have {len(head)} cells, as the head has"
+                raise PromptError(must, got=f"{len(cells)}", do=do)
+            rows.append(Row(place, {k: v or None for k, v in zip(head, cells, strict=True)}))
+
+
+def _head(cells: list[str], place: str) -> list[str]:
+    twice = sorted({name for name in cells if cells.count(name) > 1})
+    if twice:
+        must = f"{place}: each column must have a name of its own"
+        raise PromptError(must, got=f"{twice[0]!r} twice", do="rename one of them")
+    return cells
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """The csv module takes no cell of more than 131,072 letters, for the whole process."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
+        with pq.ParquetFile(path) as file:
+            rows = file.read().to_pylist()
+    except pa.ArrowException as error:
         must = f"{path} must be a Parquet file"
         raise UsageError(must, got=str(error), do="write it anew") from error
-    for number, values in enumerate(table.to_pylist(), start=1):
-        yield Row(f"{path.name}, row {number}", values)
+    return mapped(rows, f"{path.name}, row")
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+_TEXTS: dict[str, Callable[[str, str], Iterator[Row]]] = {
     ".txt": _read_text,
     ".jsonl": _read_json_lines,
-    ".parquet": _read_parquet,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": lambda text, name: _read_csv(text, name, "\t"),
 }
+PARQUET = ".parquet"
+KINDS = (*_TEXTS, PARQUET)
+"""The endings that are known."""

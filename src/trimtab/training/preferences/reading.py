@@ -26,8 +26,8 @@ def read_preferences(source: Source, lm: Base) -> tuple[tuple[Group, ...], Dropp
     tokenizer's EOS.
 
     Args:
-        source: a file (.jsonl, .json, .parquet), `hub:<dataset>[:split]` (by the package
-            `datasets`), or rows in memory.
+        source: a file (.jsonl, .json, .csv, .tsv, .parquet), `hub:<dataset>[:split]` (by the
+            package `datasets`), or rows in memory.
         lm: the base: its template, its tokenizer, its EOS.
 
     Returns:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from trimtab.errors import FetchError, PromptError, UsageError
-from trimtab.tasks.rows import Row, rows_of
+from trimtab.errors import FetchError, UsageError
+from trimtab.tasks.rows import Row, mapped, rows_of
 
 Source: TypeAlias = str | Path | Iterable[Mapping[str, Any]]
 """A file, `hub:<dataset>[:split]`, or rows in memory."""
 
 HUB = "hub:"
-_KINDS = (".jsonl", ".json", ".parquet")
 
 
 def preference_rows(source: Source) -> Iterator[Row]:
@@ -29,34 +27,8 @@ def preference_rows(source: Source) -> Iterator[Row]:
     if isinstance(source, str) and source.startswith(HUB):
         return _hub(source.removeprefix(HUB))
     if isinstance(source, str | Path):
-        return _file(Path(source))
-    return _rows(source, "row")
-
-
-def _file(path: Path) -> Iterator[Row]:
-    if path.suffix.lower() not in _KINDS:
-        raise UsageError(
-            f"a file of preferences must be one of {', '.join(_KINDS)}",
-            got=str(path),
-            do="convert it, or name a dataset of the Hub as hub:<dataset>:<split>",
-        )
-    return _list(path) if path.suffix.lower() == ".json" else rows_of(path)
-
-
-def _list(path: Path) -> Iterator[Row]:
-    """A JSON file that is one list of rows."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        must = f"{path} must be a readable file"
-        raise UsageError(must, got=str(error), do="check the path") from error
-    except ValueError as error:  # bad UTF-8 as well
-        do = "write it anew, or name it .jsonl if each line is a row"
-        raise UsageError(f"{path} must be JSON in UTF-8", got=str(error), do=do) from error
-    if not isinstance(found, list):
-        got = f"a {type(found).__name__}"
-        raise UsageError(f"{path} must hold a list of rows", got=got, do="write a list")
-    yield from _rows(found, f"{path.name}, row")
+        return rows_of(source)
+    return mapped(source, "row")
 
 
 def _hub(name: str) -> Iterator[Row]:
@@ -78,12 +50,4 @@ def _hub(name: str) -> Iterator[Row]:
             got=f"{name!r}, split {split!r} ({reason})",
             do="check the name and the network, or name a file",
         ) from error
-    yield from _rows(found, f"{name} ({split}), row")
-
-
-def _rows(rows: Iterable[object], place: str) -> Iterator[Row]:
-    for number, values in enumerate(rows, start=1):
-        if not isinstance(values, Mapping):
-            must = f"{place} {number}: must be an object with columns"
-            raise PromptError(must, got=repr(values)[:80], do="correct that row")
-        yield Row(f"{place} {number}", values)
+    yield from mapped(found, f"{name} ({split}), row")

@@ -41,7 +41,9 @@ class Source:
     template: Literal["auto", "none"] = "auto"
 
 
-def find_prompts(name: str | None, file: str | None, split: Split = "train") -> Source:
+def find_prompts(
+    name: str | None, file: str | None, split: Split = "train", column: str | None = None
+) -> Source:
     """The prompts of a split of a task, a file or a Hub data set.
 
     Args:
@@ -49,6 +51,7 @@ def find_prompts(name: str | None, file: str | None, split: Split = "train") -> 
         file: instead, a file as for `trimtab.tasks.read_samples`, or `hub:DATASET[:COLUMN]`.
         split: which of them. Rows of a file are split by topic, as everywhere; a data set of the
             Hub has splits of its own.
+        column: where a row has its prompt, as for `trimtab.tasks.read_samples`.
 
     Raises:
         UnknownNameError: no such task.
@@ -66,8 +69,8 @@ def find_prompts(name: str | None, file: str | None, split: Split = "train") -> 
         return Source(source, samples, found.reward, found.max_new_tokens, found.template)
     assert file is not None
     if file.startswith(HUB):
-        return Source(f"{file}/{split}", _from_hub(file.removeprefix(HUB), split))
-    return Source(f"{file}/{split}", _from_file(Path(file), split))
+        return Source(f"{file}/{split}", _from_hub(file.removeprefix(HUB), split, column))
+    return Source(f"{file}/{split}", _from_file(Path(file), split, column))
 
 
 def find_responses(folder: str | Path, name: str | None = None) -> Source:
@@ -91,8 +94,8 @@ def find_responses(folder: str | Path, name: str | None = None) -> Source:
     )
 
 
-def _from_file(path: Path, split: Split) -> tuple[Sample, ...]:
-    samples = read_samples(path)
+def _from_file(path: Path, split: Split, column: str | None) -> tuple[Sample, ...]:
+    samples = read_samples(path, column)
 
     def given() -> Sequence[Sample]:
         return samples
@@ -104,10 +107,10 @@ def _no_reward(samples: Sequence[Sample], responses: Sequence[str]) -> Sequence[
     raise AssertionError("prompts from a file bring no reward")
 
 
-def _from_hub(name: str, split: Split) -> tuple[Sample, ...]:
-    dataset, _, column = name.partition(":")
+def _from_hub(name: str, split: Split, column: str | None) -> tuple[Sample, ...]:
+    dataset, _, named = name.partition(":")
     rows = _load(dataset, split)
-    column = column or "prompt"
+    column = named or column or "prompt"
     if column not in rows.column_names:
         raise UsageError(
             f"{dataset} must have the column {column!r}",
@@ -140,7 +143,7 @@ def _load(dataset: str, split: Split) -> Any:
 def _sample(place: str, values: dict[str, Any], column: str) -> Sample:
     """A row as a sample; its other columns are kept as `meta`, as for files."""
     row = Row(place, values)
-    prompt = row.text(column) if isinstance(values[column], str) else row.messages(column)
+    prompt = row.prompt(column)
     last = prompt if isinstance(prompt, str) else prompt[-1]["content"]
     topic = row.text("topic") if values.get("topic") is not None else last
     return Sample(prompt, topic, {k: v for k, v in values.items() if k not in (column, "topic")})
