@@ -109,6 +109,22 @@ def test_forked_samples_are_those_of_prompts_given_twice(world: World, method: t
     assert forked == tokens(world.decode(method, [prompt] * 3))
 
 
+@pytest.mark.parametrize("method", METHODS, ids=by_name)
+def test_samples_that_were_drawn_are_gone_on_from(world: World, method: tt.Method) -> None:
+    prompt, other = world.prompts[:2]
+    whole = tokens(world.decode(method, [prompt, prompt], n=3))
+    first = tokens(world.decode(method, [prompt], n=2))
+    rest = tokens(world.decode(method, [other, prompt], n=2, drawn=[0, 2]))
+    last = tokens(world.decode(method, [prompt], n=2, drawn=[4]))
+    assert first + rest[2:] + last == whole
+
+
+@pytest.mark.parametrize("drawn", [[1], [0, -1]])
+def test_drawn_is_a_count_for_each_prompt(world: World, drawn: list[int]) -> None:
+    with pytest.raises(tt.TrimtabError, match="one count for each of 2 prompts"):
+        world.decode(tt.sampling(), world.prompts[:2], drawn=drawn)
+
+
 def test_n_samples_are_forks_of_one_reading(world: World) -> None:
     before = world.lm.cost.prefill, world.guide.cost.prefill
     world.decode(tt.vas(k=3), n=5)

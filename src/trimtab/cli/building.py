@@ -107,6 +107,38 @@ def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Gu
     return RewardGuide.load(guide, lm)
 
 
+def settings_of(
+    lm: TransformersLM, guide: Guide[Any] | None, reward: str | None, method: Method
+) -> dict[str, Any]:
+    """What the texts depend on, in JSON's types: the base, what steers it, the method's parts."""
+    import trimtab
+    from trimtab.evaluation.identity import identify
+    from trimtab.evaluation.sources import Scorer
+
+    rule = getattr(method.rule, "__name__", str(method.rule))
+    return {
+        "trimtab": trimtab.__version__,
+        "base": identify(lm).identity(),
+        "template": lm.codec.template,
+        "parts": f"{method.proposal} > {rule} > {method.select}",
+        "steering": Scorer.named(reward).fingerprint if reward else _weights(guide),
+    }
+
+
+def _weights(guide: Guide[Any] | None) -> str | None:
+    """Tells a guide's networks, and what is done to their scores, from others."""
+    from torch import nn
+
+    from trimtab.evaluation.identity import digest, weights_fingerprint
+    from trimtab.guides.parts import unwrap
+
+    if guide is None:
+        return None
+    inner, transforms = unwrap(guide)
+    nets = [net for _, net in sorted(vars(inner).items()) if isinstance(net, nn.Module)]
+    return digest([transforms, [weights_fingerprint(net) for net in nets]])
+
+
 def build_method(name: str, given: dict[str, Any], settings: Sequence[str]) -> Method:
     """A method by name with the parameters that were given.
 

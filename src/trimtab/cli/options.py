@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -111,3 +112,21 @@ Alternatives = Annotated[
     int,
     _option("--alternatives", panel=_OUT, min=0, help="Likeliest candidates per token in --json."),
 ]
+Out = Annotated[
+    Path | None,
+    _option(
+        "--out", "-o", panel=_OUT, metavar="FILE",
+        help="A .jsonl, .csv or .parquet of responses, with their figures (of a .jsonl with --json "
+        "also the token ledger). Stopped and called again, it goes on where it was.",
+    ),
+]  # fmt: skip
+Overwrite = Annotated[
+    bool, _option("--overwrite", panel=_OUT, help="Replace --out, or what was begun of it.")
+]
+Rows = Annotated[
+    int,
+    _option(
+        "--rows", panel=_OUT, min=1,
+        help="Responses decoded side by side. More takes memory; no text depends on it.",
+    ),
+]  # fmt: skip

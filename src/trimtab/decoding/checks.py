@@ -105,6 +105,23 @@ def check_room(index: int, prompt: Prompt, max_new_tokens: int, context: int | N
         )
 
 
+def check_drawn(drawn: Sequence[int] | None, prompts: int) -> Sequence[int]:
+    """For each prompt the samples that were drawn before; none where nothing is said.
+
+    Raises:
+        UsageError: not one count for each prompt.
+    """
+    if drawn is None:
+        return [0] * prompts
+    if len(drawn) != prompts or any(before < 0 for before in drawn):
+        raise UsageError(
+            f"drawn must be one count for each of {prompts} prompts",
+            got=repr(drawn),
+            do="pass how many samples of each there are already",
+        )
+    return drawn
+
+
 def per_prompt(
     value: float | Sequence[float] | Tensor, prompts: int
 ) -> float | Float[Tensor, "B 1"]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trimtab.decoding.checks import check_call, encode_all, per_prompt
+from trimtab.decoding.checks import check_call, check_drawn, encode_all, per_prompt
 from trimtab.decoding.methods import Method
 from trimtab.decoding.rows import Meter, Rows
 from trimtab.decoding.turn import Pending, check_scores, take_turn
@@ -42,6 +42,7 @@ def decode_steps(
     alternatives: int = 0,
     on_guide_error: OnGuideError = "raise",
     lookahead: int | None = None,
+    drawn: Sequence[int] | None = None,
 ) -> Iterator[Step]:
     """Stream a decode: one `Step` per row and turn.
 
@@ -62,6 +63,8 @@ def decode_steps(
         lookahead: turns that the host may run behind the device, so that reading a token never
             waits for the turn in flight; None is 0 on the CPU and 1 elsewhere. The texts are the
             same; a finished row is read up to this many tokens too far.
+        drawn: for each prompt the samples that earlier calls have drawn; their draws are not made
+            again, so that many prompts, or samples, in parts are what they are in one call.
 
     Raises:
         UsageError: the call cannot be meant (see `trimtab.errors`).
@@ -80,7 +83,7 @@ def decode_steps(
     strength = per_prompt(method.beta if beta is None else beta, len(encoded))
     if isinstance(strength, Tensor):
         strength = strength[rows.fork].to(lm.device)
-    rng = rows.rng(seed, lm.device)
+    rng = rows.rng(seed, lm.device, check_drawn(drawn, len(encoded)))
     base, aux = lm.prefill(encoded), reader.prefill(encoded)
     if n > 1:
         base, aux = lm.select(base, rows.fork), reader.select(aux, rows.fork)
@@ -128,6 +131,7 @@ class DecodeOptions(TypedDict, total=False):
     alternatives: int
     on_guide_error: OnGuideError
     lookahead: int | None
+    drawn: Sequence[int] | None
 
 
 def decode(

@@ -56,12 +56,18 @@ class Rows:
         """Tokens that every row in flight may still get."""
         return min(self.traces[r].budget - self.launched[r] for r in self.flying)
 
-    def rng(self, seed: int, device: torch.device) -> Rng:
-        """Addresses of the first draws. The i-th time a prompt occurs it counts as more samples."""
+    def rng(self, seed: int, device: torch.device, drawn: Sequence[int]) -> Rng:
+        """Addresses of the first draws. The i-th time a prompt occurs it counts as more samples.
+
+        Args:
+            seed: the user's.
+            device: where they live.
+            drawn: for each prompt the samples that were drawn before this call.
+        """
         seen: Counter[tuple[int, ...]] = Counter()
         keys: list[int] = []
-        for prompt in self.prompts:
-            first = seen[prompt.ids] * self.n
+        for prompt, before in zip(self.prompts, drawn, strict=True):
+            first = before + seen[prompt.ids] * self.n
             keys += [row_key(prompt.ids, first + j) for j in range(self.n)]
             seen[prompt.ids] += 1
         key = torch.tensor(keys, dtype=torch.int64, device=device)
