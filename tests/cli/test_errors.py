@@ -137,37 +137,3 @@ def test_a_reader_that_leaves_is_no_error(model: str) -> None:
     assert process.wait(timeout=120) == CLOSED
     assert stderr == b""
     process.stderr.close()
-
-
-HELP = [
-    (),
-    ("generate",),
-    ("demo",),
-    ("methods",),
-    ("assets",),
-    ("assets", "list"),
-    ("assets", "fetch"),
-    ("assets", "path"),
-]
-_LIGHT = """
-import sys
-from trimtab.cli import main
-sys.argv[1:] = {arguments!r}
-try:
-    main()
-finally:
-    heavy = {{"torch", "transformers", "numpy", "matplotlib"}} & set(sys.modules)
-    assert not heavy, heavy
-"""
-
-
-@pytest.mark.parametrize("command", HELP, ids=" ".join)
-def test_help_is_there_and_light(command: tuple[str, ...]) -> None:
-    done = python("-c", _LIGHT.format(arguments=[*command, "--help"]))
-    assert done.returncode == 0, done.stderr
-    assert "Usage:" in done.stdout
-
-
-def test_the_version_is_light() -> None:
-    done = python("-c", _LIGHT.format(arguments=["--version"]))
-    assert done.stdout.startswith("trimtab ")

@@ -112,15 +112,15 @@ def settings_of(
 ) -> dict[str, Any]:
     """What the texts depend on, in JSON's types: the base, what steers it, the method's parts."""
     import trimtab
+    from trimtab.cli.methods import parts_of
     from trimtab.evaluation.identity import identify
     from trimtab.evaluation.sources import Scorer
 
-    rule = getattr(method.rule, "__name__", str(method.rule))
     return {
         "trimtab": trimtab.__version__,
         "base": identify(lm).identity(),
         "template": lm.codec.template,
-        "parts": f"{method.proposal} > {rule} > {method.select}",
+        "parts": parts_of(method),
         "steering": Scorer.named(reward).fingerprint if reward else _weights(guide),
     }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +27,8 @@ PAPERS = {
 }
 """Where a method was published; the others are older than their papers."""
 
+TABLE = Path(__file__).with_name("methods.json")
+
 
 def methods(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
@@ -33,11 +37,7 @@ def methods(
 
     Any default can be set: `trimtab generate --method best-of-n --set n=16`.
     """
-    import json
-
-    from trimtab.decoding.methods import METHODS
-
-    found = [_describe(name, factory) for name, factory in METHODS.items()]
+    found = described()
     if as_json:
         for one in found:
             print(json.dumps(one))
@@ -45,19 +45,39 @@ def methods(
         _print(found)
 
 
+def described() -> list[dict[str, Any]]:
+    """Every method as `describe` says it, read from a file: importing torch takes a second."""
+    found: list[dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return found
+
+
+def describe() -> list[dict[str, Any]]:
+    """Every method's name, law, parts, defaults and paper, from the methods themselves."""
+    from trimtab.decoding.methods import METHODS
+
+    return [_describe(name, factory) for name, factory in METHODS.items()]
+
+
+def write() -> None:
+    """Writes the file anew, when a method has changed."""
+    lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in describe())
+    TABLE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
 def _describe(name: str, factory: Callable[..., Method]) -> dict[str, Any]:
-    parameters = inspect.signature(factory).parameters.values()
+    method, parameters = factory(), inspect.signature(factory).parameters.values()
     return {
         "name": name,
         "about": inspect.cleandoc(factory.__doc__ or "").splitlines()[0],
-        "parts": _parts(factory()),
-        "guided": factory().guided,
+        "parts": parts_of(method),
+        "guided": method.guided,
         "defaults": {p.name: p.default for p in parameters},
         "paper": PAPERS.get(name, ""),
     }
 
 
-def _parts(method: Method) -> str:
+def parts_of(method: Method) -> str:
+    """Proposal, rule and choice."""
     rule = getattr(method.rule, "__name__", str(method.rule))
     return f"{method.proposal} > {rule} > {method.select}"
 
