@@ -24,8 +24,31 @@ TrimtabError                      exit code 1 on the command line
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"]+)")
+_HOST = re.compile(r"([^:@\[\]]+|\[[^\]]*\])(:\d*)?")
+
+
+def public(text: str) -> str:
+    """A text whose URLs have lost what may be secret: user, password, query and fragment.
+
+    >>> public("asked https://me:word@host:80/score?api_key=abc twice")
+    'asked https://host:80/score twice'
+    """
+    return _URL.sub(lambda found: found[1] + _plain(found[2]), text)
+
+
+def _plain(rest: str) -> str:
+    """Host and path of what follows a URL's scheme."""
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    host, slash, path = rest.partition("/")
+    if "@" in host:
+        return host.rpartition("@")[2] + slash + path
+    # A password may hold a slash; then the last "@" ends it.
+    return rest if _HOST.fullmatch(host) else rest.rpartition("@")[2]
 
 
 class TrimtabError(Exception):
@@ -40,8 +63,8 @@ class TrimtabError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, must: str, *, got: str, do: str) -> None:
-        self.must, self.got, self.do = must, got, do
-        super().__init__(f"{must}; got {got}; {do}")
+        self.must, self.got, self.do = public(must), public(got), public(do)
+        super().__init__(f"{self.must}; got {self.got}; {self.do}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors of worker processes reach the parent whole, whatever their arguments."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +15,7 @@ import pytest
 
 from tests.toys import samples
 from trimtab.errors import RewardError, UnavailableError, UsageError
+from trimtab.evaluation.sources import GuideSource, Scorer, short_name
 from trimtab.rewards import ask, reward
 from trimtab.rewards.server import Server
 
@@ -32,6 +35,8 @@ def listening(answer: Callable[[int, dict[str, Any]], Answer]) -> Iterator[tuple
             status, text = answer(len(asked) - 1, body)
             try:
                 self.send_response(status)
+                if status in (301, 302, 303, 307, 308):
+                    self.send_header("Location", text)
                 self.end_headers()
                 self.wfile.write(text.encode())
             except OSError:  # who asked did not wait
@@ -192,8 +197,101 @@ def test_a_server_must_be_named(name: str) -> None:
         reward(name)
 
 
-def test_errors_keep_the_password() -> None:
-    with pytest.raises(UnavailableError) as got:
-        quick("http://me:secret@127.0.0.1:9/score", tries=1)(samples("a"), ["x"])
-    assert "secret" not in str(got.value)
-    assert "127.0.0.1:9/score" in str(got.value)
+# --- secrets and redirects -----------------------------------------------------------------------
+
+SECRETS = ("bob", "PASS%40WORD", "PASS@WORD", "QUERY7", "api_key")
+
+
+def secret(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://bob:PASS%40WORD@{rest}?api_key=QUERY7&model=m1"
+
+
+def silent(*said: object) -> None:
+    for one in map(str, said):
+        assert not [word for word in SECRETS if word in one], one
+
+
+@pytest.mark.parametrize("spelled", ["{}", "http:{}", "0.5*{} - 0.01*length", "-2*{}"])
+def test_no_name_shows_a_secret(spelled: str) -> None:
+    name = spelled.format(secret("http://127.0.0.1:9/score"))
+    scorer = Scorer.named(name)
+    guide = GuideSource.on_prefixes(scorer)
+    silent(scorer.name, scorer.key, scorer, guide, reward(name), short_name(name))
+    assert "127.0.0.1:9/score" in scorer.name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "htp://bob:PASS@WORD@host/score?api_key=QUERY7",
+        "http://bob:PASS@WORD@:x/score?api_key=QUERY7",
+        "http://bob:QUERY7/PASS@WORD@host/score",
+        "http:///score?api_key=QUERY7",
+        "2* http://host/score?api_key=QUERY7",
+        "sentimet + 2*http://bob:PASS@WORD@host/score?api_key=QUERY7",
+        "htp://bob:PASS@WORD@host/?api_key=QUERY7 + 2*sentiment",
+    ],
+)
+def test_no_error_on_a_name_shows_a_secret(name: str) -> None:
+    with pytest.raises(UsageError) as got:
+        reward(name)
+    silent(got.value, got.value.must, got.value.got, got.value.do, repr(got.value))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (400, "no such key: QUERY7 of bob, in api_key=QUERY7&model=m1"),
+        (500, "PASS@WORD"),
+        (200, "QUERY7"),
+        (200, '{"scores": ["QUERY7"]}'),
+        (302, "http://elsewhere/?api_key=QUERY7"),
+    ],
+)
+def test_no_answer_brings_a_secret_back(answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with listening(lambda *_: answer) as (url, _), pytest.raises(RewardError) as got:
+        quick(secret(url))(samples("a"), ["x"])
+    shown = "".join(traceback.format_exception(got.value))
+    silent(shown, repr(got.value), caplog.text)
+    assert any(record.name == "httpx" for record in caplog.records)
+
+
+def test_secrets_are_sent_and_tell_no_server_from_another() -> None:
+    mine = Server("http://bob:word@host/score?model=m1&api_key=QUERY7")
+    assert mine.fingerprint == Server("http://host/score?model=m1&token=other").fingerprint
+    assert mine.fingerprint != Server("http://host/score?model=m2&api_key=QUERY7").fingerprint
+    assert mine.fingerprint != Server("http://other/score?model=m1").fingerprint
+    assert Scorer.named(mine.url).key == Scorer.named("http://host/score?model=m1").key
+    with listening(lengths) as (url, asked):
+        assert quick(secret(url))(samples("a"), ["x"]) == [1.1]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_server_that_moved_is_followed_with_the_texts(status: int) -> None:
+    with listening(lengths) as (there, asked), listening(lambda *_: (status, there)) as (url, _):
+        assert quick(url)(samples("a"), ["x"]) == [1.1]
+    assert asked == [{"prompts": ["a"], "responses": ["x"]}]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_redirect_that_would_drop_the_texts_names_the_new_place(status: int) -> None:
+    with (
+        listening(lengths) as (there, asked),
+        listening(lambda *_: (status, f"{there}?api_key=QUERY7")) as (url, first),
+        pytest.raises(UnavailableError, match=f"status {status}: it has moved") as got,
+    ):
+        quick(url)(samples("a"), ["x"])
+    assert got.value.do == f"name its new place, {there}"
+    assert (asked, len(first)) == ([], 1)
+
+
+def test_a_ring_of_redirects_ends() -> None:
+    with (
+        listening(lambda *_: (307, "/score")) as (url, asked),
+        pytest.raises(UnavailableError, match="leads on after 5 steps"),
+    ):
+        quick(url)(samples("a"), ["x"])
+    assert len(asked) == 6

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab.errors import UnknownNameError, UsageError
+from trimtab.errors import UnknownNameError, UsageError, public
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
@@ -93,7 +93,7 @@ def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Gu
         from trimtab.rewards import on_texts
         from trimtab.rewards import reward as find
 
-        return TextGuide(on_texts(find(reward)), lm.decode, name=reward)
+        return TextGuide(on_texts(find(reward)), lm.decode, name=public(reward))
     if not guide:
         return None
     from trimtab.guides.shipped import guide_folder

@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from trimtab.errors import public
 from trimtab.evaluation.flops import Shape
 from trimtab.evaluation.identity import digest, function_fingerprint, weights_fingerprint
 from trimtab.guides.card import CARD
@@ -75,6 +76,8 @@ def fingerprint_of(function: Reward) -> str:
         return digest(["sum", weights, [fingerprint_of(r) for r in function.rewards]])
     if isinstance(function, OfTexts):
         return function_fingerprint(function.function)
+    if isinstance(function, Server):  # not by its secrets
+        return function.fingerprint
     if isinstance(function, Classifier):  # its folder may hold other weights tomorrow
         return digest([function_fingerprint(function), weights_fingerprint(function.model)])
     return function_fingerprint(function)
@@ -94,6 +97,10 @@ class NamedReward:
     """
 
     name: str
+
+    def __repr__(self) -> str:
+        """Its name, without secrets of a URL."""
+        return f"NamedReward({public(self.name)!r})"
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> Sequence[float]:
         """The scores of the reward of that name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from trimtab.errors import UnknownNameError
+from trimtab.errors import UnknownNameError, public
 from trimtab.protocols import Reward
 
 REWARDS: dict[str, str] = {
@@ -53,6 +53,6 @@ def named(name: str) -> Reward:
 
         return Server.named(name)
     if name not in REWARDS:
-        raise UnknownNameError("a reward", name, REWARDS, do=f"or {OTHERS}")
+        raise UnknownNameError("a reward", public(name), REWARDS, do=f"or {OTHERS}")
     module, _, attribute = REWARDS[name].partition(":")
     return cast("Reward", getattr(import_module(f"trimtab.rewards.{module}"), attribute))

@@ -9,18 +9,30 @@ and are shortened by chance so that many who wait do not come back at once:
 
 One that fails each time is then shown a word of ours: where it fails on that too, no text is to
 blame, and nobody needs to ask it text by text.
+
+A server that has moved is asked at its new place where it says that the question stays a POST (307,
+308); the other redirects (301, 302, 303) would turn it into a GET without the texts, so they are an
+error that names the new place.
+
+A URL may hold secrets: `http://USER:PASSWORD@HOST/PATH?api_key=...`. They are sent, and are part of
+no name, fingerprint, message or log.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
 import random
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from trimtab.errors import RewardError, UnavailableError, UsageError
+from trimtab.errors import RewardError, UnavailableError, UsageError, public
 from trimtab.rewards.packages import package
 from trimtab.types import Sample
 
@@ -29,6 +41,12 @@ _TEXTS_FAULT = (400, 413, 422, 500)
 
 _HARMLESS = {"prompts": ["Hello."], "responses": ["Hello."]}
 """What every server of rewards can score."""
+
+_HOPS = 5
+"""Most new places that are followed for one question."""
+
+_SECRET = re.compile(r"key|token|secret|pass|pwd|auth|sig|cred|session|jwt|code|bearer", re.I)
+"""Parameters of a URL that say who asks, and not what."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,7 @@ class Server:
         """
         kind, _, rest = spec.partition(":")
         url = rest if rest.startswith(("http://", "https://")) else spec
-        if not url.startswith((f"{kind}://", "http://", "https://")) or not url.split("/")[2:3][0]:
+        if not url.startswith((f"{kind}://", "http://", "https://")) or not _has_host(url):
             raise UsageError(
                 "a reward behind a server must be http://HOST/PATH or https://HOST/PATH",
                 got=repr(spec),
@@ -68,8 +86,39 @@ class Server:
 
     @property
     def place(self) -> str:
-        """The URL without scheme, name or password: what tables and errors call it."""
-        return self.url.partition("://")[2].rpartition("@")[2]
+        """Host and path of the URL: what tables and errors call it."""
+        return public(self.url).partition("://")[2]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from other servers by its URL, but for what says who asks.
+
+        That is user, password, and parameters that are called a key, a token and the like: the same
+        server with another key gives the same scores, and no hash of a key is kept.
+        """
+        asked = parse_qsl(urlsplit(self.url).query, keep_blank_values=True)
+        told = urlencode([(name, value) for name, value in asked if not _SECRET.search(name)])
+        plain = f"reward server {public(self.url)}?{told}"
+        return hashlib.sha256(plain.encode()).hexdigest()[:32]
+
+    def __repr__(self) -> str:
+        """Where it is, without secrets."""
+        return f"Server({public(self.url)!r})"
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        """What must not be repeated, the longest first."""
+        parts = urlsplit(self.url)
+        found = {parts.query, parts.username or "", parts.password or ""}
+        found |= {value for _, value in parse_qsl(parts.query)}
+        found |= {unquote(each) for each in found}
+        return tuple(sorted((each for each in found if len(each) > 2), key=len, reverse=True))
+
+    def _hidden(self, said: str) -> str:
+        """What somebody else said, without our secrets: servers like to quote a question."""
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return said
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """The server's scores, in batches.
@@ -82,7 +131,7 @@ class Server:
         """
         httpx = package("httpx", reward="http", extra="api")
         found: list[float] = []
-        with httpx.Client(timeout=self.timeout, follow_redirects=True) as client:
+        with httpx.Client(timeout=self.timeout) as client, _quiet(self):
             for at in range(0, len(responses), self.batch_size):
                 rows = slice(at, at + self.batch_size)
                 body = {
@@ -99,21 +148,40 @@ class Server:
             if i:
                 time.sleep(self.wait * 2 ** (i - 1) * random.uniform(0.5, 1.0))
             try:
-                answer = client.post(self.url, json=body)
+                answer = self._send(client, body)
             except httpx.TransportError as error:  # no connection, no answer in time, half a one
                 status, said = 0, f"{type(error).__name__} {error}".strip()
                 continue
             if answer.is_success:
                 return answer
             status, said = answer.status_code, f"status {answer.status_code} {answer.text[:80]!r}"
+            if answer.next_request is not None:
+                raise self._moved(status, str(answer.next_request.url))
             if status != 429 and status < 500:
                 raise self._error(status, said, i + 1)
         broken = status == 500 and not self._scores_a_word(client, httpx)
         raise self._error(status, said, self.tries, broken)
 
+    def _send(self, client: Any, body: dict[str, list[str]]) -> Any:
+        """The answer, from where the question is to be asked."""
+        answer = client.post(self.url, json=body)
+        for _ in range(_HOPS):
+            if answer.status_code not in (307, 308) or answer.next_request is None:
+                break
+            answer = client.send(answer.next_request)
+        return answer
+
+    def _moved(self, status: int, place: str) -> UnavailableError:
+        far = f", which leads on after {_HOPS} steps" if status in (307, 308) else ""
+        return UnavailableError(
+            f"the reward's server at {self.place} must answer where it is asked",
+            got=f"status {status}: it has moved{far}",
+            do=f"name its new place, {self._hidden(public(place))}",
+        )
+
     def _scores_a_word(self, client: Any, httpx: Any) -> bool:
         try:
-            return bool(client.post(self.url, json=_HARMLESS).is_success)
+            return bool(self._send(client, _HARMLESS).is_success)
         except httpx.TransportError:
             return False
 
@@ -121,7 +189,7 @@ class Server:
         kind = RewardError if status in _TEXTS_FAULT and not broken else UnavailableError
         return kind(
             f"the reward's server at {self.place} must answer with scores",
-            got=f"{said}, asked {tries} time{'s' * (tries > 1)}",
+            got=f"{self._hidden(said)}, asked {tries} time{'s' * (tries > 1)}",
             do="check its address and its log, and run again"
             if status != 429
             else "ask it less at once, and run again later",
@@ -146,6 +214,33 @@ class Server:
     def _unusable(self, got: str) -> RewardError:
         return RewardError(
             f'the server at {self.place} must answer {{"scores": [one finite number per text]}}',
-            got=got,
+            got=self._hidden(got),
             do="mend the server",
         )
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which must be a number
+    except ValueError:
+        return False
+    return bool(parts.hostname) and not re.search(r"\s", url)  # a sum with a blank too few
+
+
+@contextmanager
+def _quiet(server: Server) -> Iterator[None]:
+    """httpx logs every URL that it asks, and what it is answered."""
+
+    def hide(record: logging.LogRecord) -> bool:
+        record.msg, record.args = server._hidden(public(record.getMessage())), ()
+        return True
+
+    logs = [logging.getLogger(name) for name in ("httpx", "httpcore.connection", "httpcore.http11")]
+    for log in logs:
+        log.addFilter(hide)
+    try:
+        yield
+    finally:
+        for log in logs:
+            log.removeFilter(hide)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from trimtab.errors import UsageError
+from trimtab.errors import UsageError, public
 from trimtab.protocols import Reward
 from trimtab.rewards.names import named
 from trimtab.types import Sample
@@ -35,8 +35,8 @@ _TERM = re.compile(r"(?:([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\*)?(\S.*)", 
 class Sum:
     """r(x, y) = sum_i weight_i reward_i(x, y); in the units of what it adds.
 
-    It prints as it is written, and `reward(repr(it))` is it again. Rewards are found by their
-    names, wherever it is sent.
+    It prints as it is written, and `reward(repr(it))` is it again, unless a server's URL holds
+    secrets: they are not printed. Rewards are found by their names, wherever it is sent.
 
     Attributes:
         terms: weights and names, as for `trimtab.rewards.reward`; no sums.
@@ -72,7 +72,7 @@ class Sum:
 
     def __repr__(self) -> str:
         """The one spelling of this sum: every weight said, signs between blanks."""
-        return spelled(self.terms)
+        return public(spelled(self.terms))
 
 
 def spelled(terms: Sequence[tuple[float, str]]) -> str:
