@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.assets.conftest import Registry
-from trimtab.assets import Asset, cache_dir, convert, download, fetch, is_fetched, path_of
+from trimtab.assets import Asset, cache_dir, convert, download, fetch, is_fetched, path_of, store
 from trimtab.errors import (
     ChecksumError,
     FetchError,
@@ -214,3 +218,35 @@ def test_accepted_terms_are_kept_beside_the_model(registry: Registry) -> None:
 def test_an_asset_without_terms_has_a_plain_command(registry: Registry) -> None:
     asset: Asset = registry.asset
     assert asset.command == "trimtab assets fetch tiny"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_while_pip_downloads_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def pip(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(options["env"])
+        full = f"ERROR: Could not install packages due to an OSError: [Errno {code}] "
+        return subprocess.CompletedProcess(command, 1, "", full + os.strerror(code) + "\n")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    with pytest.raises(FetchError, match="there must be room for it==1 in") as caught:
+        download.pip_download("it==1", tmp_path / "wheel")
+    assert caught.value.got == os.strerror(code)
+    assert str(tmp_path) in caught.value.must
+    assert "TRIMTAB_CACHE" in caught.value.do
+    assert asked[0]["TMPDIR"] == str(tmp_path / "wheel")  # on the disk that is spoken of
+
+
+def test_a_disk_that_fills_while_weights_are_written_is_said(
+    registry: Registry, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr(store, "_build", full)
+    with pytest.raises(FetchError, match="No space left on device; make room or set TRIMTAB_CACHE"):
+        fetch("tiny")
+    assert left_in(cache) == []

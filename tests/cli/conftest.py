@@ -32,6 +32,12 @@ def reward_file(tmp_path: Path) -> str:
         "    return [float(r.split().count('w7')) for r in responses]\n"
         "def scores_too_few(prompts, responses):\n"
         "    return [0.0]\n"
+        "def nan(prompts, responses):\n"
+        "    return [float('nan') for _ in responses]\n"
+        "def of_texts(texts):\n"
+        "    return [0.0 for _ in texts]\n"
+        "def of_three(a, b, c):\n"
+        "    return [0.0]\n"
         "number = 3\n"
     )
     return f"python:{path}:score"

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer.main
+from transformers import LlamaConfig, LlamaForSequenceClassification
 from typer.testing import Result
 
-from trimtab.cli.app import CLOSED
+import trimtab as trimtab_package
+from tests import toys
+from trimtab.cli import app
+from trimtab.cli.app import CLOSED, flags_of
 
 Run = Callable[..., Result]
 
@@ -33,11 +41,38 @@ def test_unknown_names_offer_near_ones(generate: Run) -> None:
     assert "takes temperature, top_k, top_p; got 'q'" in said(generate("w5", "--set", "q=1"), 2)
 
 
-def test_unknown_models_and_guides(trimtab: Run, generate: Run, tmp_path: Path) -> None:
+def test_unknown_models_and_guides_are_said_without_asking_the_hub(
+    trimtab: Run, generate: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*given: object) -> None:
+        raise AssertionError(f"the Hub was asked: {given}")
+
+    monkeypatch.setattr("socket.getaddrinfo", ask)
     nowhere = str(tmp_path / "nowhere")
-    assert nowhere in said(trimtab("generate", "w5", "--model", nowhere), 1)
-    assert nowhere in said(generate("w5", "--guide", nowhere), 1)
-    assert "did you mean smollm2" in said(trimtab("generate", "w5", "--model", "smolm2"), 2)
+    for result in (
+        trimtab("generate", "w5", "--model", nowhere),
+        generate("w5", "--guide", nowhere),
+        generate("w5", "--guide", f"{nowhere}#good"),
+        generate("w5", "--reward", f"hf:{nowhere}"),
+        trimtab("inspect", nowhere),
+        trimtab("evaluate", "detox", "--model", nowhere),
+        trimtab("collect", "detox", "--model", nowhere),
+    ):
+        assert f"a folder must be there; got nothing at '{nowhere}'" in said(result, 2)
+    for name in ("smolm2", "smollm", "SmolLM2"):
+        assert "did you mean smollm2" in said(trimtab("generate", "w5", "--model", name), 2)
+    for name, near in [
+        ("sentimet", "did you mean sentiment"),
+        ("xyz", "known: concise, sentiment"),
+    ]:
+        for result in (generate("w5", "-g", name), trimtab("inspect", name)):
+            line = said(result, 2)
+            assert near in line
+            assert "with the package come concise and sentiment" in line
+    few = ("-m", "vas", "--model", model, "--limit", "1")
+    line = said(trimtab("evaluate", "detox", "-g", "sentimet", *few), 2)
+    assert "did you mean sentiment" in line
+    assert "with the package come concise and sentiment" in line
     assert "'none such'" in said(generate("w5", "--device", "none such"), 2)
 
 
@@ -75,7 +110,7 @@ def test_parameters_that_do_not_fit(generate: Run, reward_file: str) -> None:
     assert "97 tokens; got k = 98" in said(generate("w5", "-r", reward_file, "-k", "98"), 2)
     assert "needs a guide" in said(generate("w5", "-m", "vas"), 2)
     assert "drop one" in said(generate("w5", "-r", reward_file, "-g", "x"), 2)
-    assert "name=value" in said(generate("w5", "--set", "k"), 2)
+    assert "NAME=VALUE" in said(generate("w5", "--set", "k"), 2)
     assert "right types" in said(generate("w5", "-r", reward_file, "--set", "k=many"), 2)
 
 
@@ -85,6 +120,10 @@ def test_rewards_in_python(generate: Run, reward_file: str, tmp_path: Path) -> N
     broken.write_text("import no_such_package\n")
     assert "did you mean score" in said(generate("w5", "-r", f"{file}:scroe"), 2)
     assert "a function" in said(generate("w5", "-r", f"{file}:number"), 2)
+    for name, given in [("of_texts", "texts"), ("of_three", "a, b, c")]:
+        line = said(generate("w5", "-r", f"{file}:{name}"), 2)
+        assert "is called with two lists, (prompts, responses)" in line
+        assert f"got {name}({given})" in line
     assert "1 results for" in said(generate("w5", "-r", f"{file}:scores_too_few"), 1)
     assert "FileNotFoundError" in said(generate("w5", "-r", "python:no/such.py:f"), 2)
     assert "No module named" in said(generate("w5", "-r", "python:no_such_module:f"), 2)
@@ -137,3 +176,150 @@ def test_a_reader_that_leaves_is_no_error(model: str) -> None:
     assert process.wait(timeout=120) == CLOSED
     assert stderr == b""
     process.stderr.close()
+
+
+# --- a classifier with several outputs -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification"])
+def test_of_several_outputs_one_must_be_named(generate: Run, tmp_path: Path, problem: str) -> None:
+    config = toys.causal_lm().config.to_dict() | {
+        "id2label": {0: "rude", 1: "kind", 2: "dull"},
+        "label2id": {"rude": 0, "kind": 1, "dull": 2},
+        "problem_type": problem,
+        "pad_token_id": 0,
+    }
+    folder = str(tmp_path / "judge")
+    judge = LlamaForSequenceClassification(LlamaConfig(**config))
+    judge.save_pretrained(folder)
+    toys.tokenizer().save_pretrained(folder)
+    line = said(generate("w5", "-g", folder), 2)
+    assert "got none of rude, kind, dull; write MODEL#LABEL" in line
+    line = said(generate("w5", "-r", f"hf:{folder}"), 2)
+    assert f"got hf:{folder} with rude, kind, dull; write hf:{folder}#LABEL" in line
+    assert "did you mean kind" in said(generate("w5", "-g", f"{folder}#knd"), 2)
+    kind, dull = (generate("w5", "-g", f"{folder}#{name}", "-b", "9") for name in ("kind", "2"))
+    assert (kind.exit_code, dull.exit_code) == (0, 0), (kind.exception, dull.exception)
+    assert kind.stdout != dull.stdout
+    assert generate("w5", "-r", f"hf:{folder}#kind").exit_code == 0
+
+
+# --- errors spell options as the command line does -----------------------------------------------
+
+PYTHON = re.compile(r"(?<!--set )(?<![\w./-])[a-z_]\w*=(?!=)")
+"""An option as Python spells it."""
+
+BAD = [
+    (("-r", "REWARD", "-m", "best-of-n", "--max-new-tokens", "200"), "--max-new-tokens"),
+    (("-r", "NAN"), "--on-guide-error base"),
+    (("-r", "REWARD", "-t", "0.5"), "--base-temperature"),
+    (("-k", "5"), "takes temperature"),
+    (("-r", "REWARD", "--beta", "nan"), "beta"),
+    (("--base-temperature", "-1"), "--base-temperature"),
+    (("--base-top-p", "0"), "--base-top-p"),
+    (("--set", "top_p=2"), "top_p"),
+    (("--set", "top_k=0"), "top_k"),
+    (("--set", "k"), "--set must be NAME=VALUE"),
+    (("--set", "temperature=hot"), "temperature = 'hot'"),
+    (("-r", "REWARD", "-k", "98"), "97 tokens"),
+    (("--dtype", "flot"), "float16"),
+    (("--device", "gpu9"), "gpu9"),
+    (("--column", "x"), "--file"),
+    (("-o", "x.txt"), "--out"),
+    (("-g", "x", "-r", "REWARD"), "--reward"),
+    (("--file", "COLUMN"), "--column ..."),
+]
+
+
+@pytest.mark.parametrize(("given", "says"), BAD, ids=[" ".join(given) for given, _ in BAD])
+def test_errors_spell_options_as_the_command_line_does(
+    generate: Run, reward_file: str, tmp_path: Path, given: tuple[str, ...], says: str
+) -> None:
+    column = tmp_path / "prompts.csv"
+    column.write_text("question\nWhy?\n")
+    nan = reward_file.replace(":score", ":nan")
+    known = {"REWARD": reward_file, "NAN": nan, "COLUMN": str(column)}
+    words = [known.get(word, word) for word in given]
+    result = generate(*(() if "--file" in given else ("w5",)), *words)
+    assert result.exit_code in (1, 2), (result.stdout, result.exception)
+    assert says in result.stderr
+    assert not PYTHON.search(result.stderr), result.stderr
+
+
+def test_every_option_in_an_error_is_one_that_the_command_line_can_spell() -> None:
+    """`name=` in a message must be some command's option, or of a call that no command makes."""
+    flags = flags_of(typer.main.get_command(app))
+    only_in_python = {
+        "attention", "attn_implementation", "backbone", "lm", "opener", "overwrite", "prompts",
+        "stop_at_eos", "template", "tokenizer", "vocab_size", "way", "coherence", "model",
+        "difference", "sd", "power", "alpha", "storage", "name", "label",
+    }  # fmt: skip
+    found: dict[str, str] = {}
+    for path in Path(trimtab_package.__file__).parent.rglob("*.py"):
+        if path.parent.name == "cli":  # spelled as there
+            continue
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(getattr(call, "func", None), "id", "")
+            if isinstance(call, ast.Call) and name.endswith("Error"):
+                texts = [t.value for t in ast.walk(call) if isinstance(t, ast.Constant)]
+                for text in filter(lambda t: isinstance(t, str), texts):
+                    found |= {m[0][:-1]: f"{path}: {text}" for m in PYTHON.finditer(str(text))}
+    assert len(found) > 5
+    unknown = {name: at for name, at in found.items() if name not in {*flags, *only_in_python}}
+    assert not unknown
+
+
+# --- what cannot be printed ----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    ("command", "buffered"),
+    [
+        *(("methods", ""), ("methods", "1"), ("methods --json", ""), ("methods --json", "1")),
+        *(("--help", ""), ("--version", "1"), ("assets list", ""), ("train --help", "1")),
+        ("generate", ""),
+    ],
+)
+def test_a_full_disk_is_said_in_one_line(model: str, command: str, buffered: str) -> None:
+    if command == "generate":
+        command += f" w5 w6 --json --max-new-tokens 2 --model {model}"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "trimtab", *command.split()],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
+            env=os.environ | {"PYTHONUNBUFFERED": buffered},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: stdout must be writable; got No space left on device; print elsewhere\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["methods", "methods --json", "--help", "--version"])
+def test_a_pipe_that_closes_is_no_error(command: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "input(); from trimtab.cli import main; main()", *command.split()],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, stderr = process.communicate(b"\n", timeout=120)
+    assert (process.returncode, stderr) == (CLOSED, b"")
+
+
+def test_a_file_that_outgrows_the_disk_is_said_and_gone_on_with(
+    generate: Run, model: str, tmp_path: Path
+) -> None:
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    prompts.write_text("".join(f"w{i}\n" for i in range(12)))
+    given = ["--file", str(prompts), "--max-new-tokens", "6", "--rows", "2", "-o", str(out)]
+    small = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); "
+    small += "import sys; from trimtab.cli import main; main()"
+    done = python("-c", small, "generate", "--model", model, *given)
+    assert done.returncode == 1
+    assert f"error: {out} must be writable; got File too large" in done.stderr
+    assert not out.exists()
+    assert "going on after" in generate(*given).stderr
+    assert len(out.read_text().splitlines()) == 12

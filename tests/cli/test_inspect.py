@@ -100,7 +100,8 @@ def test_another_tokenizer_fails(inspect: Run, tmp_path: Path) -> None:
         (("-d", "{place}/nowhere"), 1, "a folder of groups must hold its manifest.json"),
         (("-v", "{place}/groups"), 1, "labels must be groups with a prefix"),
         (("-d", "{place}/groups", "-r", "odd"), 1, "with the reward 'odd'"),
-        (("-p", "{place}/pairs.txt"), 2, "a file of preferences must be one of"),
+        (("-p", "{place}/pairs.txt"), 2, "No such file"),
+        (("-p", "{place}/pairs.xlsx"), 2, "a file of rows must be one of"),
         (("--png", "{place}/a.png"), 2, "a picture needs something measured"),
     ],
 )

@@ -169,10 +169,11 @@ def test_labels() -> None:
     assert score(label="good") == score(label=1) == pytest.approx(float(odds), abs=1e-4)
     model.config.problem_type = "multi_label_classification"
     assert score(label="good") == pytest.approx(float(want[1]), abs=1e-5)
-    with pytest.raises(UsageError, match="needs label=...; got none of bad, good, neither"):
+    with pytest.raises(UsageError, match="must be named; got none of bad, good, neither"):
         score()
     with pytest.raises(UnknownNameError, match="did you mean good"):
         score(label="goood")
+    assert score(label="1") == score(label="good")
     with pytest.raises(UsageError, match="label must be below 3"):
         score(label=3)
 
@@ -361,5 +362,7 @@ def test_load_refuses_a_model_without_a_head(tmp_path: Path) -> None:
 
 
 def test_load_of_nothing(tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match="reward model must be a folder"):
+    with pytest.raises(UsageError, match="a folder must be there; got nothing at .*no'"):
         tt.RewardGuide.load(str(tmp_path / "no"), toys.language_model())
+    with pytest.raises(FetchError, match="reward model must be a folder"):
+        tt.RewardGuide.load(str(tmp_path), toys.language_model())

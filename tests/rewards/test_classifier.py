@@ -159,6 +159,8 @@ def test_a_scorer_knows_a_model_by_its_weights(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="reward model must be a folder"):
+        reward(f"hf:{tmp_path}")(samples("x"), ["y"])
+    with pytest.raises(UsageError, match="a folder must be there"):
         reward(f"hf:{tmp_path}/none")(samples("x"), ["y"])
     with pytest.raises(UsageError, match="must be hf:FOLDER"):
         reward("hf:#good")

@@ -18,7 +18,7 @@ import trimtab as tt
 from tests import toys
 from tests.training import inspection_world as known
 from tests.training import train_world as world
-from trimtab.errors import CheckpointError, DataError, FetchError, GuideError, UsageError
+from trimtab.errors import CheckpointError, DataError, GuideError, UsageError
 from trimtab.evaluation.identity import identify
 from trimtab.guides.card import verify
 from trimtab.guides.checkpoint import save_guide
@@ -550,7 +550,7 @@ def test_what_is_not_there_is_said(place: Path, tmp_path: Path):
     base = base_of(place)
     with pytest.raises(CheckpointError, match="with neither"):
         inspect_guide(tmp_path, base)
-    with pytest.raises(FetchError, match="reward model must be a folder"):
+    with pytest.raises(UsageError, match="a folder must be there"):
         inspect_guide(tmp_path / "nowhere", base)
     with pytest.raises(DataError, match="manifest.json"):
         inspect_guide(place / "guide", base, data=[tmp_path])

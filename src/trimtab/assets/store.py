@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from trimtab.assets import download
 from trimtab.assets.catalogue import Asset, Terms, find
@@ -96,7 +97,7 @@ def fetch(
             if not _is_whole(final):  # another process may have fetched it while we waited
                 _build(asset, work, report)
                 _publish(work, final)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # which is what a full disk is to safetensors
         raise FetchError(
             f"{name!r} must be written to {cache_dir()} (about {asset.stored_mb} MB)",
             got=str(error),

@@ -16,7 +16,7 @@ from trimtab.cli import (
     sweep,
     train,
 )
-from trimtab.cli.app import app
+from trimtab.cli.app import app, guard_stdout
 
 __all__ = ["app", "main"]
 
@@ -35,6 +35,7 @@ app.add_typer(assets.app, name="assets")
 def main() -> None:
     """What `trimtab` runs."""
     wait_passively()
+    guard_stdout()
     app()
 
 

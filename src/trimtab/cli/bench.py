@@ -109,6 +109,9 @@ def opener(
     base_top_p: float,
 ) -> OpenModel:
     """A function that opens the base as the task wants it; it can be sent to workers."""
+    from trimtab.cli.building import check_spelling
+
+    check_spelling(model)
     from transformers.utils import logging
 
     from trimtab.models.transformers import TransformersLM

@@ -30,14 +30,20 @@ def quiet_libraries() -> None:
 
 
 def check_spelling(name: str) -> None:
-    """Raise `UnknownNameError` for a near miss of a fetched model's name, before asking the Hub."""
-    from trimtab.assets import ASSETS
+    """Say what is wrong with a model's name before anything is imported, or the Hub asked.
 
-    known = [asset.name for asset in ASSETS]
-    if name in known or Path(name).exists():
-        return
-    if difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+    Raises:
+        UnknownNameError: a near miss of a name that trimtab fetches.
+        NotFetchedError: such a name, not on this machine yet.
+        UsageError: a path where nothing is.
+    """
+    from trimtab.models.embedded import assets, locate
+
+    known = [asset.name for asset in assets()]
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
+    if near and name not in known and "/" not in name and not Path(name).exists():
         raise UnknownNameError("a model", name, known)
+    locate(name)
 
 
 def build_model(
@@ -82,12 +88,35 @@ def _device(name: str) -> Any:
         ) from error
 
 
-def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Guide[Any] | None:
-    """A saved guide, a reward model, a reward function read on prefixes, or none."""
+def check_steering(guide: str | None, reward: str | None) -> None:
+    """Say what is wrong with the names before any model is loaded, or the Hub asked.
+
+    Raises:
+        UnknownNameError: there is no such guide or reward; near names are offered.
+        UsageError: both are given, or one cannot be meant.
+    """
     if guide and reward:
         raise UsageError(
             "one thing steers at a time", got="--guide and --reward", do="drop one of them"
         )
+    if guide:
+        from trimtab.guides.shipped import check_name, guide_folder
+        from trimtab.models.embedded import locate
+
+        check_name(guide)
+        if guide_folder(guide) is None:
+            locate(guide.partition("#")[0])
+    if reward:
+        from trimtab.rewards import reward as find
+
+        find(reward)
+
+
+def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Guide[Any] | None:
+    """A saved guide, a reward model, a reward function read on prefixes, or none.
+
+    Their names are those that `check_steering` found fine.
+    """
     if reward:
         from trimtab.guides.text import TextGuide
         from trimtab.rewards import on_texts
@@ -147,13 +176,18 @@ def build_method(name: str, given: dict[str, Any], settings: Sequence[str]) -> M
         given: parameters by name; None is not given.
         settings: more of them as `name=value`.
     """
+    from trimtab.cli.methods import described
+
+    known = [one["name"] for one in described()]
+    if name not in known:  # said before torch is imported
+        raise UnknownNameError("a method", name, known)
     from trimtab.decoding.methods import method
 
     parameters = {key: value for key, value in given.items() if value is not None}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise UsageError("--set must be name=value", got=repr(setting), do="e.g. --set n=16")
+            raise UsageError("--set must be NAME=VALUE", got=repr(setting), do="e.g. --set n=16")
         parameters[key] = _value(value)
     if name == "sampling" and parameters.get("temperature") == 0:
         return method("greedy")
@@ -162,7 +196,7 @@ def build_method(name: str, given: dict[str, Any], settings: Sequence[str]) -> M
     except TypeError as error:  # --set k=many
         raise UsageError(
             f"the parameters of {name} must have the right types",
-            got=", ".join(f"{k}={v!r}" for k, v in parameters.items()),
+            got=", ".join(f"{k} = {v!r}" for k, v in parameters.items()),
             do="`trimtab methods` shows its defaults",
         ) from error
 

@@ -82,7 +82,13 @@ def generate(
 
       trimtab generate --file prompts.csv --guide ./my-guide --json | my-program
     """
-    from trimtab.cli.building import build_guide, build_method, build_model
+    from trimtab.cli.building import (
+        build_guide,
+        build_method,
+        build_model,
+        check_spelling,
+        check_steering,
+    )
     from trimtab.cli.inputs import read_prompts
     from trimtab.cli.outfile import check
     from trimtab.errors import UnknownNameError, UsageError
@@ -96,6 +102,8 @@ def generate(
     asked = read_prompts(prompts or [], file, column)
     name = method or ("vas" if guide or reward else "sampling")
     parts = build_method(name, {"beta": beta, "k": k, "temperature": temperature}, setting or [])
+    check_spelling(model)
+    check_steering(guide, reward)
     lm = build_model(
         model,
         device=device,

@@ -48,7 +48,8 @@ Guide = Annotated[
     str | None,
     _option(
         "--guide", "-g", panel=_STEER, metavar="PATH",
-        help="sentiment, concise, a guide's folder, or a reward model (folder or Hub id).",
+        help="sentiment, concise, a guide's folder, or a reward model (folder or Hub id, with "
+        "#LABEL for one of several).",
     ),
 ]  # fmt: skip
 Reward = Annotated[

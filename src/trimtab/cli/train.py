@@ -121,7 +121,7 @@ def _settings(pairs: Sequence[str] | None) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(
-                "--set must be name=value", got=repr(pair), do="e.g. --set lambda_=0.9"
+                "--set must be NAME=VALUE", got=repr(pair), do="e.g. --set lambda_=0.9"
             )
         try:
             found[key] = json.loads(value)

@@ -45,7 +45,7 @@ class Method:
             raise UsageError(
                 "a tail at the mean score is one outcome for its whole mass, so temperature and "
                 "nucleus cannot act inside it after the rule",
-                got=f"{self.select}",
+                got=", ".join(f"{name} {value}" for name, value in vars(self.select).items()),
                 do="shape pi_ref instead: base_temperature=T with beta / T is the same law",
             )
 

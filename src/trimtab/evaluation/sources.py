@@ -17,7 +17,7 @@ from trimtab.guides.card import CARD
 from trimtab.guides.checkpoint import load_guide
 from trimtab.guides.parts import unwrap
 from trimtab.guides.reward import RewardGuide
-from trimtab.guides.shipped import guide_folder
+from trimtab.guides.shipped import check_name, guide_folder
 from trimtab.guides.text import TextGuide
 from trimtab.guides.value import ValueGuide
 from trimtab.guides.vocabulary import VocabularyGuide
@@ -201,6 +201,8 @@ class GuideSource:
             fingerprint = digest(["reward model", weights_fingerprint(model.model)])
             open_ = partial(RewardGuide.load, name)
             return cls(Path(name).name, fingerprint, open_, Shape.of(model.model))
+        if name not in REWARDS and not _spells_reward(name):
+            check_name(name, REWARDS)
         return cls.on_prefixes(Scorer.named(name))
 
 

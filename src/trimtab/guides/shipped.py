@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from trimtab.errors import UnknownNameError
 from trimtab.guides.card import CARD
 
 ROOM = Path(__file__).with_name("shipped")
@@ -16,6 +18,28 @@ def shipped_guides() -> dict[str, Path]:
     ['concise', 'sentiment']
     """
     return {card.parent.name: card.parent for card in sorted(ROOM.glob(f"*/{CARD}"))}
+
+
+def check_name(name: str, also: Iterable[str] = ()) -> None:
+    """Raise `UnknownNameError` for a name that can be no guide's, before the Hub is asked.
+
+    A guide is a folder, one that comes with the package, or a reward model: a folder or ORG/NAME on
+    the Hub, either with #LABEL.
+
+    Args:
+        name: what the user named.
+        also: names that are known here beside those.
+    """
+    if guide_folder(name) is not None or "/" in name or Path(name.partition("#")[0]).exists():
+        return
+    shipped = shipped_guides()
+    raise UnknownNameError(
+        "a guide",
+        name,
+        {*shipped, *also},
+        do=f"with the package come {' and '.join(shipped)}; or name a folder, or a reward model of "
+        "the Hub as ORG/NAME",
+    )
 
 
 def guide_folder(name: str | Path) -> Path | None:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from trimtab.assets import ASSETS, Asset, cache_dir, fetch, is_fetched, path_of
+from pathlib import Path
 
-__all__ = ["DEFAULT_MODEL", "assets", "cache_dir", "fetch", "is_fetched", "locate", "path_of"]
+from trimtab.assets import ASSETS, Asset, cache_dir, fetch, is_fetched, path_of
+from trimtab.errors import UsageError
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "assets",
+    "cache_dir",
+    "fetch",
+    "is_fetched",
+    "locate",
+    "path_of",
+    "spells_path",
+]
 
 DEFAULT_MODEL = "smollm2"
 """SmolLM2-135M-Instruct; `trimtab assets fetch smollm2` brings it."""
@@ -26,7 +38,19 @@ def locate(model: str = DEFAULT_MODEL) -> str:
 
     Raises:
         NotFetchedError: a known name that is not on this machine yet.
+        UsageError: a path where nothing is; the Hub is not asked for it.
     """
     if any(asset.name == model for asset in ASSETS):
         return str(path_of(model))
+    if spells_path(model) and not Path(model).exists():
+        raise UsageError("a folder must be there", got=f"nothing at {model!r}", do="check the path")
     return model
+
+
+def spells_path(name: str) -> bool:
+    """Whether a name can be a path alone: the Hub's names are NAME or ORG/NAME.
+
+    >>> [spells_path(name) for name in ("./gpt2", "/models/gpt2", "models/mine/gpt2", "org/gpt2")]
+    [True, True, True, False]
+    """
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name

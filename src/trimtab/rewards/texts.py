@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from trimtab.errors import UsageError
 from trimtab.protocols import Reward
 from trimtab.types import Sample
 
@@ -55,9 +56,22 @@ def as_reward(function: Callable[..., Any]) -> Reward:
 
     A function whose first parameter is named `samples` is one already; any other is called with two
     lists of texts.
+
+    Raises:
+        UsageError: it cannot be called with two lists.
     """
     try:
-        names = list(inspect.signature(function).parameters)
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # some builtins do not say
-        names = []
+        return OfTexts(function)
+    names = list(signature.parameters)
+    try:
+        signature.bind([], [])
+    except TypeError as error:
+        called = getattr(function, "__name__", type(function).__name__)
+        raise UsageError(
+            "a reward is called with two lists, (prompts, responses) or (samples, responses)",
+            got=f"{called}{signature}: {error}",
+            do=f"define it as {called}(prompts, responses)",
+        ) from error
     return cast("Reward", function) if names[:1] == ["samples"] else OfTexts(function)

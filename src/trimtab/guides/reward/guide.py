@@ -113,7 +113,7 @@ class RewardGuide:
         """A reward model from a folder or the Hub, with its tokenizer, on an accelerator if any.
 
         Args:
-            name_or_path: folder or Hub id.
+            name_or_path: folder or Hub id; with #LABEL for one of several labels.
             lm: the base.
             loading: passed to `from_pretrained` (dtype, device_map, quantization_config, ...).
             **options: the other arguments of `RewardGuide`.
@@ -123,6 +123,9 @@ class RewardGuide:
             IncompatibleError: a checkpoint whose weights lack the classification head.
         """
         loading = loading or {}
+        name_or_path, _, label = name_or_path.partition("#")
+        if label:
+            options["label"] = label
         model, info = from_pretrained(
             AutoModelForSequenceClassification,
             name_or_path,

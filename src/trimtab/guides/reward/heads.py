@@ -41,9 +41,9 @@ class Label:
         odds = count > 1 and exclusive
         if label is None and count > 1:
             raise UsageError(
-                "a classifier of several labels needs label=...",
+                "of a classifier with several labels, the one that is the reward must be named",
                 got=f"none of {', '.join(names.values())}",
-                do="name the one that is the reward",
+                do=f"write MODEL#LABEL, such as MODEL#{names[count - 1]} (the argument `label`)",
             )
         index = _index(names, label) if isinstance(label, str) else label or 0
         if not 0 <= index < count:
@@ -61,6 +61,8 @@ class Label:
 
 
 def _index(names: dict[int, str], label: str) -> int:
+    if label not in names.values() and label.isdigit():
+        return int(label)
     if label not in names.values():
         raise UnknownNameError("label", label, names.values())
     return next(i for i, name in names.items() if name == label)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.cache.configs import text_config
-from trimtab.errors import AssetError, DataError
+from trimtab.errors import AssetError, DataError, UsageError
 from trimtab.evaluation.identity import identify
 from trimtab.guides.card import Card
 from trimtab.models.embedded import locate
@@ -163,7 +163,7 @@ def _place(name: str) -> str:
     """A model's folder or Hub id, whichever way it was written."""
     try:
         name = locate(name)
-    except AssetError:  # known by name, but not on this machine
+    except (AssetError, UsageError):  # not on this machine
         return name
     try:
         return str(Path(name).resolve()) if name and Path(name).exists() else name

@@ -10,7 +10,7 @@ from trimtab.errors import CheckpointError, UsageError
 from trimtab.guides.card import Card, verify
 from trimtab.guides.checkpoint import load_guide
 from trimtab.guides.reward import RewardGuide
-from trimtab.guides.shipped import guide_folder
+from trimtab.guides.shipped import check_name, guide_folder
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide
 from trimtab.training.inspection.comparison import without_center
@@ -72,6 +72,8 @@ def base_named(name: str | Path) -> str | None:
 
     Raises:
         CheckpointError: a card that is broken.
+        UnknownNameError: a name that can be no guide's.
     """
+    check_name(str(name))
     at = guide_folder(name)
     return None if at is None else verify(at).base
