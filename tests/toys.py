@@ -162,7 +162,7 @@ class TableGuide:
         return float(torch.randn((), generator=generator, dtype=torch.float64)) * self.spread
 
     def prefill(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
-        self.cost.prefill += sum(len(p.ids) for p in prompts)
+        self.cost.add(prefill=sum(len(p.ids) for p in prompts))
         return [p.ids for p in prompts]
 
     def extend(self, state: Any, tokens: torch.Tensor, lengths: torch.Tensor) -> Any:
@@ -178,7 +178,7 @@ class TableGuide:
         return [row for state in states for row in state]
 
     def score(self, state: Any, candidates: Candidates) -> torch.Tensor:
-        self.cost.scored += int(candidates.lengths.sum())
+        self.cost.add(scored=int(candidates.lengths.sum()))
         return torch.tensor(
             [
                 [self.value(row + tuple(c[:n])) for c, n in zip(cands, ns, strict=True)]

@@ -34,12 +34,13 @@ class Reader(Protocol[S]):
     """Anything that reads growing prefixes; one row per sequence.
 
     `extend`, `select` and `join` consume the state they are given; use what they return. `rows`
-    lives on the CPU: which rows go on is known on the host.
+    lives on the CPU: which rows go on is known on the host. A state belongs to one call; the
+    reader itself may be asked by several threads at once.
     """
 
     @property
     def cost(self) -> Cost:
-        """Tokens read so far."""
+        """Tokens read so far; counted by `Cost.add` in the thread that asks for the reading."""
         ...
 
     def prefill(self, prompts: Sequence[Prompt]) -> S:

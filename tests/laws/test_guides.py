@@ -149,7 +149,7 @@ class Rereads(Shell):
     """Counts recomputed tokens."""
 
     def score(self, state: Any, candidates: Candidates) -> Any:
-        self.cost.recomputed += 1
+        self.cost.add(recomputed=1)
         return self.inner.score(state, candidates)
 
 

@@ -31,11 +31,11 @@ class KnownGuide:
         self.value, self.cost = value, Cost()
 
     def prefill(self, prompts: Sequence[Prompt]) -> Any:
-        self.cost.prefill += sum(len(p.ids) for p in prompts)
+        self.cost.add(prefill=sum(len(p.ids) for p in prompts))
         return [p.ids for p in prompts]
 
     def extend(self, state: Any, tokens: torch.Tensor, lengths: torch.Tensor) -> Any:
-        self.cost.extended += int(lengths.sum())
+        self.cost.add(extended=int(lengths.sum()))
         new = zip(state, tokens.tolist(), lengths.tolist(), strict=True)
         return [row + tuple(ids[:n]) for row, ids, n in new]
 

@@ -4,11 +4,16 @@ transformers' sdpa copies keys and values once per query head of a group wheneve
 more than one query token. Here the heads of a group lie side by side as queries instead:
 [B, H, Q, D] -> [B, Hkv, G Q, D] with the mask repeated, and nothing else is copied.
 
+transformers finds its "sdpa" by name, so ours stands under that name and is transformers' own
+but for forwards inside `packed()`. Whether one is inside is known per thread: no network's config
+is touched, and a forward of somebody else, in another thread on the same network, stays as it was.
+
 Legend: B rows, H heads, Hkv key-value heads, G = H / Hkv, Q queries, W positions, D head size.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +22,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-NAME = "trimtab_packed"
 _OTHERS = ("position_bias", "softcap", "cache", "output_attentions", "s_aux")
 """What some architectures ask of attention besides; they get transformers' own."""
+
+_sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+
+class _Inside(threading.local):
+    """Whether this thread is inside `packed()`."""
+
+    yes = False
+
+
+_inside = _Inside()
+
+
+@contextmanager
+def packed() -> Iterator[None]:
+    """While it lasts, sdpa layers that run in this thread use packed attention."""
+    before, _inside.yes = _inside.yes, True
+    try:
+        yield
+    finally:
+        _inside.yes = before
 
 
 def packed_attention(
@@ -39,7 +64,7 @@ def packed_attention(
     groups = heads // key.shape[1]
     odd = any(kwargs.get(other) is not None for other in _OTHERS)
     if groups == 1 or queries == 1 or odd or attention_mask is None or attention_mask.shape[1] > 1:
-        return sdpa_attention_forward(
+        return _sdpa(  # type: ignore[no-any-return]  # transformers' table of functions is untyped
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     out = scaled_dot_product_attention(
@@ -53,24 +78,9 @@ def packed_attention(
     return out.reshape(b, heads, queries, -1).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(NAME, packed_attention)
+def _attention(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    """transformers' own, or ours inside `packed()`."""
+    return (packed_attention if _inside.yes else _sdpa)(module, *args, **kwargs)
 
 
-class Packing:
-    """Lends a network our attention for one forward; its configs are as before after it."""
-
-    def __init__(self, net: nn.Module) -> None:
-        # A truncated backbone has a config of its own beside the one its layers hold.
-        found = {id(c): c for m in net.modules() if (c := getattr(m, "config", None)) is not None}
-        self._configs = [c for c in found.values() if c._attn_implementation == "sdpa"]
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """While it lasts, the network's sdpa layers use `packed_attention`."""
-        for config in self._configs:
-            config._attn_implementation = NAME
-        try:
-            yield
-        finally:
-            for config in self._configs:
-                config._attn_implementation = "sdpa"
+AttentionInterface.register("sdpa", _attention)

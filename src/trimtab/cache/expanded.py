@@ -25,6 +25,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from trimtab.cache.configs import context_of
 from trimtab.cache.selfcheck import refused
+from trimtab.locks import lock_of, one_at_a_time
 from trimtab.types import Candidates, Cost
 
 COPIES = 256
@@ -69,7 +70,9 @@ class ExpandedReader:
         self._arguments = {name: value for name, value in arguments.items() if name in known}
         self._places = "position_ids" in known
         self._output = output
+        self.lock = lock_of(net.get_input_embeddings())
 
+    @one_at_a_time
     @torch.inference_mode()
     def prefill(self, ids: Sequence[Sequence[int]]) -> ExpandedState:
         """Read whole prompts."""
@@ -77,20 +80,21 @@ class ExpandedReader:
         tokens = torch.zeros(len(ids), max(lengths), dtype=torch.int64)
         for i, row in enumerate(ids):
             tokens[i, max(lengths) - len(row) :] = torch.tensor(row)
-        self.cost.prefill += sum(lengths)
+        self.cost.add(prefill=sum(lengths))
         cache = DynamicCache()
         out = self._forward(tokens, cache, lengths)
         if cache.get_seq_length() != max(lengths):
             raise refused(self.net, "a forward that fills no cache")
         return ExpandedState(cache, lengths, out[:, -1])
 
+    @one_at_a_time
     @torch.inference_mode()
     def extend(
         self, state: ExpandedState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
     ) -> ExpandedState:
         """Append tokens. Rows that gain equally many go together, so the cache gets no holes."""
         counts = lengths.tolist()
-        self.cost.extended += sum(counts)
+        self.cost.add(extended=sum(counts))
         if len(set(counts)) == 1:
             return self._append(state, tokens[:, : counts[0]])
         order: list[int] = []
@@ -108,11 +112,12 @@ class ExpandedReader:
         out = self._forward(tokens, state.cache, lengths)
         return ExpandedState(state.cache, lengths, out[:, -1])
 
+    @one_at_a_time
     @torch.inference_mode()
     def branch(self, state: ExpandedState, candidates: Candidates) -> Float[Tensor, "B K D"]:
         """The output at each candidate's last token; `state` stays as it was."""
         b, k, _ = candidates.shape
-        self.cost.scored += int(candidates.lengths.sum())
+        self.cost.add(scored=int(candidates.lengths.sum()))
         many = max(1, COPIES // b)
         outs = [
             self._branch(
@@ -138,7 +143,7 @@ class ExpandedReader:
     ) -> Float[Tensor, "B O D"]:
         """Read tokens; `lengths` are the rows' lengths with them."""
         self.context.hold(max(lengths))
-        self.cost.forwards += 1
+        self.cost.add(forwards=1)
         device = self.net.device
         total = cache.get_seq_length() + tokens.shape[1]
         pads = total - torch.tensor(lengths, device=device)[:, None]

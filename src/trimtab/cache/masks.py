@@ -22,8 +22,6 @@ from torch import Tensor
 from transformers import AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function, eager_mask, sdpa_mask
 
-from trimtab.cache.attention import NAME
-
 Visible = Callable[[Any, Any, Any, Any], Any]
 """transformers' mask function: of the indices of row, head, query and key to whether it sees."""
 
@@ -137,5 +135,5 @@ def _asked(theirs: Callable[..., Any]) -> Callable[..., Any]:
     return make
 
 
-for _name, _theirs in (("sdpa", sdpa_mask), ("eager", eager_mask), (NAME, sdpa_mask)):
+for _name, _theirs in (("sdpa", sdpa_mask), ("eager", eager_mask)):
     AttentionMaskInterface.register(_name, _asked(_theirs))

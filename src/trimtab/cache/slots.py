@@ -4,6 +4,10 @@ A row is a slot, so dropping, reordering and joining rows move no numbers. Lengt
 between slots. Storage grows by doubling. transformers' attention layers ask a cache for nothing
 but `update`, given a 4-D mask and position ids, so a small duck-typed view is all they see.
 
+A store belongs to one reader, which holds its lock during every operation. Slots alone may be
+given back from outside, by whichever thread drops the last state that holds one, even amid another
+operation: they are only noted then, and put among the free ones by the next operation that asks.
+
 Legend: P planes (keys or values of a layer), S slots, T positions, H key-value heads, D head size,
 B rows of this forward, Q tokens per row of it, W positions that its attention reads.
 """
@@ -11,8 +15,7 @@ B rows of this forward, Q tokens per row of it, W positions that its attention r
 from __future__ import annotations
 
 import heapq
-import weakref
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 import torch
@@ -23,11 +26,14 @@ from torch import Tensor
 class Slot:
     """A row's claim on one slot; when the last state that holds it is gone, the slot is free."""
 
-    __slots__ = ("__weakref__", "index")
+    __slots__ = ("_returned", "index")
 
-    def __init__(self, index: int, free: list[int]) -> None:
-        self.index = index
-        weakref.finalize(self, heapq.heappush, free, index)
+    def __init__(self, index: int, returned: deque[int]) -> None:
+        self.index, self._returned = index, returned
+
+    def __del__(self) -> None:
+        # Runs in any thread at any moment: an append is atomic, and takes no lock.
+        self._returned.append(self.index)
 
 
 class SlotStore:
@@ -39,7 +45,8 @@ class SlotStore:
 
     def __init__(self, slots: int = 1, length: int = 64) -> None:
         self.slots, self.length = slots, length
-        self._free = list(range(slots))
+        self._free = list(range(slots))  # a heap
+        self._returned: deque[int] = deque()
         self._used: set[int] = set()
         self._stacks: list[Tensor] = []  # each [P, S, T, H, D]
         self._where: dict[tuple[int, int], tuple[int, int]] = {}  # (layer, 0|1) -> (stack, plane)
@@ -53,6 +60,11 @@ class SlotStore:
     def bytes(self) -> int:
         """Memory held, in bytes."""
         return sum(stack.numel() * stack.element_size() for stack in self._stacks)
+
+    @property
+    def free(self) -> int:
+        """How many slots nobody holds."""
+        return len(self._free) + len(self._returned)
 
     def lay_out(self, seen: dict[tuple[int, int], Float[Tensor, "B H Q D"]]) -> None:
         """Allocate planes like the (layer, key or value) tensors that a first forward showed."""
@@ -68,15 +80,21 @@ class SlotStore:
 
     def lease(self, n: int) -> tuple[Slot, ...]:
         """n slots, the lowest free ones first, so that rows tend to lie side by side."""
+        self._collect()
         while len(self._free) < n:
             self._grow(slots=2 * self.slots, length=self.length)
-        taken = [heapq.heappop(self._free) for _ in range(n)]
-        again = [i for i in taken if i in self._used]
+        slots = tuple(Slot(heapq.heappop(self._free), self._returned) for _ in range(n))
+        again = [slot.index for slot in slots if slot.index in self._used]
         for stack in self._stacks if again else ():
             # A masked key weighs zero, but zero times a NaN of a former row would still be NaN.
             stack[:, again] = 0
-        self._used.update(taken)
-        return tuple(Slot(i, self._free) for i in taken)
+        self._used.update(slot.index for slot in slots)
+        return slots
+
+    def _collect(self) -> None:
+        """Put the slots that were given back among the free ones."""
+        while self._returned:
+            heapq.heappush(self._free, self._returned.popleft())
 
     def close_up(self, slots: tuple[Slot, ...], length: int) -> tuple[Slot, ...]:
         """The same rows side by side, by filling the gaps that dropped rows left; once per drop.
@@ -86,6 +104,7 @@ class SlotStore:
         at, n = [slot.index for slot in slots], len(slots)
         wanted = range(at[0], at[0] + n)
         gaps = set(wanted) - set(at)
+        self._collect()
         if not gaps or at != sorted(at) or not gaps <= set(self._free):
             return slots
         claims = {slot.index: slot for slot in slots} | {i: self._claim(i) for i in gaps}
@@ -100,7 +119,7 @@ class SlotStore:
         self._free.remove(index)
         heapq.heapify(self._free)
         self._used.add(index)
-        return Slot(index, self._free)
+        return Slot(index, self._returned)
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot."""
@@ -122,16 +141,6 @@ class SlotStore:
         src, dst = [s.index for s in source], [s.index for s in target]
         for stack in self._stacks:
             stack[:, dst, :length] = stack[:, src, :length]
-
-    def adopt(self, other: SlotStore, source: Sequence[Slot], length: int) -> tuple[Slot, ...]:
-        """Rows of another store of the same layout, copied into slots of this one."""
-        self.reserve(length)
-        target = self.lease(len(source))
-        for mine, theirs in zip(self._stacks, other._stacks, strict=True):
-            mine[:, [s.index for s in target], :length] = theirs[
-                :, [s.index for s in source], :length
-            ]
-        return target
 
     def move(
         self, rows: Int[Tensor, "B"], source: Int[Tensor, "B"], target: Int[Tensor, "B"]

@@ -17,11 +17,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trimtab.cache.attention import Packing
+from trimtab.cache.attention import packed
 from trimtab.cache.configs import context_of
 from trimtab.cache.masks import Lanes, answering, see
 from trimtab.cache.slots import Recorder, Slot, SlotStore
 from trimtab.errors import IncompatibleError
+from trimtab.locks import lock_of, one_at_a_time
 from trimtab.types import Candidates, Cost
 
 CHUNK = 1024
@@ -96,8 +97,9 @@ class TreeReader:
         self.net, self.context, self.cost = net, context_of(net), Cost()
         self.store = SlotStore()
         self._output, self._arguments = output, arguments
-        self._packing = Packing(net)
+        self.lock = lock_of(net.get_input_embeddings())
 
+    @one_at_a_time
     @torch.inference_mode()
     def prefill(self, ids: Sequence[Sequence[int]]) -> TreeState:
         """Read whole prompts."""
@@ -115,7 +117,7 @@ class TreeReader:
             [0] * len(ids),
             torch.empty(len(ids), 0, device=device),
         )
-        self.cost.prefill += sum(lengths)
+        self.cost.add(prefill=sum(lengths))
         state = self._read(empty, tokens.to(device), torch.tensor(lengths, device=device))
         return replace(state, bounds=lengths)
 
@@ -125,16 +127,16 @@ class TreeReader:
         zero = torch.zeros(1, 1, dtype=torch.int64, device=self.net.device)
         lanes = Lanes(zero[0], zero, zero, zero == 0)
         self._forward(zero, lanes, 1, recorder)
-        self.cost.forwards -= 1
         self.store.lay_out(recorder.seen)
 
+    @one_at_a_time
     @torch.inference_mode()
     def extend(
         self, state: TreeState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
     ) -> TreeState:
         """Append tokens: kept where they were just scored, read where they were not."""
         if state.scored is None or tokens.shape[1] != 1:
-            self.cost.extended += self._count(lengths)
+            self.cost.add(extended=self._count(lengths))
             return self._read(state, tokens, lengths)
         hit = state.scored.tokens == tokens
         kept = hit.any(dim=-1)
@@ -172,13 +174,14 @@ class TreeReader:
         flags = kept.tolist()
         yes = [i for i, k in enumerate(flags) if k]
         no = [i for i, k in enumerate(flags) if not k]
-        self.cost.extended += len(no)
+        self.cost.add(extended=len(no))
         missed = replace(state.rows(no), scored=None)
         parts = [self._read(missed, tokens[~kept], torch.ones_like(tokens[~kept, 0]))]
         if yes:
             parts.append(self._keep(state.rows(yes), hit[kept]))
         return self.join(parts).rows([(no + yes).index(i) for i in range(len(flags))])
 
+    @one_at_a_time
     @torch.inference_mode()
     def branch(self, state: TreeState, candidates: Candidates) -> Float[Tensor, "B K D"]:
         """The output at each candidate's last token; the rows' prefixes stay as they were."""
@@ -190,7 +193,7 @@ class TreeReader:
             )
             for i in range(0, k, many)
         ]
-        self.cost.scored += b * k if length == 1 else self._count(candidates.lengths)
+        self.cost.add(scored=b * k if length == 1 else self._count(candidates.lengths))
         out = torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
         state.scored = None
         if length == 1 and len(outs) == 1:
@@ -244,15 +247,15 @@ class TreeReader:
         self.store.reserve(width + 1)
         # Rows that lie apart would be gathered, prefix and all, at every layer of every forward.
         state.slots = self.store.close_up(state.slots, max(state.bounds))
+        self.cost.add(forwards=1)
         return self._forward(tokens, lanes, width, self.store.view(state.slots, lanes.at, width))
 
     def _forward(
         self, tokens: Int[Tensor, "B Q"], lanes: Lanes, width: int, cache: Any
     ) -> Float[Tensor, "B O D"]:
         """Outputs of all lanes, or of the last where the arguments say so."""
-        self.cost.forwards += 1
         tree = partial(see, lanes, width)
-        with self._packing(), answering(tree, self.net.dtype) as answers:
+        with packed(), answering(tree, self.net.dtype) as answers:
             out = self.net(
                 input_ids=tokens,
                 position_ids=lanes.position,
@@ -275,6 +278,7 @@ class TreeReader:
     def _index(self, slots: Sequence[Slot]) -> Int[Tensor, "B"]:
         return torch.tensor([s.index for s in slots], device=self.net.device)
 
+    @one_at_a_time
     @torch.inference_mode()
     def select(self, state: TreeState, rows: Int[Tensor, "R"]) -> TreeState:
         """Drop, reorder or fork rows; only a row's second and later copies move numbers."""
@@ -298,6 +302,7 @@ class TreeReader:
             slots[i] = slot
         return tuple(slots)
 
+    @one_at_a_time
     @torch.inference_mode()
     def fork(self, state: TreeState, n: int) -> TreeState:
         """n copies of every row; `state` stays as it was."""

@@ -90,10 +90,11 @@ def decode_steps(
     meter = Meter(lm, reader)
     pending: deque[tuple[list[int], Pending, tuple[float, ...]]] = deque()
     while rows.flying:
-        candidates = lm.propose(base, _within(method.proposal, rows.room), rng)
-        scores = reader.score(aux, candidates)
-        check_scores(reader.name, scores, candidates)
-        turn = take_turn(lm, base, method, candidates, scores, strength, rng, alternatives)
+        with meter.counting():
+            candidates = lm.propose(base, _within(method.proposal, rows.room), rng)
+            scores = reader.score(aux, candidates)
+            check_scores(reader.name, scores, candidates)
+            turn = take_turn(lm, base, method, candidates, scores, strength, rng, alternatives)
         tokens, lengths = turn.tokens, turn.lengths
         at = rows.launch(candidates.tokens.shape[-1])
         pending.append((at, Pending(turn), meter.shares(len(at))))
@@ -104,12 +105,13 @@ def decode_steps(
         if not rows.flying:
             break
         rng = rng.advance(lengths)
-        if keep is not None:
-            base, aux, rng = lm.select(base, keep), reader.select(aux, keep), rng.select(keep)
-            there = keep.to(tokens.device)
-            tokens, lengths = tokens[there], lengths[there]
-            strength = strength[there] if isinstance(strength, Tensor) else strength
-        base, aux = lm.extend(base, tokens, lengths), reader.extend(aux, tokens, lengths)
+        with meter.counting():
+            if keep is not None:
+                base, aux, rng = lm.select(base, keep), reader.select(aux, keep), rng.select(keep)
+                there = keep.to(tokens.device)
+                tokens, lengths = tokens[there], lengths[there]
+                strength = strength[there] if isinstance(strength, Tensor) else strength
+            base, aux = lm.extend(base, tokens, lengths), reader.extend(aux, tokens, lengths)
     for at, landed, shares in pending:
         yield from rows.read(at, landed.read(), shares, strict)
 

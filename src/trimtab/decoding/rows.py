@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from trimtab.decoding.turn import Turn
 from trimtab.errors import GuideError
 from trimtab.protocols import LanguageModel, Reader
 from trimtab.rng import Rng, row_key
-from trimtab.types import Alternative, Prompt, Step
+from trimtab.types import Alternative, Prompt, Step, Tally
 
 
 class Rows:
@@ -132,15 +133,23 @@ class Rows:
 
 
 class Meter:
-    """Tokens read since it was last asked, shared evenly among the rows that were in flight."""
+    """Tokens that one call read, shared evenly among the rows that were in flight.
+
+    Others may use the same readers meanwhile, in this thread or another: only what is read while
+    `counting` lasts is this call's.
+    """
 
     def __init__(self, *readers: Reader[Any]) -> None:
-        self.readers = readers
-        self.last = [reader.cost.decoding for reader in readers]
+        self.readers, self._tally = readers, Tally()
+        self.last = [0] * len(readers)
+
+    def counting(self) -> AbstractContextManager[None]:
+        """Lasts while the call's own reading is done."""
+        return self._tally.counting()
 
     def shares(self, rows: int) -> tuple[float, ...]:
-        """For each reader the tokens per row."""
-        now = [reader.cost.decoding for reader in self.readers]
+        """For each reader the tokens per row since it was last asked."""
+        now = [self._tally.of(reader.cost) for reader in self.readers]
         shares = tuple((a - b) / rows for a, b in zip(now, self.last, strict=True))
         self.last = now
         return shares

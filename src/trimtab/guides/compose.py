@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from trimtab.decoding.turn import check_scores
 from trimtab.errors import IncompatibleError, UsageError
 from trimtab.protocols import Guide
-from trimtab.types import Candidates, Cost, Prompt, Vocab
+from trimtab.types import Candidates, Cost, Prompt, TotalCost, Vocab
 
 Weight: TypeAlias = "float | Sequence[float] | Tensor"
 """One number for all prompts, or one per prompt (a sequence, or a tensor [B] or [B, 1])."""
@@ -78,9 +78,8 @@ class WeightedSum:
 
     @property
     def cost(self) -> Cost:
-        """Tokens read so far by all parts; a snapshot, so ask again later."""
-        each = {id(cost): cost for cost in [guide.cost for guide in self.guides]}.values()
-        return Cost(**{f.name: sum(getattr(cost, f.name) for cost in each) for f in fields(Cost)})
+        """Tokens read so far by all parts; a sum as it is now, so ask again later."""
+        return TotalCost(guide.cost for guide in self.guides)
 
     def prefill(self, prompts: Sequence[Prompt]) -> SumState:
         """Each part reads the prompts that it has a weight for."""

@@ -6,6 +6,7 @@ Legend: B rows, K candidates, L tokens of a candidate, R some rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trimtab.errors import GuideError, TrimtabError, UsageError
+from trimtab.locks import lock_of
 from trimtab.types import Candidates, Cost, Prompt
 
 Pair: TypeAlias = tuple[str, str]
@@ -50,6 +52,8 @@ class TextGuide:
         decode: ids of a response to its text, such as `lm.decode`.
         name: what errors and tables call it.
         batch_size: most texts in one call of the function; None is no limit.
+        parallel: lets threads that share the guide call the function at the same time, for services
+            that are waited for and functions that bear it; otherwise one at a time calls it.
         prompt: what the function sees of a prompt; None takes the user's text (of a conversation
             the last message), or the decoded ids where there is none.
     """
@@ -63,12 +67,14 @@ class TextGuide:
         *,
         name: str = "text",
         batch_size: int | None = None,
+        parallel: bool = False,
         prompt: Callable[[Prompt], str] | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError("batch_size must be at least 1", got=f"{batch_size}", do="raise it")
         self.function, self.decode, self.name = function, decode, name
         self.batch_size, self.cost = batch_size, Cost()
+        self._lock = nullcontext() if parallel else lock_of(function)
         self._prompt = prompt or self._user_text
 
     def _user_text(self, prompt: Prompt) -> str:
@@ -125,10 +131,10 @@ class TextGuide:
     def _call(self, batch: list[Pair]) -> list[object]:
         """What the function says of one batch: as many results as pairs."""
         prompts, texts = [prompt for prompt, _ in batch], [text for _, text in batch]
-        self.cost.scored += len(batch)
-        self.cost.forwards += 1
+        self.cost.add(scored=len(batch), forwards=1)
         try:
-            results: list[object] = list(self.function(prompts, texts))
+            with self._lock:
+                results: list[object] = list(self.function(prompts, texts))
         except TrimtabError:
             raise
         except Exception as error:

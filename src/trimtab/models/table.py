@@ -81,12 +81,12 @@ class TableLM:
 
     def prefill(self, prompts: Sequence[Prompt]) -> Rows:
         """One row per prompt."""
-        self.cost.prefill += sum(len(p.ids) for p in prompts)
+        self.cost.add(prefill=sum(len(p.ids) for p in prompts))
         return [p.ids for p in prompts]
 
     def extend(self, state: Rows, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Rows:
         """Append tokens."""
-        self.cost.extended += int(lengths.sum())
+        self.cost.add(extended=int(lengths.sum()))
         return [
             row + tuple(new[:n])
             for row, new, n in zip(state, tokens.tolist(), lengths.tolist(), strict=True)

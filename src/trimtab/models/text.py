@@ -10,6 +10,7 @@ from typing import Literal, cast
 from transformers import PreTrainedTokenizerBase
 
 from trimtab.errors import PromptError
+from trimtab.locks import lock_of
 from trimtab.types import Message, Prompt, PromptLike
 
 
@@ -25,6 +26,7 @@ class Codec:
         self, tokenizer: PreTrainedTokenizerBase, template: Literal["auto", "none"] = "auto"
     ) -> None:
         self.tokenizer, self.template = tokenizer, template
+        self._lock = lock_of(tokenizer)  # truncation and padding are set on it, call by call
 
     @cached_property
     def fingerprint(self) -> str:
@@ -42,9 +44,10 @@ class Codec:
         """
         if isinstance(prompt, Prompt):
             return prompt
-        if isinstance(prompt, str):
-            return self._encode_text(prompt)
-        return self._encode_messages(prompt)
+        with self._lock:
+            if isinstance(prompt, str):
+                return self._encode_text(prompt)
+            return self._encode_messages(prompt)
 
     def _encode_text(self, text: str) -> Prompt:
         if not text:
@@ -78,8 +81,9 @@ class Codec:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens leave none."""
-        text = self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        with self._lock:
+            text = self.tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
         assert isinstance(text, str)
         return text

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.assets import path_of
+from trimtab.locks import lock_of
 
 _BATCH = 32
 
@@ -70,10 +71,11 @@ class Encoder:
 
     @torch.inference_mode()
     def _read(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
-        batch = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.max_length,
-            return_tensors="pt",
-        ).to(self.model.device)  # fmt: skip
+        with lock_of(self.tokenizer):
+            batch = self.tokenizer(
+                list(texts), padding=True, truncation=True, max_length=self.max_length,
+                return_tensors="pt",
+            ).to(self.model.device)  # fmt: skip
         states = self.model(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None].to(states.dtype)
         # [CLS] and [SEP] are tokens too: the mean is never over none, not even for "".

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from trimtab.assets import path_of
+from trimtab.locks import lock_of
 from trimtab.types import Sample
 
 _PIECE = re.compile(r"\w+|[^\w\s]")
@@ -40,7 +41,9 @@ def length(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     """
     if not responses:
         return []
-    ids = _tokenizer()(list(responses), add_special_tokens=False)["input_ids"]
+    tokenizer = _tokenizer()
+    with lock_of(tokenizer):
+        ids = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
     return [float(len(row)) for row in ids]
 
 

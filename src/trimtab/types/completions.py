@@ -136,27 +136,3 @@ class Completion:
                 for step in self.steps
             ],
         }
-
-
-@dataclass
-class Cost:
-    """How many tokens a model or guide has read since it was made; only ever grows.
-
-    Attributes:
-        prefill: prompt tokens.
-        scored: candidate tokens.
-        extended: chosen tokens read on their own.
-        recomputed: prefix tokens read a second time (0 wherever there is a cache).
-        forwards: forward passes.
-    """
-
-    prefill: int = 0
-    scored: int = 0
-    extended: int = 0
-    recomputed: int = 0
-    forwards: int = 0
-
-    @property
-    def decoding(self) -> int:
-        """Tokens read after the prompt."""
-        return self.scored + self.extended + self.recomputed

@@ -88,7 +88,12 @@ class RewardGuide:
         if self.way == "pairs":
             scorer = _pair_scorer(model, tokenizer, meant)
             self._inner = TextGuide(
-                scorer, lm.decode, name=name, batch_size=batch_size, prompt=self._script.opening
+                scorer,
+                lm.decode,
+                name=name,
+                batch_size=batch_size,
+                parallel=True,
+                prompt=self._script.opening,
             )
             self._meter: Guide[Any] | PairScorer = scorer
             return

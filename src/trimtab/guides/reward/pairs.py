@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trimtab.cache.configs import text_config
 from trimtab.errors import GuideError, UsageError
 from trimtab.guides.reward.heads import Label
+from trimtab.locks import lock_of
 from trimtab.types import Cost
 
 log = logging.getLogger("trimtab")
@@ -47,6 +48,7 @@ class PairScorer:
         self.model, self.label, self.cost = model, label, Cost()
         self.tokenizer = copy.deepcopy(tokenizer)  # the sides are ours, not the caller's
         self.tokenizer.truncation_side, self.tokenizer.padding_side = "left", "right"
+        self._lock = lock_of(self.tokenizer)
         self.limit = _limit(model, tokenizer)
         self._said = False
 
@@ -57,9 +59,9 @@ class PairScorer:
         Raises:
             GuideError: a response that alone is longer than the model can read.
         """
-        batch = self._encode(prompts, texts)
-        self.cost.scored += int(batch["attention_mask"].sum())
-        self.cost.forwards += 1
+        with self._lock:
+            batch = self._encode(prompts, texts)
+        self.cost.add(scored=int(batch["attention_mask"].sum()), forwards=1)
         logits = self.model(**batch.to(self.model.device)).logits
         scores: list[float] = self.label(logits).tolist()
         return scores

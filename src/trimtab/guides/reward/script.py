@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from transformers import PreTrainedTokenizerBase
 
 from trimtab.errors import PromptError
+from trimtab.locks import lock_of
 from trimtab.types import Prompt
 
 Template: TypeAlias = "Literal['auto', 'none'] | Callable[[Prompt], str]"
@@ -34,6 +35,7 @@ class Script:
         decode: Callable[[Sequence[int]], str],
     ) -> None:
         self.tokenizer, self.template, self.decode = tokenizer, template, decode
+        self._lock = lock_of(tokenizer)
         self.chat = template == "auto" and bool(tokenizer.chat_template)
         self.own = self.chat or callable(template)
         empty = tokenizer.encode("", add_special_tokens=True)
@@ -65,7 +67,8 @@ class Script:
         Raises:
             PromptError: a text of no tokens.
         """
-        rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        with self._lock:
+            rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         bos = self.tokenizer.bos_token
         ids = [
             row if bos and text.startswith(bos) else [*self._lead, *row]
