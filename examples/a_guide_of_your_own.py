@@ -25,7 +25,8 @@ class Alliteration:
         return [prompt.ids[-1] for prompt in prompts]
 
     def extend(self, state: list[int], tokens: torch.Tensor, lengths: torch.Tensor) -> list[int]:
-        return [row[n - 1] for row, n in zip(tokens.tolist(), lengths.tolist(), strict=True)]
+        new = zip(state, tokens.tolist(), lengths.tolist(), strict=True)
+        return [row[n - 1] if n else last for last, row, n in new]
 
     def select(self, state: list[int], rows: torch.Tensor) -> list[int]:
         return [state[row] for row in rows.tolist()]

@@ -48,7 +48,7 @@ class Reader(Protocol[S]):
         ...
 
     def extend(self, state: S, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> S:
-        """Append `lengths[b]` tokens to row b."""
+        """Append `lengths[b]` tokens to row b; a row that gains none stays as it was."""
         ...
 
     def select(self, state: S, rows: Int[Tensor, "R"]) -> S:

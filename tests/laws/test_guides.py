@@ -129,6 +129,13 @@ class ReadsPadding(Shell):
         return self.inner.extend(state, tokens, torch.full_like(lengths, tokens.shape[1]))
 
 
+class ReadsOneAtLeast(Shell):
+    """extend gives every row a token."""
+
+    def extend(self, state: Any, tokens: Any, lengths: Any) -> Any:
+        return self.inner.extend(state, tokens, lengths.clamp(min=1))
+
+
 class ScoresTheFirstToken(Shell):
     """Candidates of several tokens are scored by their first."""
 
@@ -164,6 +171,7 @@ class Rereads(Shell):
         (JoinsBackwards, "joined rows equal each alone"),
         (TellsByPlace, "scores follow permuted candidates"),
         (ReadsPadding, "ragged extensions read only their tokens"),
+        (ReadsOneAtLeast, "rows that gain nothing"),
         (ScoresTheFirstToken, "long candidates"),
         (SaysNaN, "scores are one finite number"),
         (Rereads, "costs grow"),

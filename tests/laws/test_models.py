@@ -85,6 +85,13 @@ class Swaps(tt.TableLM):
         return super().select(state, rows.flip(0))
 
 
+class ReadsOneAtLeast(tt.TableLM):
+    """extend gives every row a token."""
+
+    def extend(self, state: Any, tokens: Any, lengths: Any) -> Any:
+        return super().extend(state, tokens, lengths.clamp(min=1))
+
+
 class EosOutside(tt.TableLM):
     """An EOS that is no token."""
 
@@ -103,6 +110,7 @@ class EosOutside(tt.TableLM):
         (WrongSum, "samples follow the law"),
         (Forgets, "cached reading"),
         (Swaps, "select moves rows"),
+        (ReadsOneAtLeast, "rows that gain nothing"),
         (EosOutside, "eos ids are tokens"),
     ],
     ids=lambda x: x.__name__ if isinstance(x, type) else "",

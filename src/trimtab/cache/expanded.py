@@ -47,12 +47,18 @@ class ExpandedState:
     last: Float[Tensor, "B D"]
 
 
+def as_it_is(out: Tensor) -> Tensor:
+    """The network's output itself."""
+    return out
+
+
 class ExpandedReader:
     """A transformers decoder as a reader of prefixes; see `trimtab.cache.reader`.
 
     Args:
         net: the model; only called, never changed.
         output: what to take from its output, `[B, Q, D]`.
+        finish: what to make of it at each row's last token, `[B, D]`.
         arguments: more arguments of each forward; those that the network does not know are left
             out.
     """
@@ -63,13 +69,15 @@ class ExpandedReader:
         self,
         net: PreTrainedModel,
         output: Callable[[Any], Tensor],
+        *,
+        finish: Callable[[Tensor], Tensor] = as_it_is,
         **arguments: Any,
     ) -> None:
         self.net, self.context, self.cost = net, context_of(net), Cost()
         known = inspect.signature(net.forward).parameters
         self._arguments = {name: value for name, value in arguments.items() if name in known}
         self._places = "position_ids" in known
-        self._output = output
+        self._output, self._finish = output, finish
         self.lock = lock_of(net.get_input_embeddings())
 
     @one_at_a_time
@@ -85,7 +93,7 @@ class ExpandedReader:
         out = self._forward(tokens, cache, lengths)
         if cache.get_seq_length() != max(lengths):
             raise refused(self.net, "a forward that fills no cache")
-        return ExpandedState(cache, lengths, out[:, -1])
+        return ExpandedState(cache, lengths, self._finish(out[:, -1]))
 
     @one_at_a_time
     @torch.inference_mode()
@@ -110,7 +118,7 @@ class ExpandedReader:
             return state
         lengths = [n + tokens.shape[1] for n in state.lengths]
         out = self._forward(tokens, state.cache, lengths)
-        return ExpandedState(state.cache, lengths, out[:, -1])
+        return ExpandedState(state.cache, lengths, self._finish(out[:, -1]))
 
     @one_at_a_time
     @torch.inference_mode()

@@ -6,8 +6,9 @@
     state  = reader.select(state, rows)           drop, reorder, fork
     state  = reader.join([state, state])          side by side
 
-`state.last` is the output at each row's last token. States are consumed by `extend`, `select` and
-`join`; `fork` leaves its argument alone. `reader.cost` counts every token that was read.
+`state.last` is what `finish` makes of the output at each row's last token. States are consumed by
+`extend`, `select` and `join`; `fork` leaves its argument alone. `reader.cost` counts every token
+that was read.
 
 Legend: B rows, K candidates, L tokens of a candidate, D output size, R some rows.
 """
@@ -22,7 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trimtab.cache.configs import Context
-from trimtab.cache.expanded import ExpandedReader
+from trimtab.cache.expanded import ExpandedReader, as_it_is
 from trimtab.cache.selfcheck import check, found_wrong
 from trimtab.cache.tree import TreeReader
 from trimtab.errors import UnknownNameError
@@ -75,6 +76,7 @@ def open_reader(
     output: Callable[[Any], Tensor],
     *,
     attention: Literal["tree", "expanded"] = "tree",
+    finish: Callable[[Tensor], Tensor] = as_it_is,
     **arguments: Any,
 ) -> CachedReader[Any]:
     """A reader over `net` by the name of how k candidates share a prefix.
@@ -83,6 +85,7 @@ def open_reader(
         net: a transformers decoder.
         output: what to take from its output, `[B, Q, D]`.
         attention: "tree", or "expanded" for architectures that cannot take an explicit mask.
+        finish: what to make of it at each row's last token, `[B, D]`: `state.last`.
         arguments: more arguments of each forward.
 
     Raises:
@@ -91,7 +94,7 @@ def open_reader(
     if attention not in KINDS:
         raise UnknownNameError("attention", attention, KINDS)
     check(net, attention, KINDS[attention])
-    return KINDS[attention](net, output, **arguments)
+    return KINDS[attention](net, output, finish=finish, **arguments)
 
 
 def reads_trees(net: PreTrainedModel) -> bool:

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from trimtab.cache.attention import packed
 from trimtab.cache.configs import context_of
+from trimtab.cache.expanded import as_it_is
 from trimtab.cache.masks import Lanes, answering, see
 from trimtab.cache.slots import Recorder, Slot, SlotStore
 from trimtab.errors import IncompatibleError
@@ -51,7 +52,8 @@ class TreeState:
     Attributes:
         slots: where each row's keys and values are.
         lengths: tokens read, on the device.
-        bounds: upper bounds of the lengths on the host; exact unless rows were extended raggedly.
+        bounds: upper bounds of the lengths on the host; exact but where rows were
+            extended raggedly on an accelerator.
         last: the network's output at each row's last token.
         scored: candidates whose keys and values stand behind the prefix.
     """
@@ -83,6 +85,7 @@ class TreeReader:
     Args:
         net: the model; only called, never changed.
         output: what to take from its output, `[B, Q, D]`.
+        finish: what to make of it at each row's last token, `[B, D]`.
         arguments: more arguments of each forward (`logits_to_keep=1`).
     """
 
@@ -92,11 +95,13 @@ class TreeReader:
         self,
         net: PreTrainedModel,
         output: Callable[[Any], Tensor],
+        *,
+        finish: Callable[[Tensor], Tensor] = as_it_is,
         **arguments: Any,
     ) -> None:
         self.net, self.context, self.cost = net, context_of(net), Cost()
         self.store = SlotStore()
-        self._output, self._arguments = output, arguments
+        self._output, self._finish, self._arguments = output, finish, arguments
         self.lock = lock_of(net.get_input_embeddings())
 
     @one_at_a_time
@@ -135,33 +140,51 @@ class TreeReader:
         self, state: TreeState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
     ) -> TreeState:
         """Append tokens: kept where they were just scored, read where they were not."""
+        gains = self._gains(lengths)
+        if tokens.shape[1] == 0 or (gains is not None and not any(gains)):
+            return state
         if state.scored is None or tokens.shape[1] != 1:
             self.cost.add(extended=self._count(lengths))
             return self._read(state, tokens, lengths)
         hit = state.scored.tokens == tokens
-        kept = hit.any(dim=-1)
+        kept = hit.any(dim=-1) | (lengths == 0)
         if state.scored.closed and kept.is_cuda:
             # Asking whether all were hit would wait for the device. The caller has said so; a
             # token from elsewhere turns the row's scores into NaN, which the loop reports.
-            state = self._keep(state, hit)
+            state = self._keep(state, hit, lengths)
             rows = self._index(state.slots)
             self.store.poison(rows, state.lengths - 1, ~kept)
             return state
         if bool(kept.all()):
-            return self._keep(state, hit)
-        return self._keep_or_read(state, tokens, hit, kept)
+            return self._keep(state, hit, lengths)
+        return self._keep_or_read(state, tokens, hit, kept, lengths)
 
-    def _keep(self, state: TreeState, hit: Bool[Tensor, "B K"]) -> TreeState:
+    def _keep(
+        self, state: TreeState, hit: Bool[Tensor, "B K"], lengths: Int[Tensor, "B"]
+    ) -> TreeState:
         """Move the chosen candidate's keys and values to the end of the prefix."""
         assert state.scored is not None
         index = hit.int().argmax(dim=-1)
         self.store.move(self._index(state.slots), state.lengths + index, state.lengths)
-        return TreeState(
-            state.slots,
-            state.lengths + 1,
-            [b + 1 for b in state.bounds],
-            state.scored.out[torch.arange(len(index), device=index.device), index],
-        )
+        out = state.scored.out[torch.arange(len(index), device=index.device), index]
+        return self._grown(state, out, lengths, 1)
+
+    def _grown(
+        self, state: TreeState, out: Float[Tensor, "B D"], lengths: Int[Tensor, "B"], most: int
+    ) -> TreeState:
+        """The rows with `lengths` more tokens, `out` at the last; those with none keep theirs."""
+        last, gains = self._finish(out), self._gains(lengths)
+        begun = state.last.shape[1] > 0
+        if begun and (gains is None or 0 in gains):
+            last = torch.where((lengths > 0)[:, None], last, state.last)
+        more = gains or [most] * len(state.bounds)
+        bounds = [bound + n for bound, n in zip(state.bounds, more, strict=True)]
+        return TreeState(state.slots, state.lengths + lengths, bounds, last)
+
+    def _gains(self, lengths: Int[Tensor, "B"]) -> list[int] | None:
+        """How many tokens each row gains; None on an accelerator, which is not asked."""
+        gains: list[int] | None = lengths.tolist() if lengths.device.type == "cpu" else None
+        return gains
 
     def _keep_or_read(
         self,
@@ -169,6 +192,7 @@ class TreeReader:
         tokens: Int[Tensor, "B 1"],
         hit: Bool[Tensor, "B K"],
         kept: Bool[Tensor, "B"],
+        lengths: Int[Tensor, "B"],
     ) -> TreeState:
         """Some rows took a token that was no candidate (the tail): only those are read."""
         flags = kept.tolist()
@@ -176,9 +200,9 @@ class TreeReader:
         no = [i for i, k in enumerate(flags) if not k]
         self.cost.add(extended=len(no))
         missed = replace(state.rows(no), scored=None)
-        parts = [self._read(missed, tokens[~kept], torch.ones_like(tokens[~kept, 0]))]
+        parts = [self._read(missed, tokens[~kept], lengths[~kept])]
         if yes:
-            parts.append(self._keep(state.rows(yes), hit[kept]))
+            parts.append(self._keep(state.rows(yes), hit[kept], lengths[kept]))
         return self.join(parts).rows([(no + yes).index(i) for i in range(len(flags))])
 
     @one_at_a_time
@@ -212,7 +236,7 @@ class TreeReader:
             prefix[:, None] + lane,
             torch.ones_like(lane, dtype=torch.bool),
         )
-        self.context.hold(max(state.bounds) + length)
+        self._check(state, length)
         out = self._write(state, tokens.reshape(b, -1), lanes, max(state.bounds) + k * length)
         if length == 1:
             return out
@@ -224,7 +248,7 @@ class TreeReader:
     ) -> TreeState:
         """Append tokens by reading them. Lanes are padded on the left, so the last one is last."""
         b, total = tokens.shape
-        self.context.hold(max(state.bounds) + total)
+        self._check(state, total)
         lane = torch.arange(total, device=tokens.device).expand(b, -1)
         shift = (total - lengths)[:, None]
         tokens = tokens.gather(1, (lane - shift).clamp(min=0))
@@ -238,8 +262,7 @@ class TreeReader:
             piece = slice(i, i + CHUNK)
             lanes = Lanes(state.lengths, start[:, piece], at[:, piece], real[:, piece])
             out = self._write(state, tokens[:, piece], lanes, width)
-        bounds = [bound + total for bound in state.bounds]
-        return TreeState(state.slots, state.lengths + lengths, bounds, out[:, -1])
+        return self._grown(state, out[:, -1], lengths, total)
 
     def _write(
         self, state: TreeState, tokens: Int[Tensor, "B Q"], lanes: Lanes, width: int
@@ -270,6 +293,14 @@ class TreeReader:
                 do='pass attention="expanded"',
             )
         return self._output(out)
+
+    def _check(self, state: TreeState, more: int) -> None:
+        """Raise `PromptError` unless every row has room for `more` tokens."""
+        most = self.context.tokens
+        if most is not None and max(state.bounds) + more > most:
+            # Bounds may be loose; to be sure is worth a wait.
+            state.bounds = state.lengths.tolist()
+        self.context.hold(max(state.bounds) + more)
 
     def _count(self, lengths: Int[Tensor, "..."]) -> int:
         """Number of tokens; without asking an accelerator, the padded number."""

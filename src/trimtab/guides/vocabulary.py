@@ -45,6 +45,7 @@ class VocabularyGuide:
         name: str = "vocabulary",
     ) -> None:
         causal = backbone.can_generate()
+        last_only: dict[str, Any] = {"logits_to_keep": 1} if causal else {}
         self.backbone = truncated(backbone if causal else text_decoder(backbone), layers).eval()
         self.head = head.to(self.backbone.device).eval()
         self.vocab = vocab or Vocab(text_config(self.backbone).vocab_size)
@@ -53,7 +54,7 @@ class VocabularyGuide:
             self.backbone,
             (lambda out: out.logits) if causal else (lambda out: out.last_hidden_state),
             attention=attention,
-            **({"logits_to_keep": 1} if causal else {}),
+            **last_only,
         )
 
     @classmethod

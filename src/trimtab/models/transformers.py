@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -30,7 +30,7 @@ log = logging.getLogger("trimtab")
 
 @dataclass(frozen=True)
 class BaseState:
-    """What has been read. log pi_ref stands where the reader keeps its last output, the logits."""
+    """What has been read; the reader keeps log pi_ref as its last output."""
 
     read: Any
 
@@ -88,6 +88,7 @@ class TransformersLM:
         self.reader: CachedReader[Any] = open_reader(
             self.model,
             lambda out: out.logits,
+            finish=self._law,
             attention=attention,
             logits_to_keep=1,
         )
@@ -118,13 +119,13 @@ class TransformersLM:
 
     def prefill(self, prompts: Sequence[Prompt]) -> BaseState:
         """Read whole prompts."""
-        return self._state(self.reader.prefill([p.ids for p in prompts]))
+        return BaseState(self.reader.prefill([p.ids for p in prompts]))
 
     def extend(
         self, state: BaseState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
     ) -> BaseState:
         """Append tokens."""
-        return self._state(self.reader.extend(state.read, tokens, lengths))
+        return BaseState(self.reader.extend(state.read, tokens, lengths))
 
     def select(self, state: BaseState, rows: Int[Tensor, "R"]) -> BaseState:
         """Drop, reorder or fork rows."""
@@ -134,15 +135,15 @@ class TransformersLM:
         """Rows of several states side by side."""
         return BaseState(self.reader.join([s.read for s in states]))
 
-    def _state(self, read: Any) -> BaseState:
+    def _law(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
         """log pi_ref in float32, whatever the model computes in."""
-        law = read.last.float()
+        law = logits.float()
         if self.base_temperature != 1:  # a pass over the vocabulary
             law = law / self.base_temperature
         law = law.log_softmax(dim=-1)
         if self.base_top_p < 1:
             law = nucleus(law, self.base_top_p).log_softmax(dim=-1)
-        return BaseState(replace(read, last=law))
+        return law
 
     def next(self, state: BaseState) -> Float[Tensor, "B V"]:
         """log pi_ref of every next token of each row."""

@@ -18,6 +18,7 @@ from trimtab.testing.rows import (
     forks_are_independent,
     joined_rows_equal_each_alone,
     rows_come_and_go,
+    rows_that_gain_nothing_stay_as_they_were,
     select_moves_rows,
     walk,
 )
@@ -142,6 +143,7 @@ LAWS_OF_GUIDES: tuple[GuideLaw, ...] = (
     cached_reading_equals_a_longer_prompt,
     ragged_extensions_read_only_their_tokens,
     a_batch_equals_each_row_alone,
+    rows_that_gain_nothing_stay_as_they_were,
     select_moves_rows,
     forks_are_independent,
     joined_rows_equal_each_alone,

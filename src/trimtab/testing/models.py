@@ -123,6 +123,31 @@ def a_batch_equals_each_row_alone(lm: LanguageModel[Any], bench: Bench) -> None:
         same("a row in a batch must be as alone", got[i : i + 1], want, bench.tolerance)
 
 
+def rows_that_gain_nothing_stay_as_they_were(lm: LanguageModel[Any], bench: Bench) -> None:
+    """`lengths[b]` = 0 leaves row b alone, whatever the others gain; all may gain nothing."""
+    rows = len(bench.prompts)
+    state = lm.prefill(bench.prompts)
+    before = law_of(lm, state, bench, rows).clone()
+    tokens = torch.cat([bench.random_tokens(rows, seed=41 + i) for i in range(2)], dim=1)
+    state = lm.extend(state, tokens, bench.lengths(rows, 0))
+    must = "a row that gains no tokens must stay as it was"
+    same(must, law_of(lm, state, bench, rows), before, bench.tolerance)
+    lengths = torch.arange(rows, device=bench.device).remainder(2) * 2  # 0, 2, 0
+    state = lm.extend(state, tokens, lengths)
+    after = bench.random_tokens(rows, seed=43)
+    for read in (tokens[:, :0], after):
+        if read.shape[1]:
+            state = lm.extend(state, read, bench.lengths(rows))
+        got = law_of(lm, state, bench, rows)
+        for i, n in enumerate(lengths.tolist()):
+            response = torch.cat([tokens[i, :n], read[i]])[None]
+            alone = lm.prefill([bench.prompts[i]])
+            if response.shape[1]:
+                alone = lm.extend(alone, response, bench.lengths(1, response.shape[1]))
+            want = law_of(lm, alone, bench, 1)
+            same(must, got[i : i + 1], want, bench.tolerance)
+
+
 def select_moves_rows(lm: LanguageModel[Any], bench: Bench) -> None:
     """Dropped, reordered and forked rows are as they were, and forks are independent."""
     state, rows = lm.prefill(bench.prompts), len(bench.prompts)
@@ -194,6 +219,7 @@ LAWS_OF_MODELS: tuple[ModelLaw, ...] = (
     propose_leaves_the_state_as_it_was,
     cached_reading_equals_a_longer_prompt,
     a_batch_equals_each_row_alone,
+    rows_that_gain_nothing_stay_as_they_were,
     select_moves_rows,
     joined_rows_equal_each_alone,
     rows_come_and_go,

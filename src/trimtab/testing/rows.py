@@ -41,6 +41,33 @@ def a_batch_equals_each_row_alone(guide: Guide[Any], bench: Bench) -> None:
         same("a row in a batch must score as alone", got[i : i + 1], want, bench.tolerance)
 
 
+def rows_that_gain_nothing_stay_as_they_were(guide: Guide[Any], bench: Bench) -> None:
+    """`lengths[b]` = 0 leaves row b alone, whatever the others gain; all may gain nothing.
+
+    Once with tokens that were just scored and once with two that were not; what stands in the place
+    of a row's tokens is read by nobody.
+    """
+    rows = len(bench.prompts)
+    scored = bench.candidates(rows, seed=40)
+    two = torch.cat([bench.random_tokens(rows, seed=41 + i) for i in range(2)], dim=1)
+    candidates = bench.candidates(rows, seed=43)
+    gains = torch.arange(rows, device=bench.device) % 2  # 0, 1, 0
+    for tokens in (scored.tokens[:, 1], two):
+        state = guide.prefill(bench.prompts)
+        guide.score(state, scored)
+        state = guide.extend(state, tokens, torch.zeros_like(gains))
+        lengths = gains * tokens.shape[1]
+        state = guide.extend(state, tokens, lengths)
+        got = guide.score(state, candidates)
+        for i, n in enumerate(lengths.tolist()):
+            alone = guide.prefill([bench.prompts[i]])
+            if n:
+                alone = guide.extend(alone, tokens[i : i + 1, :n], bench.lengths(1, n))
+            want = guide.score(alone, candidates.select(torch.tensor([i])))
+            must = "a row that gains no tokens must stay as it was"
+            same(must, got[i : i + 1], want, bench.tolerance)
+
+
 def select_moves_rows(guide: Guide[Any], bench: Bench) -> None:
     """Dropped, reordered and forked rows score as they did."""
     state = guide.prefill(bench.prompts)
