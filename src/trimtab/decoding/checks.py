@@ -70,7 +70,7 @@ def check_k(k: int, vocabulary: int) -> None:
 
 def check_vocab(lm: LanguageModel[Any], guide: Guide[Any]) -> None:
     """Raise `IncompatibleError` when a guide that reads ids does not share the base's tokens."""
-    if guide.vocab is not None and not guide.vocab.same(lm.vocab):
+    if guide.vocab is not None and not guide.vocab.reads(lm.vocab):
         raise IncompatibleError(
             f"guide {guide.name!r} must read the base's token ids",
             got=f"vocabulary {guide.vocab} for a base with {lm.vocab}",

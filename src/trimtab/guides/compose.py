@@ -199,4 +199,5 @@ def _shared_vocab(guides: Sequence[Guide[Any]]) -> Vocab | None:
                 got=f"{name!r} with {first} and {other!r} with {vocab}",
                 do="wrap one of them as a TextGuide, which reads text",
             )
-    return first
+    told = [v for _, v in known if v.fingerprint == first.fingerprint]
+    return min(told, key=lambda vocab: vocab.size)  # all parts read these

@@ -157,7 +157,7 @@ _FIELDS: dict[str, Schema] = {
     "name": text,
     "base": maybe(text),
     "revision": maybe(text),
-    "vocab": record({"size": size, "fingerprint": maybe(text)}),
+    "vocab": record({"size": size, "fingerprint": maybe(text)}, {"rows": maybe(size)}),
     "template": maybe(text),
     "storage": one_of(("full", "base")),
     "causal": truth,

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.cache.configs import text_config
-from trimtab.errors import UsageError
+from trimtab.errors import IncompatibleError, UsageError
+from trimtab.types import Vocab
 
 
 def truncated(backbone: PreTrainedModel, layers: int | None) -> PreTrainedModel:
@@ -98,6 +99,23 @@ def _cut_config(config: Any, layers: int) -> Any:
             do=f"pass one of {', '.join(map(str, whole))}",
         )
     return cut
+
+
+def vocab_of(backbone: PreTrainedModel, given: Vocab | None) -> Vocab:
+    """Whose ids a guide on this backbone reads: the given ones, or as many as it has rows.
+
+    Raises:
+        IncompatibleError: fewer rows than ids.
+    """
+    config = text_config(backbone)
+    rows = config.vocab_size
+    if given is not None and given.size > rows:
+        raise IncompatibleError(
+            f"a guide must have an embedding for each of the {given.size} token ids that it reads",
+            got=f"{config.model_type} with {rows} rows",
+            do="use a backbone of the base's family, or a TextGuide, which reads text",
+        )
+    return given or Vocab(rows)
 
 
 class ScalarHead(nn.Module):

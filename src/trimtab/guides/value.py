@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from trimtab.cache.configs import text_config, text_decoder
 from trimtab.cache.reader import open_reader
-from trimtab.guides.heads import truncated
+from trimtab.guides.heads import truncated, vocab_of
 from trimtab.types import Candidates, Cost, Prompt, Vocab
 
 
@@ -47,7 +47,7 @@ class ValueGuide:
     ) -> None:
         self.backbone = truncated(text_decoder(backbone), layers).eval()
         self.head = head.to(self.backbone.device).eval()
-        self.vocab = vocab or Vocab(text_config(self.backbone).vocab_size)
+        self.vocab = vocab_of(self.backbone, vocab)
         self.name = name
         self.reader = open_reader(
             self.backbone,

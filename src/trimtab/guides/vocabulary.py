@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from trimtab.cache.configs import text_config, text_decoder
+from trimtab.cache.configs import text_decoder
 from trimtab.cache.reader import open_reader
 from trimtab.errors import IncompatibleError
-from trimtab.guides.heads import LogProbabilityHead, truncated
+from trimtab.guides.heads import LogProbabilityHead, truncated, vocab_of
 from trimtab.types import Candidates, Cost, Prompt, Vocab
 
 
@@ -48,7 +48,7 @@ class VocabularyGuide:
         last_only: dict[str, Any] = {"logits_to_keep": 1} if causal else {}
         self.backbone = truncated(backbone if causal else text_decoder(backbone), layers).eval()
         self.head = head.to(self.backbone.device).eval()
-        self.vocab = vocab or Vocab(text_config(self.backbone).vocab_size)
+        self.vocab = vocab_of(self.backbone, vocab)
         self.name = name
         self.reader = open_reader(
             self.backbone,
@@ -88,7 +88,8 @@ class VocabularyGuide:
         """score(s, v) of each candidate; no forward.
 
         Raises:
-            IncompatibleError: candidates of several tokens, which need a reading of their own.
+            IncompatibleError: candidates of several tokens, which need a reading of their own; a
+                head narrower than the vocabulary.
         """
         if candidates.tokens.shape[-1] != 1:
             raise IncompatibleError(
@@ -97,6 +98,12 @@ class VocabularyGuide:
                 do="use a token-wise method, or a ValueGuide",
             )
         scores: Tensor = self.head(state.last)
+        if scores.shape[-1] < self.vocab.size:
+            raise IncompatibleError(
+                f"guide {self.name!r} must score each of the {self.vocab.size} token ids it reads",
+                got=f"a head with {scores.shape[-1]} outputs",
+                do="pass vocab=... of the head's size, or a head over the whole vocabulary",
+            )
         return scores.gather(1, candidates.tokens[:, :, 0])
 
     def __repr__(self) -> str:

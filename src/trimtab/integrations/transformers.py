@@ -26,6 +26,9 @@ from trimtab.models.proposals import everything, top_k
 from trimtab.protocols import Guide
 from trimtab.types import Candidates, Prompt, Samples, TopK
 
+PADDING = 1024
+"""Most rows by which two embeddings of one tokenizer differ: they are padded to round numbers."""
+
 
 class GuidedLogitsProcessor(LogitsProcessor):
     """Steers `model.generate` by a guide: greedy, sampling, streamers, batches, several sequences.
@@ -33,6 +36,9 @@ class GuidedLogitsProcessor(LogitsProcessor):
     Returns log pi over the whole vocabulary: rule(log p, score) on the candidates; elsewhere -inf,
     or rule(log p, mean score) for a method with its tail at the mean. Rows that have ended pass
     unchanged.
+
+    Of a model whose embedding is padded further than the guide's, the outputs that the guide cannot
+    read are padding, and get no chance.
 
     `generate` itself chooses, and its temperature acts after this, so the effective strength is
     beta / T. Pass `**processor.generate_options` to choose as the method does: `generate` otherwise
@@ -54,7 +60,7 @@ class GuidedLogitsProcessor(LogitsProcessor):
             choose that row's token.
 
     Raises:
-        IncompatibleError: a method that draws whole blocks.
+        IncompatibleError: a method that draws whole blocks; later, a model of other token ids.
     """
 
     def __init__(
@@ -104,9 +110,10 @@ class GuidedLogitsProcessor(LogitsProcessor):
         self, input_ids: Int[Tensor, "B T"], scores: Float[Tensor, "B V"]
     ) -> Float[Tensor, "B V"]:
         """log pi of the next token of each row."""
+        size = self._readable(scores.shape[-1])
         live = self._follower.follow(input_ids)
-        rows = torch.tensor(live, device=scores.device)
-        law = scores[rows].float().log_softmax(dim=-1)
+        rows = torch.tensor(live, dtype=torch.int64, device=scores.device)
+        law = scores[rows, :size].float().log_softmax(dim=-1)
         candidates = self._candidates(law)
         values = self.guide.score(self._follower.state, candidates)
         check_scores(self.guide.name, values, candidates)
@@ -114,7 +121,24 @@ class GuidedLogitsProcessor(LogitsProcessor):
         if self.on_guide_error == "raise":
             self._raise_if(failed, live, input_ids.shape[1])
         guided = self._guided(law, candidates, values.to(law), self._strength(rows, len(scores)))
-        return scores.index_copy(0, rows, guided.log_softmax(dim=-1).to(scores.dtype))
+        told = torch.full_like(scores[rows], -torch.inf)
+        told[:, :size] = guided.log_softmax(dim=-1).to(scores.dtype)
+        return scores.index_copy(0, rows, told)
+
+    def _readable(self, columns: int) -> int:
+        """How many of the model's outputs are tokens that the guide reads; padding stands behind.
+
+        Raises:
+            IncompatibleError: so many more or fewer than the guide's that padding cannot be why.
+        """
+        size = self.guide.vocab.size if self.guide.vocab is not None else columns
+        if abs(columns - size) > PADDING:
+            raise IncompatibleError(
+                f"guide {self.guide.name!r} must read the token ids of the model that generates",
+                got=f"a model with {columns} outputs for a guide that reads {size} ids",
+                do="use a guide made for this model, or wrap it as a TextGuide, which reads text",
+            )
+        return min(size, columns)
 
     def _candidates(self, law: Float[Tensor, "B V"]) -> Candidates:
         """The method's candidates. The tail is always told: `generate` may choose outside them."""

@@ -36,6 +36,11 @@ class Codec:
             digest.update(f"{i}\t{token}\n".encode())
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def size(self) -> int:
+        """One more than the largest id of a token."""
+        return max(self.tokenizer.get_vocab().values()) + 1
+
     def encode(self, prompt: PromptLike) -> Prompt:
         """Text or a conversation as a `Prompt`.
 

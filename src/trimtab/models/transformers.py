@@ -57,6 +57,9 @@ class TransformersLM:
         **loading: passed to `from_pretrained` (dtype, device_map, quantization_config, ...), or
             `device`.
 
+    Ids that the tokenizer has no token for (embeddings are padded to round numbers of rows) are no
+    outcomes: pi_ref is the model's law over the tokens. A trained model gives the others nothing.
+
     A generation_config's penalties and filters are never applied; `hidden_settings` holds those
     that `model.generate` would use without saying so.
     """
@@ -82,12 +85,15 @@ class TransformersLM:
         self.tokenizer = load_tokenizer(model if tokenizer is None else tokenizer)
         self.codec = Codec(self.tokenizer, template)
         self.base_temperature, self.base_top_p = base_temperature, base_top_p
-        self.vocab = Vocab(text_config(self.model).vocab_size, self.codec.fingerprint)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
+        rows = text_config(self.model).vocab_size
+        # Rows past the last token are padding of the embedding: nothing that could be said.
+        size = min(rows, max([self.codec.size, *(i + 1 for i in self.eos_ids)]))
+        self.vocab = Vocab(size, self.codec.fingerprint, rows if rows > size else None)
         self.hidden_settings = hidden_settings(self.model)
         self.reader: CachedReader[Any] = open_reader(
             self.model,
-            lambda out: out.logits,
+            lambda out: out.logits[..., :size],
             finish=self._law,
             attention=attention,
             logits_to_keep=1,

@@ -65,16 +65,27 @@ class Sample:
 class Vocab:
     """Whose token ids these are.
 
+    Embeddings are often padded to a round number of rows, and models of one family to different
+    ones: Qwen2.5 has 151,665 tokens and 151,936 rows at 0.5B, 152,064 at 7B. Rows past the last
+    token stand for nothing.
+
     Attributes:
-        size: number of token ids a model scores.
+        size: number of token ids: a base emits those below it, a guide reads them.
         fingerprint: hash of the tokenizer's token-to-id map; None where there is no tokenizer.
+        rows: of the model's embedding, where it is padded past the tokens.
     """
 
     size: int
     fingerprint: str | None = None
+    rows: int | None = None
 
     def same(self, other: Vocab) -> bool:
         """Whether ids mean the same tokens: by fingerprint where both have one, else by size."""
         if self.fingerprint and other.fingerprint:
             return self.fingerprint == other.fingerprint
-        return self.size == other.size
+        sizes = {self.size, self.rows or self.size}
+        return not sizes.isdisjoint({other.size, other.rows or other.size})
+
+    def reads(self, other: Vocab) -> bool:
+        """Whether every id that `other` emits is one of these, and means the same token."""
+        return self.same(other) and self.size >= other.size

@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from trimtab.cache.configs import text_config
 from trimtab.errors import IncompatibleError
 from trimtab.guides.reward.heads import Label, RewardHead, body, causal_head
 from trimtab.guides.reward.pairs import PairScorer
@@ -187,8 +188,8 @@ def choose_way(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocab
     """How a reward model can read what a base with `vocab` writes."""
     if causal_head(model) is None:
         return "pairs"
-    size = model.config.get_text_config().vocab_size
-    return "shared" if Vocab(size, Codec(tokenizer).fingerprint).same(vocab) else "retokenised"
+    size = text_config(model).vocab_size
+    return "shared" if Vocab(size, Codec(tokenizer).fingerprint).reads(vocab) else "retokenised"
 
 
 def _head(model: PreTrainedModel, way: Way) -> Any:
