@@ -3,6 +3,10 @@
 The engine shows all ids of all rows at every step. From those alone it is clear which rows went
 on, which were reordered or forked (beam search), which have ended, and whether a new call began.
 
+One thing is not. Assisted decoding (of one row) shows drafts that it then takes back, and so does a
+new call on part of what a former one wrote; only the first has its prompt where the rows began.
+Whoever says where the prompt ends, by the prompts or their attention mask, is followed there.
+
 Legend: B rows, P prompts, T tokens of the engine's rows (padding included).
 """
 
@@ -50,6 +54,11 @@ class Opening:
     attention_mask: Int[Tensor, "P T"] | None
     pad_token_id: int | None
 
+    @property
+    def told(self) -> bool:
+        """Whether the caller said where prompts end."""
+        return self.prompts is not None or self.attention_mask is not None
+
     def read(self, ids: Int[Tensor, "B T"]) -> list[Prompt]:
         """One prompt per row."""
         rows = ids.tolist()
@@ -68,7 +77,8 @@ class Opening:
             raise UsageError(
                 f"the attention mask must be as wide as the rows that begin: {width} tokens",
                 got=f"{len(mask[0])}",
-                do="make a processor for each `generate` call, or pass pad_token_id instead",
+                do="make a processor for each `generate` call, or pass pad_token_id instead; an "
+                "assistant model needs the tokenizer of the model that it assists",
             )
         return [
             tuple(token for token, real in zip(row, flags, strict=True) if real)
@@ -86,7 +96,8 @@ def _check_prompt(index: int, row: list[int], prompt: Prompt) -> None:
         raise UsageError(
             f"prompt {index} must be what `generate` reads there",
             got="other ids, or rows that went on without the processor",
-            do="pass the prompts of this call in the order of its rows, or none",
+            do="pass the prompts of this call in the order of its rows, or none; an assistant "
+            "model needs the tokenizer of the model that it assists",
         )
 
 
@@ -102,21 +113,26 @@ class Follower:
     def __init__(self, guide: Guide[Any], opening: Opening, eos_ids: frozenset[int]) -> None:
         self.guide, self.opening, self.eos_ids = guide, opening, eos_ids
         self.state: Any = None
-        self.start = 0  # width of the rows when they began
-        self._seen: Tensor | None = None
+        self._first: Tensor | None = None  # the rows when they began
+        self._seen: Tensor | None = None  # the rows now
         self._live: list[int] = []
+
+    @property
+    def start(self) -> int:
+        """Width of the rows when they began."""
+        return 0 if self._first is None else self._first.shape[1]
 
     def reset(self) -> None:
         """Forget all rows."""
-        self.state, self._seen, self._live = None, None, []
+        self.state, self._first, self._seen, self._live = None, None, None, []
 
     def follow(self, ids: Int[Tensor, "B T"]) -> list[int]:
         """Bring the state to these rows; returns those that have not ended."""
         sources = self._sources(ids)
         live = self._going(ids) if sources is not None else []
-        # An engine stops when all rows have ended, so if they seem to, this is a new call.
+        # An engine stops when all rows have ended, so if they seem to, this is no mere next step.
         if sources is None or not live:
-            return self._begin(ids)
+            return self._resume(ids) if self._goes_back(ids) else self._begin(ids)
         places = [self._live.index(sources[i]) for i in live]
         if places != list(range(len(self._live))):
             self.state = self.guide.select(self.state, torch.tensor(places))
@@ -129,8 +145,40 @@ class Follower:
         """Read whole rows as prompts."""
         self.reset()
         self.state = self.guide.prefill(self.opening.read(ids))
-        self.start = ids.shape[1]
-        self._seen, self._live = ids.clone(), list(range(len(ids)))
+        self._first = self._seen = ids.clone()
+        self._live = list(range(len(ids)))
+        return self._live
+
+    def _goes_back(self, ids: Int[Tensor, "B T"]) -> bool:
+        """Whether a row, the only one, begins as it did and then has other tokens, or fewer."""
+        if self._first is None or self._seen is None or len(ids) != 1 or len(self._first) != 1:
+            return False
+        start, width = self.start, ids.shape[1]
+        within = start < width <= self._seen.shape[1] + 1
+        return within and torch.equal(ids[:, :start], self._first)
+
+    def _resume(self, ids: Int[Tensor, "B T"]) -> list[int]:
+        """Read the row's prompt and what now stands behind it.
+
+        Raises:
+            UsageError: nobody said that the prompt ends where the row began.
+        """
+        assert self._first is not None
+        if not self.opening.told:
+            raise UsageError(
+                "where the prompt ends must be told for rows that go back: in assisted decoding "
+                "(prompt_lookup_num_tokens, assistant_model), or for a new call on part of a "
+                "former one's text",
+                got=f"a row of {ids.shape[1]} tokens that began with {self.start}, and neither "
+                "prompts nor attention mask",
+                do="make the processor with attention_mask=inputs.attention_mask or prompts=...; "
+                "before a new call, call its reset()",
+            )
+        state = self.guide.prefill(self.opening.read(self._first))
+        response = ids[:, self.start :]
+        length = torch.full_like(response[:, 0], response.shape[1])
+        self.state = self.guide.extend(state, response, length)
+        self._seen, self._live = ids.clone(), [0]
         return self._live
 
     def _sources(self, ids: Int[Tensor, "B T"]) -> list[int] | None:

@@ -44,6 +44,10 @@ class GuidedLogitsProcessor(LogitsProcessor):
     beta / T. Pass `**processor.generate_options` to choose as the method does: `generate` otherwise
     takes the model's own defaults, among them a hidden top_k = 50.
 
+    Assisted decoding (`prompt_lookup_num_tokens`, `assistant_model`) gives the same tokens if
+    `prompts` or `attention_mask` say where the prompt ends; each draft that is taken back costs the
+    guide another reading of the row.
+
     One processor serves any number of `generate` calls, one after the other: rows that do not
     continue those seen last are read anew. `reset` forgets them.
 
