@@ -22,6 +22,7 @@ from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from trimtab.cache.configs import text_config
 from trimtab.cache.twin import LENGTH, VOCABULARY, make_twin
 from trimtab.errors import IncompatibleError, TrimtabError
+from trimtab.locks import Lock
 from trimtab.types import Candidates
 
 TOLERANCE = 1e-3
@@ -53,6 +54,7 @@ class Tried(Protocol):
 Fresh = Callable[[PreTrainedModel, Callable[[Any], Tensor]], Tried]
 """A reader of a network, by what to take from its output."""
 
+_trying = Lock()
 _verdicts: dict[tuple[str, ...], str] = {}
 """What was found wrong, by network and way of reading; empty where nothing was."""
 
@@ -83,9 +85,10 @@ def found_wrong(net: PreTrainedModel, attention: str, fresh: Fresh) -> str:
         str(implementation),
         attention,
     )
-    if key not in _verdicts:
-        _verdicts[key] = try_twin(type(net), config, fresh)
-    return _verdicts[key]
+    with _trying:  # a twin's weights are drawn from torch's own generator, set aside meanwhile
+        if key not in _verdicts:
+            _verdicts[key] = try_twin(type(net), config, fresh)
+        return _verdicts[key]
 
 
 def try_twin(kind: type[PreTrainedModel], config: PreTrainedConfig, fresh: Fresh) -> str:
