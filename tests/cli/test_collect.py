@@ -170,3 +170,23 @@ def test_help_teaches_by_examples(trimtab: Run) -> None:
     said = trimtab("collect", "--help").stdout
     for part in ("-o rollouts --workers 4", "--relabel rollouts", "--validation", "torchrun"):
         assert part in said
+
+
+def test_changed_rewards_are_asked_anew(collect: Run, mine: str, tmp_path: Path) -> None:
+    assert collect("-r", f"{mine}:score").exit_code == 0
+    path, other = Path(mine.removeprefix("python:")), tmp_path / "other" / "mine.py"
+    other.parent.mkdir()
+    other.write_text(path.read_text().replace("count('w7')", "count('w8')"))
+    mine = f"python:{other}"
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "rollouts" / "groups").iterdir()}
+    again = collect("-r", f"{mine}:score")
+    assert again.exit_code == 0, again.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    for group in read_groups(tmp_path / "rollouts"):
+        assert all(r.rewards["score"] == r.text.split().count("w8") for r in group.responses)
+    scores = tmp_path / "rollouts" / "rewards"
+    stamps = {p: p.stat().st_mtime_ns for p in scores.rglob("*.parquet")}
+    assert collect("-r", f"{mine}:score").exit_code == 0
+    assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
+    assert collect("-r", f"{mine}:score", "--rescore").exit_code == 0
+    assert all(p.stat().st_mtime_ns > before for p, before in stamps.items())

@@ -97,6 +97,34 @@ def test_names_that_are_not_known_offer_near_ones(
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["evaluate", "sweep"])
+def test_scores_are_asked_anew_on_demand(
+    trimtab: Run, model: str, tmp_path: Path, command: str
+) -> None:
+    prompts, rule = tmp_path / "words.txt", tmp_path / "tide.py"
+    prompts.write_text("\n".join(f"w{i}" for i in range(3, 20)))
+    rule.write_text(
+        "from pathlib import Path\n"
+        "def score(prompts, texts):\n"
+        "    return [float(Path(__file__).with_name('level').read_text())] * len(texts)\n"
+    )
+
+    def said(level: float, *options: str) -> str:
+        (tmp_path / "level").write_text(str(level))
+        asked = ("--prompts", str(prompts), "--reward", f"python:{rule}:score")
+        asked += ("-m", "greedy", "-m", "args", "--beta", "1")
+        folder = ("--folder", str(tmp_path / "results"), "--max-new-tokens", "3")
+        result = trimtab(command, *asked, "--model", model, *folder, *options)
+        assert result.exit_code == 0, result.stderr
+        return result.stdout + result.stderr
+
+    assert "| 1.000" in said(1.0)
+    assert "| 1.000" in said(2.0)
+    anew = said(2.0, "--rescore")
+    assert "| 2.000" in anew
+    assert "0 units computed" in anew
+
+
 def test_a_task_is_named_once(trimtab: Run, measure: Run) -> None:
     assert "did you mean sentiment" in trimtab("evaluate", "sentimet").stderr
     assert "got neither" in trimtab("evaluate").stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import pickle
@@ -30,8 +31,10 @@ from trimtab.errors import (
     UnknownNameError,
     UsageError,
 )
+from trimtab.evaluation.bench import items_of
+from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.evaluate import Evaluation, evaluate
-from trimtab.evaluation.identity import function_fingerprint, identify, weights_fingerprint
+from trimtab.evaluation.identity import identify
 from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.evaluation.tables import Table
 from trimtab.evaluation.writers import to_json
@@ -143,9 +146,7 @@ def test_a_transformer_is_named_by_its_weights_and_costed(tmp_path: Path) -> Non
         def samples(self, split: str) -> list[Sample]:
             return [Sample(f"w{i} w{i + 1}", f"w{i}") for i in range(5, 9)]
 
-    guide = toys.value_guide()
-    found = weights_fingerprint(guide.backbone)
-    source = GuideSource.ready(guide, fingerprint=found)
+    source = GuideSource.ready(toys.value_guide())
     methods = [tt.sampling(), tt.vas(1.0, k=5)]
     table = run(tmp_path, Words(judge=None), methods, lm=lm, guides=[source]).table
     assert table.rows[0]["flops"] == 1.0
@@ -249,6 +250,7 @@ def test_a_mended_reward_is_asked_only_for_what_failed(tmp_path: Path) -> None:
         asked.extend(responses)
         return [float("nan") if broken and "cc" in t else 0.0 for t in responses]
 
+    reward.fingerprint = "the same, mended"  # type: ignore[attr-defined]
     task = replace(TASK, reward=reward, judge=None)
     with pytest.raises(RewardError):
         run(tmp_path, task, methods=[tt.sampling()])
@@ -263,6 +265,204 @@ def test_a_mended_reward_is_asked_only_for_what_failed(tmp_path: Path) -> None:
 def test_a_reward_of_the_wrong_form_is_a_reward_error(tmp_path: Path, scores: Any) -> None:
     with pytest.raises(RewardError, match="must return one finite number for each text"):
         run(tmp_path, replace(TASK, reward=lambda p, r: scores), methods=[tt.sampling()])
+
+
+# --- things of one name --------------------------------------------------------------------------
+
+
+def at_most(limit: int) -> Any:
+    def score(samples: Any, responses: Any) -> list[float]:
+        return [float(len(text) <= limit) for text in responses]
+
+    return score
+
+
+class Counts:
+    def __init__(self, letter: str) -> None:
+        self.letter = letter
+
+    def score(self, samples: Any, responses: Any) -> list[float]:
+        return [float(text.count(self.letter)) for text in responses]
+
+
+def times(power: float) -> Any:
+    return lambda logprobs, scores, beta: logprobs + power * beta * scores
+
+
+def scaled(logprobs: Any, scores: Any, beta: Any, power: float) -> Any:
+    return logprobs + power * beta * scores
+
+
+class Pick:
+    """Selects by a temperature that nothing shows."""
+
+    greedy, plain = False, False
+
+    def __init__(self, heat: float) -> None:
+        self.heat = heat
+
+    def law(self, logits: Any) -> Any:
+        return (logits / self.heat).log_softmax(-1)
+
+    def choose(self, law: Any, rng: Any) -> Any:
+        return law.argmax(-1)
+
+
+def of_texts(letter: str) -> Any:
+    return lambda prompts, texts: [float(text.count(letter)) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (at_most(2), at_most(5)),
+        (Counts("a").score, Counts("c").score),
+        (partial(lambda s, r, k: [len(t) * k for t in r], k=1.0), None),
+    ],
+    ids=["closures", "bound methods", "partials"],
+)
+def test_another_reward_of_one_name_is_asked_itself(
+    tmp_path: Path, first: Any, second: Any
+) -> None:
+    second = second or partial(first.func, k=3.0)
+    tasks = [replace(TASK, reward=reward, judge=None) for reward in (first, second)]
+    before = run(tmp_path / "one", tasks[0], [tt.sampling()]).table.rows
+    after = run(tmp_path / "one", tasks[1], [tt.sampling()])
+    assert after.computed == 0
+    assert after.table.rows == run(tmp_path / "fresh", tasks[1], [tt.sampling()]).table.rows
+    assert after.table.rows != before
+    assert run(tmp_path / "one", tasks[0], [tt.sampling()]).table.rows == before
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda x: {"rule": times(x)},
+        lambda x: {"select": Pick(1.0 + x)},
+        lambda x: {"rule": partial(scaled, power=x)},
+    ],
+    ids=["rules", "selects", "partials"],
+)
+def test_texts_of_another_method_of_one_name_are_not_served(tmp_path: Path, part: Any) -> None:
+    def rows(x: float, folder: str) -> Any:
+        mine = replace(tt.cd(beta=1.0, k=3), name="mine", **part(x))
+        found = run(tmp_path / folder, replace(TASK, judge=None), [mine])
+        return [{k: v for k, v in row.items() if k != "cells"} for row in found.table.rows]
+
+    before, after = rows(0.0, "one"), rows(5.0, "one")
+    assert after == rows(5.0, "fresh") != before
+    assert rows(0.0, "one") == before
+
+
+def test_texts_of_another_guide_of_one_name_are_not_served(tmp_path: Path) -> None:
+    lm, method = worlds.model(), [tt.cd(beta=5.0, k=3)]
+
+    def rows(letter: str, folder: str) -> Any:
+        source = GuideSource.ready(tt.TextGuide(of_texts(letter), lm.decode, name="mine"))
+        return run(tmp_path / folder, methods=method, guides=[source]).table.rows
+
+    before, after = rows("b", "one"), rows("c", "one")
+    assert after == rows("c", "fresh") != before
+    assert rows("b", "one") == before
+
+
+def test_what_cannot_be_known_is_asked_anew_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+    handle = (tmp_path / "log").open("w")
+
+    def score(samples: Any, responses: Any) -> list[float]:
+        asked.extend(responses)
+        return [float(handle.name is not None) for _ in responses]
+
+    task = replace(TASK, reward=score, judge=None)
+    for _ in range(2):
+        asked.clear()
+        caplog.clear()
+        assert run(tmp_path / "one", task, [tt.sampling()]).table.rows[0]["reward"] == 1.0
+        assert len(asked) == 36
+        (said,) = (record.getMessage() for record in caplog.records)
+        assert "score cannot be told from others of its name, so it is asked anew" in said
+        assert "the closure's handle is a _io.TextIOWrapper, which cannot be looked into" in said
+    handle.close()
+
+
+def test_a_rule_that_cannot_be_known_decodes_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    endless = (0 for _ in itertools.count())
+    mine = replace(tt.cd(k=2), rule=lambda p, s, b: p + next(endless), name="mine")
+    for _ in range(2):
+        caplog.clear()
+        found = run(tmp_path, methods=[tt.greedy(), mine])
+        assert [row["method"] for row in found.table.rows] == ["greedy", "mine(beta=1)"]
+        assert found.computed >= 3, "the second run reuses greedy alone"
+        (said,) = (record.getMessage() for record in caplog.records)
+        assert "mine(beta=1) cannot be told" in said
+        assert "texts are decoded anew each time" in said
+
+
+def times_two(logprobs: Any, scores: Any, beta: Any = 1.0) -> Any:
+    return logprobs + 2 * beta * scores
+
+
+@pytest.mark.parametrize("most", [1000, 0])  # of 0 nothing can be known
+def test_a_unit_keeps_its_key_on_its_way_to_a_worker(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("trimtab.evaluation.fingerprint.MOST", most)
+    for rule in (times_two, partial(times_two, beta=2.0)):
+        items = items_of(worlds.model(), TASK, "test")
+        method = replace(tt.cd(k=2), rule=rule)
+        cell = Cell("t", "test", identify(worlds.model()), method, None, 1, 0, 4, items)
+        assert bool(cell.unknown) == (most == 0)
+        unit = cell.units[0]
+        back = pickle.loads(pickle.dumps(unit))  # noqa: S301  (our own bytes)
+        assert back.key == unit.key == cell.units[0].key
+
+
+class Tide:
+    """A reward that reads what it is not made of."""
+
+    asked = 0
+
+    def __call__(self, samples: Any, responses: Any) -> list[float]:
+        type(self).asked += len(responses)
+        return [float(Path(os.environ["TIDE"]).read_text()) for _ in responses]
+
+
+def test_rescoring_asks_all_scores_anew_and_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tide = Tide()
+    tide.fingerprint = "tide"  # type: ignore[attr-defined]
+    monkeypatch.setenv("TIDE", str(tmp_path / "tide"))
+    task = replace(TASK, reward=tide)
+    (tmp_path / "tide").write_text("1.0")
+    assert run(tmp_path / "one", task, [tt.sampling()]).table.rows[0]["reward"] == 1.0
+    (tmp_path / "tide").write_text("2.0")
+    assert run(tmp_path / "one", task, [tt.sampling()]).table.rows[0]["reward"] == 1.0
+    again = run(tmp_path / "one", task, [tt.sampling()], rescore=True)
+    assert (again.computed, again.table.rows[0]["reward"]) == (0, 2.0)
+    assert run(tmp_path / "one", task, [tt.sampling()]).table.rows[0]["reward"] == 2.0
+
+
+def test_topics_and_references_that_are_rebuilt_are_known_again(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Tagged(worlds.Letters):
+        tags: tuple[str, ...] = ("a", "b")
+
+        def samples(self, split: str) -> list[Sample]:
+            meta = {"tags": set(self.tags), "by": Counts("b")}
+            return [replace(sample, meta=meta) for sample in super().samples(split)]
+
+    run(tmp_path, Tagged(), [tt.sampling()])
+    before = stamps(tmp_path / "scores")
+    run(tmp_path, Tagged(), [tt.sampling()])
+    assert stamps(tmp_path / "scores") == before
+    run(tmp_path, Tagged(tags=("a", "c")), [tt.sampling()])
+    assert stamps(tmp_path / "scores") != before
 
 
 # --- bad input -----------------------------------------------------------------------------------
@@ -304,17 +504,6 @@ def test_a_prompt_that_occurs_twice_counts_once(tmp_path: Path) -> None:
             return super().samples(split) * 2
 
     assert run(tmp_path, Twice(), methods=[tt.greedy()]).table.rows[0]["prompts"] == 9
-
-
-def test_functions_are_told_apart_by_text_and_bound_arguments() -> None:
-    def one(samples: Any, responses: Any, weight: float = 1.0) -> Any:
-        return responses
-
-    def two(samples: Any, responses: Any) -> Any:
-        return samples
-
-    found = [one, two, partial(one, weight=2.0), partial(one, weight=3.0), sorted]
-    assert len({function_fingerprint(f) for f in found}) == len(found)
 
 
 # --- several processes ---------------------------------------------------------------------------

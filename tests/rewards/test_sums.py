@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.toys import samples
 from trimtab.errors import RewardError, UnknownNameError, UsageError
-from trimtab.evaluation.sources import GuideSource, Scorer, fingerprint_of, name_of
+from trimtab.evaluation.fingerprint import fingerprint
+from trimtab.evaluation.sources import GuideSource, Scorer, name_of
 from trimtab.rewards import Sum, reward
 from trimtab.rewards.sums import parse, spelled
 
@@ -96,9 +97,9 @@ def test_a_sum_travels_and_keeps_its_fingerprint() -> None:
     found = reward("0.5*words - formality")
     back = pickle.loads(pickle.dumps(found))  # noqa: S301  (our own bytes)
     assert back == found
-    assert fingerprint_of(back) == fingerprint_of(found)
+    assert fingerprint(back) == fingerprint(found)
     others = ["0.5*words + formality", "0.4*words - formality", "0.5*words - profanity", "words"]
-    assert len({fingerprint_of(reward(name)) for name in [repr(found), *others]}) == 5
+    assert len({fingerprint(reward(name)) for name in [repr(found), *others]}) == 5
 
 
 def test_tables_call_a_sum_as_it_is_written(tmp_path: Path) -> None:

@@ -64,9 +64,9 @@ def test_behaviour_logprobs_are_log_pi_ref_recomputed(tmp_path: Path) -> None:
 def test_a_guided_method_gives_the_log_probabilities_of_its_own_law(tmp_path: Path) -> None:
     lm, guide = world.model(), toys.TableGuide()
     method = tt.vas(beta=2.0, k=2)
-    source = GuideSource.ready(guide, fingerprint="table")
+    source = GuideSource.ready(guide)
     manifest = roll(tmp_path, method=method, guide=source)
-    assert manifest["about"]["guide"] == {"name": "table", "fingerprint": "table"}
+    assert manifest["about"]["guide"] == {"name": "table", "fingerprint": source.fingerprint}
     assert manifest["about"]["method"]["beta"] == 2.0
     groups = read_groups(tmp_path)
     done = decode(lm, guide, method, [g.prompt for g in groups], n=3, max_new_tokens=6)
@@ -79,7 +79,7 @@ def test_a_guided_method_gives_the_log_probabilities_of_its_own_law(tmp_path: Pa
 
 
 def test_chosen_blocks_have_no_log_probabilities_of_tokens(tmp_path: Path) -> None:
-    source = GuideSource.ready(toys.TableGuide(), fingerprint="table")
+    source = GuideSource.ready(toys.TableGuide())
     roll(tmp_path, method=tt.cd_blockwise(n=2, length=3), guide=source, n=2)
     assert all(r.logprobs == () for g in read_groups(tmp_path) for r in g.responses)
 
@@ -242,7 +242,7 @@ def test_a_folder_of_another_job_is_refused_and_the_difference_named(
         roll(tmp_path, n=2)
     with pytest.raises(DataError, match=r"about\.prompts\.count 9 \(now 2\)"):
         roll(tmp_path, limit=2)
-    source = GuideSource.ready(toys.TableGuide(), fingerprint="table")
+    source = GuideSource.ready(toys.TableGuide())
     with pytest.raises(DataError, match=r"about\.method\.beta"):
         roll(tmp_path, method=tt.vas(k=2), guide=source)
     with pytest.raises(DataError, match="reward no_cc None .*--relabel adds rewards"):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import trimtab as tt
+from tests import toys
 from tests.training import rollouts_world as world
 from tests.training.rollouts_world import files, roll
 from trimtab.errors import DataError, RewardError, UnavailableError, UsageError
-from trimtab.evaluation.sources import Scorer
+from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.training.rollouts import relabel
 from trimtab.training.store import read_groups, read_manifest
 from trimtab.types import Sample
@@ -143,3 +147,109 @@ def test_relabelling_wants_a_finished_folder_and_a_reward(tmp_path: Path) -> Non
     (tmp_path / "groups" / "00001.parquet").unlink()
     with pytest.raises(DataError, match=r"no groups/00001\.parquet"):
         relabel(tmp_path, [world.weights])
+
+
+# --- rewards of one name -------------------------------------------------------------------------
+
+
+def at_most(limit: int) -> Any:
+    def score(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+        return [float(len(text) <= limit) for text in responses]
+
+    return score
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_closure_of_one_name_labels_anew(tmp_path: Path, finished: bool) -> None:
+    folder, fresh = tmp_path / "one", tmp_path / "fresh"
+    roll(folder, rewards=[at_most(1)])
+    if not finished:
+        manifest = folder / "manifest.json"
+        manifest.write_text(json.dumps(read_manifest(folder) | {"complete": False}))
+    texts = {p: p.stat().st_mtime_ns for p in (folder / "groups").iterdir()}
+    roll(folder, rewards=[at_most(3)])
+    roll(fresh, rewards=[at_most(3)])
+    assert files(folder) == files(fresh)
+    assert texts == {p: p.stat().st_mtime_ns for p in (folder / "groups").iterdir()}
+
+
+def test_a_reward_that_changed_leaves_the_others(tmp_path: Path) -> None:
+    roll(tmp_path, rewards=[at_most(1), world.count_b])
+    before = read_manifest(tmp_path)["rewards"]
+    after = roll(tmp_path, rewards=[at_most(3)])["rewards"]
+    assert after["count_b"] == before["count_b"]
+    assert after["score"]["fingerprint"] != before["score"]["fingerprint"]
+    assert len(list((tmp_path / "rewards").iterdir())) == 2
+
+
+class Tide:
+    """A reward that reads what it is not made of."""
+
+    fingerprint = "tide"
+    level = 1.0
+
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+        return [Tide.level for _ in responses]
+
+
+@pytest.mark.parametrize("way", ["collect", "relabel"])
+def test_rescoring_asks_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def again(**options: Any) -> float:
+        if way == "relabel":
+            return float(relabel(tmp_path, [Tide()], **options)["rewards"]["tide"]["mean"])
+        return float(roll(tmp_path, rewards=[Tide()], **options)["rewards"]["tide"]["mean"])
+
+    roll(tmp_path, rewards=[Tide()])
+    monkeypatch.setattr(Tide, "level", 2.0)
+    assert again() == 1.0
+    assert again(rescore=True) == 2.0
+    assert again() == 2.0
+
+
+class Piped:
+    """A reward that holds what cannot be looked into, and may die."""
+
+    def __init__(self, level: float, calls: int = 99) -> None:
+        self.level, self.calls, self.pipe = level, calls, (letter for letter in "ab")
+
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+        self.calls -= 1
+        if self.calls < 0:
+            raise UnavailableError("the server must answer", got="nothing", do="start it")
+        return [self.level for _ in responses]
+
+
+def test_a_reward_that_cannot_be_known_is_asked_anew_and_costs_no_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UnavailableError):
+        roll(tmp_path, rewards=[Piped(1.0, calls=2)])
+    texts = {p: p.stat().st_mtime_ns for p in (tmp_path / "groups").iterdir()}
+    caplog.clear()
+    assert roll(tmp_path, rewards=[Piped(2.0)])["rewards"]["piped"]["mean"] == 2.0
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert "piped cannot be told from others of its name, so it is asked anew each time" in said
+    assert ".pipe is a generator, which cannot be looked into" in said
+    assert roll(tmp_path, rewards=[Piped(3.0)])["rewards"]["piped"]["mean"] == 3.0
+    assert len(list((tmp_path / "rewards").iterdir())) == 1
+    now = {p: p.stat().st_mtime_ns for p in (tmp_path / "groups").iterdir()}
+    assert texts == {path: now[path] for path in texts}
+
+
+def test_processes_of_a_launcher_must_agree_on_their_rewards(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"must agree .*piped: \.pipe is a generator"):
+        roll(tmp_path, rewards=[Piped(1.0)], rank=1)
+
+
+def test_texts_of_another_rule_are_not_gone_on_with(tmp_path: Path) -> None:
+    guide = GuideSource.ready(toys.TableGuide())
+
+    def tilted(power: float) -> Any:
+        return replace(tt.cd(k=2), rule=lambda p, s, beta: p + power * beta * s)
+
+    roll(tmp_path, method=tilted(1.0), guide=guide)
+    roll(tmp_path, method=tilted(1.0), guide=guide)
+    with pytest.raises(DataError, match=r"about\.method\.rule\.fingerprint"):
+        roll(tmp_path, method=tilted(2.0), guide=guide)

@@ -127,6 +127,15 @@ OnError: TypeAlias = Annotated[
     Literal["raise", "skip"],
     Option(help="What a text that cannot be scored does.", rich_help_panel=_RUN),
 ]
+Rescore: TypeAlias = Annotated[
+    bool,
+    Option(
+        "--rescore",
+        help="Ask rewards anew, whatever is kept of them: where one reads files or a server that "
+        "have changed. Texts stay.",
+        rich_help_panel=_RUN,
+    ),
+]
 MetricNames: TypeAlias = Annotated[
     list[str] | None,
     Option(

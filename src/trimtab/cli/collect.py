@@ -34,6 +34,7 @@ def collect(
     settings: o.Set = None,
     reward: o.Rewards = None,
     on_reward_error: o.OnError = "raise",
+    rescore: b.Rescore = False,
     relabel: o.Relabel = None,
     validation: o.Validation = False,
     from_: o.From = None,
@@ -82,7 +83,7 @@ def collect(
 
     rank, _ = rollouts.rank_of(os.environ, workers=workers, processes=processes)
     running: dict[str, Any] = {"workers": workers, "rank": rank, "on_reward_error": on_reward_error}
-    running |= {"threads": threads}
+    running |= {"threads": threads, "rescore": rescore}
     if relabel is not None:
         _check_relabel(reward, task or prompts or from_ or validation)
         with rolling(rank) as (running["on"], pace):

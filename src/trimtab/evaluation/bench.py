@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict
@@ -64,6 +64,7 @@ class Options(TypedDict, total=False):
         opener: opens the base again in a worker, such as `partial(TransformersLM, "smollm2")`.
         on_reward_error: "raise" stops after all other texts have their scores; "skip" leaves texts
             that cannot be scored out of the figures, and counts them.
+        rescore: ask the reward, the judge and the metrics anew, whatever is kept of them.
         baseline: label of the row that others are compared with.
         metrics: names of figures beside those of every table, such as "rouge-l"; see `metrics`.
         on: told about every finished unit.
@@ -78,6 +79,7 @@ class Options(TypedDict, total=False):
     workers: int
     opener: OpenModel | None
     on_reward_error: OnRewardError
+    rescore: bool
     baseline: str | None
     metrics: Sequence[str | Metric]
     on: OnProgress | None
@@ -92,24 +94,24 @@ class Bench:
         model: its identity.
         task: what is measured on.
         store: the results folder.
+        scorers: the task's reward and judge by role.
     """
 
     lm: LanguageModel[Any]
     model: ModelId
     task: Task
     store: Store
+    scorers: Mapping[str, Scorer]
 
     @classmethod
     def of(cls, lm: LanguageModel[Any], task: Task, folder: str | Path) -> Bench:
         """Open the folder for a model and a task."""
         check_template(lm, task)
         model = identify(lm)
-        return cls(lm, model, task, Store(folder, model, task.name))
-
-    @property
-    def scorers(self) -> dict[str, Scorer]:
-        """The task's reward and judge by role."""
-        return scorers_of(self.task)
+        store, scorers = Store(folder, model, task.name), scorers_of(task)
+        for scorer in {s.name: s for s in scorers.values()}.values():
+            warn_of(scorer.name, scorer.unknown, "it is asked anew each time")
+        return cls(lm, model, task, store, scorers)
 
     def cells(
         self,
@@ -123,6 +125,10 @@ class Bench:
         budget = options.get("max_new_tokens") or self.task.max_new_tokens
         found = dict[str, Cell]()
         opened = {guide.fingerprint: guide.open(self.lm) for guide in guides}
+        unknown = next((i.known.unknown for i in items if i.known.unknown), "")
+        warn_of("what is known of a prompt", unknown, "scores are asked anew each time")
+        for source in guides:
+            warn_of(f"guide {source.name}", source.unknown, ANEW)
         for method in methods:
             if method.guided and not guides:
                 raise UsageError(
@@ -141,6 +147,7 @@ class Bench:
                     items,
                     options.get("rows", 32),
                 )
+                warn_of(cell.label, "; ".join(cell.unknown), ANEW)
                 beside = opened[guide.fingerprint] if guide else None
                 asked = [item.prompt for item in items]
                 check_call(self.lm, beside, method, asked, cell.n, budget, True)
@@ -166,6 +173,8 @@ class Bench:
             computed = work(self.store, self.lm, units, on)
         strict = options.get("on_reward_error", "raise") == "raise"
         scorers = [*self.scorers.values(), *(m.scorer for m in metrics if m.scorer is not None)]
+        if options.get("rescore", False):
+            self.store.forget(scorers, units)
         failures = score(self.store, scorers, units, on, again=strict)
         if failures and strict:
             texts = sum(cell.n * len(cell.items) for cell in cells)
@@ -204,6 +213,21 @@ def _responses(method: Method, options: Options) -> int:
         return 1
     n = options.get("n", 1)
     return (options.get("base_samples") or n) if plain_sampling(method) else n
+
+
+ANEW = "texts are decoded anew each time"
+
+
+def warn_of(name: str, unknown: str, follows: str) -> None:
+    """Say of what has no fingerprint why that is, and what follows from it."""
+    if unknown:
+        log.warning(
+            "%s cannot be told from others of its name, so %s: %s (a text as its attribute "
+            "`fingerprint` would tell it)",
+            name,
+            follows,
+            unknown,
+        )
 
 
 def _silent(_: Progress) -> None:

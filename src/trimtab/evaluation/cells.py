@@ -17,6 +17,7 @@ from typing import Any
 import trimtab
 from trimtab.decoding.methods import METHODS, Method
 from trimtab.decoding.select import Sample as SampleSelect
+from trimtab.evaluation.fingerprint import Fingerprint, fingerprint, importable
 from trimtab.evaluation.identity import ModelId, digest
 from trimtab.evaluation.sources import GuideSource
 from trimtab.types import Prompt, Sample, Samples, Vocabulary
@@ -45,6 +46,11 @@ class Item:
         """What reports show of it."""
         return self.prompt.text or ""
 
+    @cached_property
+    def known(self) -> Fingerprint:
+        """Of what rewards see beside the prompt and a text: topic, references."""
+        return fingerprint([self.sample.topic, dict(sorted(self.sample.meta.items()))])
+
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         messages = [dict(m) for m in self.prompt.messages] if self.prompt.messages else None
@@ -66,15 +72,32 @@ class Item:
 # --- methods as data -----------------------------------------------------------------------------
 
 
-def describe(part: object) -> Any:
-    """A part of a method as plain JSON types: dataclasses by kind and fields, functions by name."""
-    if is_dataclass(part) and not isinstance(part, type):
-        values = {f.name: describe(getattr(part, f.name)) for f in fields(part)}
-        return {"kind": type(part).__name__, **values}
+def describe(part: object, unknown: list[str] | None = None) -> Any:
+    """A part of a method as plain JSON types.
+
+    Our own functions are known by name, our own dataclasses by kind and fields; any other part is
+    described by its fingerprint too.
+
+    Args:
+        part: a method, a proposal, a rule, what selects, a number.
+        unknown: takes, in words, what cannot be looked into.
+    """
     if part is None or isinstance(part, bool | int | float | str):
         return part
-    name = getattr(part, "__qualname__", None)
-    return f"{getattr(part, '__module__', '')}.{name}" if name else repr(part)
+    ours = (getattr(part, "__module__", None) or "").partition(".")[0] == "trimtab"
+    values: dict[str, Any] = {"kind": type(part).__name__}
+    if is_dataclass(part) and not isinstance(part, type):
+        values |= {f.name: describe(getattr(part, f.name), unknown) for f in fields(part)}
+        if ours:
+            return values
+    elif hasattr(part, "__qualname__"):
+        values["kind"] = name = f"{part.__module__}.{part.__qualname__}"
+        if ours and importable(part):
+            return name
+    found = fingerprint(part)
+    if found.unknown and unknown is not None:
+        unknown.append(f"{values['kind']}: {found.unknown}")
+    return values | {"fingerprint": found.value}
 
 
 def label(method: Method) -> str:
@@ -123,6 +146,7 @@ class Unit:
         seed: decides every draw.
         max_new_tokens: token budget of a response.
         items: the prompts.
+        described: the method as plain JSON types, see `describe`.
     """
 
     model: ModelId
@@ -132,6 +156,7 @@ class Unit:
     seed: int
     max_new_tokens: int
     items: tuple[Item, ...]
+    described: Mapping[str, Any]
 
     @cached_property
     def key(self) -> str:
@@ -141,7 +166,7 @@ class Unit:
                 "format": FORMAT,
                 "trimtab": trimtab.__version__,
                 "model": self.model.identity(),
-                "method": describe(self.method),
+                "method": self.described,
                 "guide": self.guide.fingerprint if self.guide else None,
                 "n": self.n,
                 "seed": self.seed,
@@ -153,8 +178,7 @@ class Unit:
     @cached_property
     def samples(self) -> str:
         """Hash of what rewards see beside the prompts and texts: topics, references."""
-        seen = [(i.sample.topic, sorted(i.sample.meta.items())) for i in self.items]
-        return digest(repr(seen))
+        return digest([item.known.value for item in self.items])
 
 
 @dataclass(frozen=True)
@@ -186,6 +210,22 @@ class Cell:
     rows: int = 32
 
     @cached_property
+    def _described(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        unknown: list[str] = []
+        described = describe(self.method, unknown)
+        return described, tuple(unknown)
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """The method as plain JSON types, see `describe`."""
+        return self._described[0]
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """In words, what of the method cannot be looked into: its texts are decoded anew."""
+        return self._described[1]
+
+    @cached_property
     def units(self) -> tuple[Unit, ...]:
         """Its work, in the order of the prompts."""
         draws = self.method.proposal.n if isinstance(self.method.proposal, Samples) else 1
@@ -199,6 +239,7 @@ class Cell:
                 self.seed,
                 self.max_new_tokens,
                 self.items[i : i + size],
+                self.described,
             )
             for i in range(0, len(self.items), size)
         )
@@ -226,7 +267,7 @@ class Cell:
             "task": self.task,
             "split": self.split,
             "label": self.label,
-            "method": describe(self.method),
+            "method": self.described,
             "guide": guide and {"name": guide.name, "fingerprint": guide.fingerprint},
             "guide_shape": asdict(shape) if shape else None,
             "n": self.n,

@@ -1,22 +1,22 @@
-"""Which model, which guide, which reward? Fingerprints that tell results apart.
+"""Which model? Fingerprints that tell the results of one from another's.
 
-A name may mean other weights tomorrow, so results are filed under what the parts *are*: sampled
-weights, the configuration, the tokenizer's map, the source text of a function.
+A name may mean other weights tomorrow, so results are filed under what a model *is*: sampled
+weights, the configuration, the tokenizer's map. Functions and guides have theirs from
+`fingerprint`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial, singledispatch
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
 from trimtab.errors import UsageError
 from trimtab.evaluation.flops import Shape
@@ -83,13 +83,10 @@ def identify(lm: object) -> ModelId:
 
 @identify.register
 def _transformers(lm: TransformersLM) -> ModelId:
-    config = lm.model.config.to_dict()
-    for volatile in ("_name_or_path", "transformers_version"):
-        config.pop(volatile, None)
     return ModelId(
         name=Path(lm.model.name_or_path or "").name or lm.model.config.model_type,
         weights=weights_fingerprint(lm.model),
-        config=digest(json.loads(json.dumps(config, default=str))),
+        config=digest(plain_config(lm.model.config)),
         tokenizer=lm.vocab.fingerprint or "",
         base_temperature=lm.base_temperature,
         base_top_p=lm.base_top_p,
@@ -100,7 +97,16 @@ def _transformers(lm: TransformersLM) -> ModelId:
 @identify.register
 def _table(lm: TableLM) -> ModelId:
     root = lm.next_logprobs(()).tolist() + lm.next_logprobs((1,)).tolist()
-    return ModelId(f"table-{lm.vocab.size}", weights=digest([repr(x) for x in root]))
+    said = [*map(repr, root), lm.seed, repr(lm.spread)]
+    return ModelId(f"table-{lm.vocab.size}", weights=digest(said))
+
+
+def plain_config(config: PreTrainedConfig) -> Any:
+    """A configuration as JSON types, without where and by what it was loaded."""
+    found = config.to_dict()
+    for volatile in ("_name_or_path", "transformers_version"):
+        found.pop(volatile, None)
+    return json.loads(json.dumps(found, default=str))
 
 
 def weights_fingerprint(net: nn.Module) -> str:
@@ -113,27 +119,3 @@ def weights_fingerprint(net: nn.Module) -> str:
         values = flat[at.to(flat.device)].to(torch.float64).cpu().numpy().tobytes()
         found.update(f"{name}{tuple(weights.shape)}{weights.dtype}".encode() + values)
     return found.hexdigest()[:32]
-
-
-# --- functions -----------------------------------------------------------------------------------
-
-
-def function_fingerprint(function: Callable[..., object]) -> str:
-    """Hash of a function's or a callable object's source text, and of its bound arguments.
-
-    An object that prints its parameters (a dataclass does) is told from one with others. What a
-    function calls is not looked at: give a `fingerprint` where that may change.
-    """
-    if isinstance(function, partial):
-        bound = repr((function.args, sorted(function.keywords.items())))
-        return digest([function_fingerprint(function.func), bound])
-    plain = inspect.isroutine(function) or inspect.isclass(function)
-    told = repr(function)
-    if plain or told.startswith("<"):  # the usual repr holds an address
-        told = ""
-    source: Any = function if plain else type(function)
-    try:
-        text = inspect.getsource(source)
-    except (OSError, TypeError):  # built in, or typed at a prompt
-        text = f"{getattr(source, '__module__', '')}.{getattr(source, '__qualname__', source)}"
-    return digest([text, told])

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import public
+from trimtab.evaluation.fingerprint import Fingerprint, essence
+from trimtab.evaluation.fingerprint import fingerprint as fingerprint_of
 from trimtab.evaluation.flops import Shape
-from trimtab.evaluation.identity import digest, function_fingerprint, weights_fingerprint
+from trimtab.evaluation.identity import digest
 from trimtab.guides.card import CARD
 from trimtab.guides.checkpoint import load_guide
 from trimtab.guides.parts import unwrap
@@ -63,26 +65,6 @@ def short_name(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def fingerprint_of(function: Reward) -> str:
-    """Tells a reward from others of its name, by what it is made of.
-
-    A reward model is known by its weights, a sum by its parts and their weights, all else by its
-    source text.
-    """
-    if isinstance(function, NamedReward):
-        return fingerprint_of(_resolved(function.name))
-    if isinstance(function, Sum):
-        weights = [repr(weight) for weight, _ in function.terms]
-        return digest(["sum", weights, [fingerprint_of(r) for r in function.rewards]])
-    if isinstance(function, OfTexts):
-        return function_fingerprint(function.function)
-    if isinstance(function, Server):  # not by its secrets
-        return function.fingerprint
-    if isinstance(function, Classifier):  # its folder may hold other weights tomorrow
-        return digest([function_fingerprint(function), weights_fingerprint(function.model)])
-    return function_fingerprint(function)
-
-
 @cache
 def _resolved(name: str) -> Reward:
     return reward(name)
@@ -107,6 +89,11 @@ class NamedReward:
         return _resolved(self.name)(samples, responses)
 
 
+@essence.register
+def _named(reward: NamedReward) -> object:
+    return _resolved(reward.name)
+
+
 @dataclass(frozen=True)
 class Scorer:
     """A reward or judge by name.
@@ -115,18 +102,21 @@ class Scorer:
         name: what tables call it.
         function: `(samples, responses) -> one score each`.
         fingerprint: tells it from others of that name.
+        unknown: what of it cannot be looked into, so that its fingerprint is like no other and it
+            is asked anew each time; "" where all can.
     """
 
     name: str
     function: Reward
     fingerprint: str
+    unknown: str = ""
 
     @classmethod
     def of(cls, function: Reward) -> Scorer:
         """A scorer under its own name."""
         if isinstance(function, NamedReward):
             return cls.named(function.name)
-        return cls(name_of(function), function, fingerprint_of(function))
+        return cls._known_by(name_of(function), function, fingerprint_of(function))
 
     @classmethod
     def named(cls, name: str) -> Scorer:
@@ -135,8 +125,11 @@ class Scorer:
         Raises:
             UnknownNameError: there is none; near names are offered.
         """
-        found = NamedReward(name)
-        return cls(short_name(name), found, fingerprint_of(found))
+        return cls._known_by(short_name(name), NamedReward(name), fingerprint_of(_resolved(name)))
+
+    @classmethod
+    def _known_by(cls, name: str, function: Reward, found: Fingerprint) -> Scorer:
+        return cls(name, function, found.value, found.unknown)
 
     @property
     def key(self) -> str:
@@ -161,23 +154,33 @@ class GuideSource:
         fingerprint: tells it from others of that name.
         open: makes the guide for a base.
         shape: what a token that it reads costs; None for functions, whose cost is not counted.
+        unknown: what of it cannot be looked into, so that its fingerprint is like no other and
+            texts that it guides are decoded anew each time; "" where all can.
     """
 
     name: str
     fingerprint: str
     open: Callable[[LanguageModel[Any]], Guide[Any]]
     shape: Shape | None = None
+    unknown: str = ""
 
     @classmethod
     def on_prefixes(cls, scorer: Scorer) -> GuideSource:
         """A reward for finished texts that scores prefixes as if they were finished."""
-        fingerprint = digest(["prefixes", scorer.fingerprint])
-        return cls(scorer.name, fingerprint, partial(_on_prefixes, scorer))
+        found = digest(["prefixes", scorer.fingerprint])
+        return cls(scorer.name, found, partial(_on_prefixes, scorer), unknown=scorer.unknown)
 
     @classmethod
-    def ready(cls, guide: Guide[Any], *, fingerprint: str) -> GuideSource:
-        """A guide that is open already, and a fingerprint that tells it from others."""
-        return cls(guide.name, fingerprint, partial(_given, guide), shape_of(guide))
+    def ready(cls, guide: Guide[Any], *, fingerprint: str | None = None) -> GuideSource:
+        """A guide that is open already.
+
+        Args:
+            guide: it.
+            fingerprint: tells it from others of its name; None finds out what it is made of.
+        """
+        found = Fingerprint(fingerprint) if fingerprint else fingerprint_of(guide)
+        shape, open_ = shape_of(guide), partial(_given, guide)
+        return cls(guide.name, found.value, open_, shape, found.unknown)
 
     @classmethod
     def named(cls, name: str, lm: LanguageModel[Any]) -> GuideSource:
@@ -194,13 +197,13 @@ class GuideSource:
         folder = guide_folder(name)
         if folder is not None:
             guide = load_guide(folder, lm=lm)  # checks every file before its sum is believed
-            fingerprint = digest(["checkpoint", json.loads((folder / CARD).read_text())["sha256"]])
-            return cls(Path(name).name, fingerprint, partial(_load, name), shape_of(guide))
+            found = digest(["checkpoint", json.loads((folder / CARD).read_text())["sha256"]])
+            return cls(Path(name).name, found, partial(_load, name), shape_of(guide))
         if Path(name).exists() or ("/" in name and not _spells_reward(name)):
             model = RewardGuide.load(name, lm)
-            fingerprint = digest(["reward model", weights_fingerprint(model.model)])
-            open_ = partial(RewardGuide.load, name)
-            return cls(Path(name).name, fingerprint, open_, Shape.of(model.model))
+            made, open_ = fingerprint_of(model), partial(RewardGuide.load, name)
+            shape = Shape.of(model.model)
+            return cls(Path(name).name, made.value, open_, shape, made.unknown)
         if name not in REWARDS and not _spells_reward(name):
             check_name(name, REWARDS)
         return cls.on_prefixes(Scorer.named(name))

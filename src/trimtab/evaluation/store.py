@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,14 @@ class Store:
             path.parent.mkdir(exist_ok=True)
             head = {"name": scorer.name, "samples": unit.samples}
             replace_file(path, canonical({**head, **said}) + "\n", locked=True)
+
+    def forget(self, scorers: Iterable[Scorer], units: Iterable[Unit]) -> None:
+        """Drop what scorers said of units, so that they are asked anew, whoever does so."""
+        units = list(units)
+        with writing(self.folder):
+            for scorer in scorers:
+                for unit in units:
+                    self._score(unit, scorer).unlink(missing_ok=True)
 
     def _score(self, unit: Unit, scorer: Scorer) -> Path:
         return self.folder / "scores" / scorer.key / f"{unit.key}.json"

@@ -23,7 +23,7 @@ alone: two runs of the same cells write the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +72,7 @@ class Table:
 def make_table(
     store: Store,
     cells: Sequence[Cell],
-    scorers: dict[str, Scorer],
+    scorers: Mapping[str, Scorer],
     baseline: str | None = None,
     metrics: Sequence[Metric] = (),
 ) -> Table:
@@ -86,7 +86,7 @@ def make_table(
             samples, or what comes nearest.
         metrics: asked for beside those of every table.
     """
-    every = scorers | {m.name: m.scorer for m in metrics if m.scorer is not None}
+    every = dict(scorers) | {m.name: m.scorer for m in metrics if m.scorer is not None}
     found = [measured(store, cell, every) for cell in cells]
     rows = [figures(m, with_usual(metrics)) for m in found]
     base = _baseline([cell.label for cell in cells], baseline)
@@ -105,6 +105,7 @@ def make_table(
         **{role: scorer.name for role, scorer in scorers.items()},
         "baseline": cells[base].label,
         **({"metrics": [m.label for m in metrics]} if metrics else {}),
+        "scores": {role: scorer.key for role, scorer in scorers.items()},
         "cells": [cell.key for cell in cells],
     }
     curve = best_of_curve(samples, metrics) if samples is not None else ()

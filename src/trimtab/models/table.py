@@ -50,16 +50,16 @@ class TableLM:
         self.context = context
         self.device = torch.device("cpu")
         self.cost = Cost()
-        self._seed, self._spread = seed, spread
+        self.seed, self.spread = seed, spread
         self._table: dict[tuple[int, ...], Tensor] = {}
 
     def next_logprobs(self, prefix: Sequence[int]) -> Float[Tensor, "V"]:
         """log pi_ref(. | prefix), in float64."""
         key = tuple(prefix)
         if key not in self._table:
-            generator = torch.Generator().manual_seed(hash((self._seed, key)) % 2**63)
+            generator = torch.Generator().manual_seed(hash((self.seed, key)) % 2**63)
             logits = torch.randn(self.vocab.size, generator=generator, dtype=torch.float64)
-            self._table[key] = (logits * self._spread).log_softmax(-1)
+            self._table[key] = (logits * self.spread).log_softmax(-1)
         return self._table[key]
 
     def encode(self, prompt: PromptLike) -> Prompt:

@@ -66,12 +66,11 @@ class Classifier:
         """
         if not responses:
             return []
-        _, read = _opened(self.name, self.label)
         order = sorted(range(len(responses)), key=lambda i: len(samples[i].text + responses[i]))
         found = [0.0] * len(responses)
         for at in range(0, len(order), self.batch_size):
             rows = order[at : at + self.batch_size]  # like lengths, less padding
-            scores = read([samples[i] for i in rows], [responses[i] for i in rows])
+            scores = self.read([samples[i] for i in rows], [responses[i] for i in rows])
             for i, score in zip(rows, scores, strict=True):
                 found[i] = score
         return found
@@ -81,6 +80,11 @@ class Classifier:
         """The name without folders: what tables call it."""
         name = self.name.rstrip("/").rpartition("/")[2]
         return f"{name}#{self.label}" if self.label else name
+
+    @property
+    def read(self) -> Read:
+        """How it reads: the model, its label and its template, loaded."""
+        return _opened(self.name, self.label)[1]
 
     @property
     def model(self) -> PreTrainedModel:

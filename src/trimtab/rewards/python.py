@@ -61,6 +61,9 @@ def _module(where: str) -> ModuleType:
 
 
 def _file(path: Path) -> ModuleType:
+    path = path.resolve()
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # modules beside it, as `python FILE.py` finds them
     found = importlib.util.spec_from_file_location(path.stem, path)
     if found is None or found.loader is None:
         raise FileNotFoundError(path)

@@ -60,6 +60,10 @@ class GroupFolder:
         """Publish what a reward said of a shard's responses."""
         self.publish(self.scores(reward, shard), dump_scores(rows, said))
 
+    def forget(self, reward: str) -> None:
+        """Drop all scores by the reward of that folder."""
+        shutil.rmtree(self.folder / "rewards" / reward, ignore_errors=True)
+
     def joined(self, shard: int, rewards: Mapping[str, str]) -> list[tuple[int, Group]]:
         """A shard's groups by index, with those rewards that are there (name to folder)."""
         rows = load_rows(self.groups(shard))
@@ -86,14 +90,17 @@ class GroupFolder:
     # --- the manifest ----------------------------------------------------------------------------
 
     def open(
-        self, about: Mapping[str, Any], shards: int, rewards: Mapping[str, Mapping[str, Any]]
+        self,
+        about: Mapping[str, Any],
+        shards: int,
+        rewards: Mapping[str, Mapping[str, Any]],
     ) -> dict[str, Any]:
         """Begin a folder, or go on with one that was begun so.
 
         Args:
             about: what its groups depend on.
             shards: how many there will be.
-            rewards: `fingerprint` and `folder` by name.
+            rewards: `fingerprint` and `folder` by name; others of their name give way.
 
         Returns:
             The manifest.
@@ -116,7 +123,15 @@ class GroupFolder:
                     self._write_manifest(begun)
         found = read_manifest(self.folder)
         check_same(self.folder, found, json.loads(json.dumps(begun)))
-        return found
+        kept = {facts["folder"] for facts in rewards.values()}
+        gone = {facts["folder"] for facts in found["rewards"].values()} - kept
+        if found["complete"] or not gone:  # a complete one changes at its end
+            return found
+        with self.alone():
+            self._write_manifest(found | {"rewards": rewards})
+        for folder in gone:
+            self.forget(folder)
+        return read_manifest(self.folder)
 
     def finish(self, rewards: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
         """Say in the manifest that all is there, with its statistics, and clear the locks away.
@@ -145,7 +160,7 @@ class GroupFolder:
             }
             self._write_manifest(manifest | {"complete": True})
             for gone in old - kept:
-                shutil.rmtree(self.folder / "rewards" / gone, ignore_errors=True)
+                self.forget(gone)
         found = read_manifest(self.folder)
         self.tidy(found)
         return found

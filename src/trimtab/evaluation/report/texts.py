@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,23 +48,11 @@ class Texts:
         return sum(t["seconds"] for t in times) / tokens if tokens else None
 
     def scorer(self, entry: Entry, sheet: Sheet, role: str) -> Path | None:
-        """The folder of the scores that made the table's figure.
-
-        A reward that was mended is another one of the same name; its mean tells which was used.
-        """
-        mean = entry.number(role)
-        if mean is None:
+        """The folder of the scores that made the table's figure; None where there is no figure."""
+        if entry.number(role) is None:
             return None
-        found = [
-            p for p in sorted((self.folder / "scores").iterdir()) if self._is(p, entry, sheet, role)
-        ]
-        return min(found, key=lambda p: abs(_mean(self._scores(p, entry)) - mean), default=None)
-
-    def _is(self, place: Path, entry: Entry, sheet: Sheet, role: str) -> bool:
-        paths = [place / f"{key}.json" for key in entry.cell["units"]]
-        if not all(path.exists() for path in paths):
-            return False
-        return all(self._json(path)["name"] == sheet.about[role] for path in paths)
+        place: Path = self.folder / "scores" / sheet.about["scores"][role]
+        return place
 
     def _scores(self, place: Path, entry: Entry) -> list[float | None]:
         files = [self._json(place / f"{key}.json") for key in entry.cell["units"]]
@@ -75,8 +62,3 @@ class Texts:
         if path not in self._read:
             self._read[path] = read_json(path)
         return self._read[path]
-
-
-def _mean(scores: Sequence[float | None]) -> float:
-    known = [x for x in scores if x is not None]
-    return sum(known) / len(known) if known else float("inf")

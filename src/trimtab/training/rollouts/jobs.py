@@ -127,8 +127,8 @@ class Job:
         cut = [tuple(batches[i : i + per]) for i in range(0, len(batches), per)]
         return tuple(Shard(number, of_shard) for number, of_shard in enumerate(cut))
 
-    def about(self) -> dict[str, Any]:
-        """What the manifest says made the groups."""
+    def about(self, unknown: list[str] | None = None) -> dict[str, Any]:
+        """What the manifest says made the groups; `unknown` as of `describe`."""
         guide = self.guide and {"name": self.guide.name, "fingerprint": self.guide.fingerprint}
         content = canonical([item.as_dict() for item in self.items])
         said = dict(self.said)
@@ -140,7 +140,7 @@ class Job:
         return {
             **self.base,
             **said,
-            "method": describe(self.method),
+            "method": describe(self.method, unknown),
             "guide": guide,
             "prompts": prompts,
             "n": self.n,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.bench import OnRewardError
+from trimtab.evaluation.bench import OnRewardError, warn_of
 from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.work import OpenModel
 from trimtab.protocols import Guide, LanguageModel, Reward
@@ -18,6 +18,8 @@ from trimtab.training.rollouts.decoding import Roller
 from trimtab.training.rollouts.jobs import Job
 from trimtab.training.rollouts.together import Task, work_together
 from trimtab.training.rollouts.work import Labels, OnProgress, Progress, Worker, threads
+
+NEVER = "its texts are never gone on with"
 
 
 class Running(TypedDict, total=False):
@@ -29,6 +31,7 @@ class Running(TypedDict, total=False):
         rank: of a process that a launcher started beside others; 0 finishes the folder.
         on_reward_error: "raise" stops at a response that cannot be scored, keeping what is
             finished; "skip" leaves its score out and counts it.
+        rescore: ask the rewards anew, whatever is kept of them; texts stay.
         on: told how far it is.
     """
 
@@ -36,6 +39,7 @@ class Running(TypedDict, total=False):
     opener: OpenModel | None
     rank: int
     on_reward_error: OnRewardError
+    rescore: bool
     on: OnProgress | None
 
 
@@ -86,7 +90,12 @@ def run_job(
             got="no opener",
             do="pass a function that opens it, such as opener=partial(TransformersLM, name)",
         )
-    found = there.open(job.about(), len(job.shards), _identities(scorers))
+    if job.guide is not None:
+        warn_of(f"guide {job.guide.name}", job.guide.unknown, NEVER)
+    unknown: list[str] = []
+    about = job.about(unknown)
+    warn_of(f"method {job.method.name}", "; ".join(unknown), NEVER)
+    found = there.open(about, len(job.shards), _identities(scorers))
     labels = Labels(scorers, running.get("on_reward_error", "raise") == "raise")
     task = Task(there.folder, labels, job.shards, job.threads, opener, job)
     return finish(task, found, job.n * len(job.items), Roller(lm, job, guide), **running)
@@ -109,6 +118,17 @@ def finish(
         **running: see `Running`.
     """
     there, on = GroupFolder(task.folder), running.get("on") or _silent
+    rank, rescore = running.get("rank", 0), running.get("rescore", False)
+    for scorer in task.labels.scorers:
+        if scorer.unknown and rank:
+            raise UsageError(
+                "processes that a launcher started must agree on what their rewards are",
+                got=f"{scorer.name}: {scorer.unknown}",
+                do="give it a text as its attribute `fingerprint`, or use --workers",
+            )
+        warn_of(scorer.name, scorer.unknown, "it is asked anew each time")
+        if rescore and rank == 0:
+            there.forget(scorer.key)
     if _whole(there, task.labels, manifest):
         on(Progress(total, total, 0))
         there.tidy(manifest)
@@ -121,7 +141,7 @@ def finish(
     else:
         with threads(task.threads):
             Worker(there, task.labels, total, on, roll).work(task.shards)
-    if running.get("rank", 0) == 0:
+    if rank == 0:
         return there.finish(_identities(task.labels.scorers))
     found = read_manifest(task.folder)
     if found["complete"]:  # rank 0 was faster: the locks that this one made since are its to clear

@@ -1,0 +1,122 @@
+"""What of our own things, and of transformers', decides what they do; see `fingerprint.essence`.
+
+Left out are caches, counters and names, where a thing was loaded from, and the base's `decode`:
+what belongs to the base is in the base's own identity.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from trimtab.evaluation.fingerprint import essence
+from trimtab.evaluation.identity import identify, plain_config, weights_fingerprint
+from trimtab.guides.compose import WeightedSum
+from trimtab.guides.reward import RewardGuide
+from trimtab.guides.reward.pairs import PairScorer
+from trimtab.guides.reward.retokenised import Retokenised
+from trimtab.guides.reward.script import Script
+from trimtab.guides.text import TextGuide
+from trimtab.guides.value import ValueGuide
+from trimtab.guides.vocabulary import VocabularyGuide
+from trimtab.models.table import TableLM
+from trimtab.models.text import Codec
+from trimtab.models.transformers import TransformersLM
+from trimtab.protocols import LanguageModel
+from trimtab.rewards.classifier import Classifier
+from trimtab.rewards.sums import Sum
+
+
+@essence.register(TableLM)
+@essence.register(TransformersLM)
+def _model(lm: LanguageModel[Any]) -> object:
+    return identify(lm).identity()
+
+
+@essence.register
+def _network(net: PreTrainedModel) -> object:
+    return [plain_config(net.config), weights_fingerprint(net)]
+
+
+@essence.register
+def _config(config: PreTrainedConfig) -> object:
+    return plain_config(config)
+
+
+@essence.register
+def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> object:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        how: object = tokenizer.get_vocab()
+    else:  # padding and truncation are as its last call left them
+        how = {**json.loads(backend.to_str()), "padding": None, "truncation": None}
+    return [how, tokenizer.chat_template, dict(tokenizer.special_tokens_map)]
+
+
+@essence.register
+def _codec(codec: Codec) -> object:
+    return [codec.tokenizer, codec.template]
+
+
+# --- rewards -------------------------------------------------------------------------------------
+
+
+@essence.register
+def _sum(total: Sum) -> object:
+    return [[weight for weight, _ in total.terms], total.rewards]
+
+
+@essence.register
+def _classifier(reward: Classifier) -> object:
+    return reward.read  # its folder may hold other weights tomorrow
+
+
+# --- guides --------------------------------------------------------------------------------------
+
+
+def _theirs(decode: Callable[..., str]) -> object:
+    """A function that decodes ids; None for the base's own."""
+    own = isinstance(decode, MethodType) and isinstance(decode.__self__, LanguageModel)
+    return None if own else decode
+
+
+@essence.register
+def _text(guide: TextGuide) -> object:
+    prompt = guide._prompt  # its own one decodes as it does
+    usual = isinstance(prompt, MethodType) and prompt.__self__ is guide
+    return [guide.function, guide.batch_size, None if usual else prompt, _theirs(guide.decode)]
+
+
+@essence.register(ValueGuide)
+@essence.register(VocabularyGuide)
+def _reading(guide: ValueGuide | VocabularyGuide) -> object:
+    return [guide.backbone, guide.head]
+
+
+@essence.register
+def _weighted(guide: WeightedSum) -> object:
+    return [guide.weights, guide.guides]
+
+
+@essence.register
+def _reward(guide: RewardGuide) -> object:
+    return [guide.way, guide._script, guide._inner]
+
+
+@essence.register
+def _retokenised(guide: Retokenised) -> object:
+    return [guide.net, guide.head, guide.script]
+
+
+@essence.register
+def _pairs(scorer: PairScorer) -> object:
+    return [scorer.model, scorer.label, scorer.tokenizer]
+
+
+@essence.register
+def _script(script: Script) -> object:
+    return [script.tokenizer, script.template, _theirs(script.decode)]
