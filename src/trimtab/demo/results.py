@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -117,6 +118,6 @@ def sign_flips(differences: list[float]) -> float:
     >>> sign_flips([0.5, 0.4, 0.6])
     0.25
     """
-    d = np.array(differences)
+    d = np.sort(differences)
     sums = np.abs(np.array(list(product((1, -1), repeat=len(d)))) @ d)
-    return float(np.mean(sums >= abs(d.sum()) * (1 - 1e-12)))
+    return float(np.mean(sums >= abs(math.fsum(d)) - 1e-12 * np.abs(d).sum()))

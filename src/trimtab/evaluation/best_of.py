@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.statistics import Estimate, Scores, Values, estimate, finite
+from trimtab.evaluation.statistics import Estimate, Scores, Values, estimate, finite, levels
 
 
 def best_of_n_weights(rewards: Values, n: int) -> Float[np.ndarray, "M"]:
@@ -23,11 +23,12 @@ def best_of_n_weights(rewards: Values, n: int) -> Float[np.ndarray, "M"]:
 
         w_(i) = C(i - 1, n - 1) / C(m, n)   for the i-th smallest reward
 
-    Samples of equal reward share their chances, as a fair tie break would. sum_i w_i f(y_i) is
+    Samples of equal reward (but for rounding, see `statistics.levels`) share their chances, as a
+    fair tie break would. sum_i w_i f(y_i) is
     then the unbiased estimate of E f under best-of-n with the least variance (a U-statistic; Chen
     et al. 2021 use the same for pass@k).
     """
-    x = finite(rewards, "rewards")
+    x = levels(finite(rewards, "rewards"))
     m = len(x)
     if not 1 <= n <= m:
         raise UsageError(
@@ -39,8 +40,8 @@ def best_of_n_weights(rewards: Values, n: int) -> Float[np.ndarray, "M"]:
     falling = np.cumprod(np.maximum(rank - n, 0) / (rank - 1))
     weights = n / m * np.concatenate([[1.0], falling])[::-1]
     _, group, size = np.unique(x, return_inverse=True, return_counts=True)
-    ranks = np.argsort(np.argsort(x, kind="stable"))
-    return np.asarray((np.bincount(group, weights[ranks]) / size)[group])
+    shared = np.bincount(np.sort(group), weights) / size
+    return np.asarray(shared[group])
 
 
 def best_of_n_scores(gold: Scores, n: int, judge: Scores | None = None) -> dict[str, list[float]]:
@@ -53,7 +54,7 @@ def best_of_n_scores(gold: Scores, n: int, judge: Scores | None = None) -> dict[
             at the chosen sample is wanted; None for the gold reward itself.
     """
     of = gold if judge is None else judge
-    return {p: [float(best_of_n_weights(gold[p], n) @ finite(of[p], p))] for p in gold}
+    return {p: [math.fsum(best_of_n_weights(gold[p], n) * finite(of[p], p))] for p in gold}
 
 
 def best_of_n_reward(gold: Scores, n: int, judge: Scores | None = None) -> Estimate:
@@ -102,7 +103,7 @@ def _kl_of_samples(rewards: Values, n: int) -> float:
     Without one sample of level g, levels under g keep their counts and those above have one less
     below them: three rows of terms give all leave-one-out values.
     """
-    _, counts = np.unique(finite(rewards, "rewards"), return_counts=True)
+    _, counts = np.unique(levels(finite(rewards, "rewards")), return_counts=True)
     m, up_to = int(counts.sum()), np.cumsum(counts)
     below = up_to - counts
     whole = _terms(below / m, up_to / m, n).sum()
@@ -140,11 +141,10 @@ class BestOfNKL:
 def best_of_n_kl(rewards: Scores, n: int) -> BestOfNKL:
     """KL of best-of-n from the rewards of m > n independent base samples per prompt.
 
-    `kl_of_best` at the sampled law of rewards. Equal rewards are one level, so a response drawn
-    twice counts as the atom that it is; rewards that differ by rounding noise alone should be
-    rounded first. The plug-in's bias of order 1/m is removed by the jackknife, and what no KL of
-    best-of-n can be (below 0, above the bound) is clipped. What remains is of order (n / m)^2:
-    take m >= 4 n.
+    `kl_of_best` at the sampled law of rewards. Rewards that are equal but for rounding are one
+    level, so a response drawn twice counts as the atom that it is. The plug-in's bias of order 1/m
+    is removed by the jackknife, and what no KL of best-of-n can be (below 0, above the bound) is
+    clipped. What remains is of order (n / m)^2: take m >= 4 n.
 
     Raises:
         UsageError: a prompt has n or fewer samples.

@@ -1,6 +1,7 @@
 """Is the gain real? One method against another, prompt by prompt.
 
 Both methods answer the same prompts with the same seeds; what is compared is each prompt's mean.
+Differences that are rounding are none, and nothing depends on the order of prompts or samples.
 
 Legend: P prompts.
 """
@@ -15,15 +16,22 @@ from jaxtyping import Float
 
 from trimtab.errors import UsageError
 from trimtab.evaluation.extras import extra
-from trimtab.evaluation.statistics import Scores, estimate, finite
+from trimtab.evaluation.statistics import ROUNDING, Scores, estimate, finite, levels, mean
 
 
 def paired_differences(a: Scores, b: Scores) -> Float[np.ndarray, "P"]:
     """Each prompt's mean under `a` minus its mean under `b`, in the order of `a`.
 
+    It is 0 where it is rounding: at most `ROUNDING` of the prompt's largest score.
+
     Raises:
         UsageError: the two do not hold the same prompts, or hold fewer than two.
     """
+    return _paired(a, b)[0]
+
+
+def _paired(a: Scores, b: Scores) -> tuple[Float[np.ndarray, "P"], Float[np.ndarray, "P"]]:
+    """The differences, and how far rounding may have moved each."""
     alone = sorted(a.keys() ^ b.keys())
     if alone or len(a) < 2:
         raise UsageError(
@@ -31,7 +39,10 @@ def paired_differences(a: Scores, b: Scores) -> Float[np.ndarray, "P"]:
             got=f"{len(a)} and {len(b)} prompts" + (f", unpaired: {alone[:3]}" if alone else ""),
             do="decode the same prompts with both methods, or keep those that both have",
         )
-    return np.array([finite(a[p], p).mean() - finite(b[p], p).mean() for p in a])
+    pairs = [(finite(a[p], p), finite(b[p], p)) for p in a]
+    noise = np.array([ROUNDING * max(np.abs(x).max(), np.abs(y).max()) for x, y in pairs])
+    d = np.array([mean(x) - mean(y) for x, y in pairs])
+    return np.where(np.abs(d) <= noise, 0.0, d), noise
 
 
 @dataclass(frozen=True)
@@ -65,12 +76,13 @@ def bootstrap(
     """Paired bootstrap confidence interval of mean(a) - mean(b): prompts are drawn again.
 
     Bias-corrected and accelerated (Efron 1987), by `scipy.stats.bootstrap`. The same seed gives
-    the same interval.
+    the same interval, whatever the order of the prompts.
     """
-    d = paired_differences(a, b)
-    mean, n = float(d.mean()), len(d)
-    if np.ptp(d) <= 1e-12 * np.abs(d).max():  # every resample is alike: BCa would divide by zero
-        return Interval(mean, 0.0, mean, mean, level, n, resamples)
+    differences, noise = _paired(a, b)
+    d = np.sort(differences)
+    whole, n = mean(d), len(d)
+    if np.ptp(d) <= noise.max():  # every resample is alike: BCa would divide by zero
+        return Interval(whole, 0.0, whole, whole, level, n, resamples)
     scale = float(np.abs(d).max())  # BCa cubes the differences: tiny ones would vanish
     found = extra("scipy.stats").bootstrap(
         (d / scale,),
@@ -82,7 +94,7 @@ def bootstrap(
         rng=np.random.default_rng(seed),
     )
     low, high = (scale * float(end) for end in found.confidence_interval)
-    return Interval(mean, scale * float(found.standard_error), low, high, level, n, resamples)
+    return Interval(whole, scale * float(found.standard_error), low, high, level, n, resamples)
 
 
 @dataclass(frozen=True)
@@ -113,12 +125,14 @@ class Test:
 def wilcoxon(a: Scores, b: Scores) -> Test:
     """Wilcoxon's signed-rank test over prompts (`scipy.stats.wilcoxon`, two-sided).
 
-    Prompts without a difference are dropped (Wilcoxon's own treatment). The p-value is exact for
+    Prompts without a difference are dropped (Wilcoxon's own treatment); differences whose sizes are
+    equal but for rounding share a rank. The p-value is exact for
     up to 50 untied differences, exact over all sign flips for up to 13 with ties in their sizes,
     and by the normal approximation otherwise, as scipy chooses.
     """
-    d = paired_differences(a, b)
-    whole, used = estimate(d), d[d != 0]
+    d, noise = _paired(a, b)
+    whole, some = estimate(d), d != 0
+    used = np.sort(np.sign(d[some]) * levels(np.abs(d[some]), noise[some]))
     n = len(used)
     if n == 0:
         return Test(0.0, 1.0, 0.0, 0.0, 0, len(d), "Wilcoxon signed-rank (no differences)")
@@ -187,7 +201,10 @@ class Record:
 
 
 def win_tie_lose(a: Scores, b: Scores, margin: float = 0.0) -> Record:
-    """Wins, ties and losses of a against b over prompts; a tie is a difference within `margin`."""
+    """Wins, ties and losses of a against b over prompts; a tie is a difference within `margin`.
+
+    What is rounding (see `paired_differences`) is a tie in any case.
+    """
     d = paired_differences(a, b)
     wins, losses = int((d > margin).sum()), int((d < -margin).sum())
     rate = estimate((np.sign(d) * (np.abs(d) > margin) + 1) / 2)

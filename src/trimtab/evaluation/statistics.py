@@ -3,6 +3,9 @@
 Several samples of one prompt resemble each other, so they are not independent: counting them as
 if they were makes a standard error too small. It is therefore clustered by prompt.
 
+Sums are exact (`math.fsum`) and rounded once, so no figure depends on the order of its rows; and
+what differs by rounding alone counts as equal (`ROUNDING`, `levels`).
+
 Legend: N rows.
 """
 
@@ -19,6 +22,13 @@ from jaxtyping import Float, Real
 from trimtab.errors import UsageError
 
 Values: TypeAlias = "Sequence[float] | Real[np.ndarray, 'N']"
+
+ROUNDING = 1e-6
+"""Differences of at most this share of the scores' size are rounding, and no difference.
+
+Rewards are often computed in single precision, which holds seven digits, and the same text scored
+in another batch differs in the last of them.
+"""
 
 Scores: TypeAlias = Mapping[str, Sequence[float]]
 """What one method got: a prompt's id to the scores of its samples."""
@@ -56,6 +66,36 @@ def finite(values: Values, what: str = "values") -> Float[np.ndarray, "N"]:
     return array
 
 
+def mean(values: Values) -> float:
+    """The mean, whatever the order of the values."""
+    return math.fsum(values) / len(values)
+
+
+def levels(values: Float[np.ndarray, "N"], noise: Values | None = None) -> Float[np.ndarray, "N"]:
+    """The values, those that differ by rounding alone made equal: to the least of them.
+
+    Args:
+        values: in any order.
+        noise: how far rounding may have moved each; None takes `ROUNDING` of its size, and of the
+            largest value's what is left of it after a cancellation in double precision.
+
+    >>> levels(np.array([0.3, 0.1, 0.1 + 0.2])).tolist()
+    [0.3, 0.1, 0.3]
+    """
+    if len(values) == 0:
+        return values
+    if noise is None:
+        noise = np.maximum(ROUNDING * np.abs(values), 1e-12 * np.abs(values).max())
+    near = np.asarray(noise, dtype=np.float64)
+    order = np.lexsort((near, values))
+    x, near = values[order], near[order]
+    apart = np.diff(x) > np.maximum(near[1:], near[:-1])
+    first = np.flatnonzero(np.concatenate([[True], apart]))
+    found = np.empty_like(x)
+    found[order] = x[first][np.concatenate([[0], np.cumsum(apart)])]
+    return found
+
+
 def by_prompt(prompts: Sequence[str], values: Values) -> dict[str, list[float]]:
     """Flat rows as `Scores`: each prompt's values, in order of first appearance."""
     scores: dict[str, list[float]] = {}
@@ -87,12 +127,13 @@ def ratio(above: Values, below: Values, prompts: Sequence[Hashable] | None = Non
     `below`. Reward or KL per token are such ratios: both sums are random.
     """
     a, b = finite(above), finite(below)
-    mean = float(a.sum() / b.sum())
+    whole = math.fsum(b)
+    found = math.fsum(a) / whole
     each: Sequence[Hashable] = range(len(a)) if prompts is None else prompts
-    order: dict[Hashable, int] = {}
-    groups = [order.setdefault(p, len(order)) for p in each]
-    sums = np.bincount(groups, weights=a - mean * b)
-    g = len(sums)
-    se = math.sqrt(g / (g - 1) * (sums**2).sum()) / abs(b.sum()) if g > 1 else math.nan
+    groups: dict[Hashable, list[float]] = {}
+    for prompt, residual in zip(each, (a - found * b).tolist(), strict=True):
+        groups.setdefault(prompt, []).append(residual)
+    g, squares = len(groups), math.fsum(math.fsum(group) ** 2 for group in groups.values())
+    se = math.sqrt(g / (g - 1) * squares) / abs(whole) if g > 1 else math.nan
     unit = "rows" if prompts is None else "prompts"
-    return Estimate(mean, float(se), g, len(a), f"mean; SE over {unit}")
+    return Estimate(found, se, g, len(a), f"mean; SE over {unit}")

@@ -18,12 +18,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
+
 from trimtab.decoding.methods import METHODS, Method, method
 from trimtab.errors import UnknownNameError
 from trimtab.evaluation.bench import Bench, Evaluation, Options
 from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.measured import Row
 from trimtab.evaluation.sources import GuideSource
+from trimtab.evaluation.statistics import levels
 from trimtab.protocols import LanguageModel, Task
 from trimtab.types import Split
 
@@ -169,7 +172,7 @@ def choose(
         limits = {k: cap for k, cap in caps.items() if cap is not None and guide is not None}
         at = [i for i in members if rows[i]["reward"] is not None]
         within = [i for i in at if all(_keeps(rows[i], k, cap) for k, cap in limits.items())]
-        best = max(within, key=lambda i: _merit(rows[i]), default=None)
+        best = _best(within, rows)
         label = None if best is None else cells[best].label
         found.append((Choice(name, guide, label, _why(len(at), len(within), limits)), best))
     return found
@@ -182,8 +185,13 @@ def _why(tried: int, within: int, limits: Mapping[str, float]) -> str:
     return f"most reward of {within}" + (f" with {said}, of {tried} tried" if said else "")
 
 
-def _merit(row: Row) -> tuple[float, float]:
-    return _number(row["reward"]), -_number(row["kl"])
+def _best(within: Sequence[int], rows: Sequence[Row]) -> int | None:
+    """The place of most reward; of those that differ by rounding alone, the one of least KL."""
+    if not within:
+        return None
+    rewards = levels(np.array([_number(rows[i]["reward"]) for i in within]))
+    top = [i for i, reward in zip(within, rewards, strict=True) if reward == rewards.max()]
+    return min(top, key=lambda i: _number(rows[i]["kl"]))
 
 
 def _keeps(row: Row, what: str, cap: float) -> bool:
@@ -198,9 +206,11 @@ def _number(value: object) -> float:
 def frontier(rows: Iterable[Row]) -> list[str]:
     """Labels of rows that no other beats in both reward and KL, by rising KL."""
     known = [r for r in rows if r["kl"] is not None and r["reward"] is not None]
+    rewards = levels(np.array([_number(r["reward"]) for r in known])).tolist()
     best, found = -float("inf"), []
-    for row in sorted(known, key=lambda r: (_number(r["kl"]), -_number(r["reward"]))):
-        if _number(row["reward"]) > best:
-            best = _number(row["reward"])
+    pairs = zip(known, rewards, strict=True)
+    for row, reward in sorted(pairs, key=lambda pair: (_number(pair[0]["kl"]), -pair[1])):
+        if reward > best:
+            best = reward
             found.append(str(row["method"]) + (f" by {row['guide']}" if row["guide"] else ""))
     return found

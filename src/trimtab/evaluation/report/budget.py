@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from trimtab.evaluation.measured import Row
 from trimtab.evaluation.report.reading import Entry, Sheet
+from trimtab.evaluation.statistics import ROUNDING
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def rival(entry: Entry, sheet: Sheet) -> Rival | None:
     paid, reward = cost(entry, sheet), entry.number("reward")
     # A hair's tolerance: a budget of 2 pays for n = 2 whatever its last bit.
     payable = [row for row in sheet.best_of if paid is not None and _n(row) <= paid * (1 + 1e-9)]
-    as_good = [_n(row) for row in sheet.best_of if reward is not None and _reward(row) >= reward]
+    enough = math.inf if reward is None else reward - ROUNDING * abs(reward)
+    as_good = [_n(row) for row in sheet.best_of if _reward(row) >= enough]
     most = max(_n(row) for row in sheet.best_of)
     return Rival(paid, payable[-1] if payable else None, min(as_good, default=None), most)
 
