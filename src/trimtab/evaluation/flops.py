@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from trimtab.evaluation.weights import met
 from trimtab.types import Completion
 
 
@@ -34,15 +36,16 @@ class Shape:
     """What a network's cost depends on.
 
     Attributes:
-        weights: parameters that every token meets: all but lookup tables, vocabulary head included.
-        query_width: heads times head dimension.
+        weights: parameters that a token of text meets: all of the text model but lookup tables,
+            vocabulary head included; of experts those that a token is sent to (see `weights`).
+        query_widths: for each layer heads times head dimension.
         windows: for each layer the most keys that it attends to; None where all.
         n_layer: layers.
         d_model: width of the residual stream.
     """
 
     weights: int
-    query_width: int
+    query_widths: tuple[int, ...]
     windows: tuple[int | None, ...]
     n_layer: int
     d_model: int
@@ -51,27 +54,24 @@ class Shape:
     def of(cls, net: PreTrainedModel, head: nn.Module | None = None) -> Shape:
         """The shape of a transformers model, and of a guide's own head on top of it."""
         config = net.config.get_text_config()
-        d_model, heads = config.hidden_size, config.num_attention_heads
-        n_layer = config.num_hidden_layers
+        d_model, n_layer = config.hidden_size, config.num_hidden_layers
         return cls(
-            weights=_met(net) + (sum(w.numel() for w in head.parameters()) if head else 0),
-            query_width=heads * (getattr(config, "head_dim", None) or d_model // heads),
+            weights=met(net) + (sum(w.numel() for w in head.parameters()) if head else 0),
+            query_widths=tuple(_width(layer, d_model) for layer in _layers(config, n_layer)),
             windows=tuple(_windows(config, n_layer)),
             n_layer=n_layer,
             d_model=d_model,
         )
 
 
-def _met(net: PreTrainedModel) -> int:
-    """Parameters without lookup tables; a table that doubles as the vocabulary head counts once."""
-    every = {id(w): w.numel() for w in net.parameters()}
-    for module in net.modules():
-        if isinstance(module, nn.Embedding):
-            every.pop(id(module.weight), None)
-    head = net.get_output_embeddings()
-    if head is not None:
-        every[id(head.weight)] = head.weight.numel()
-    return sum(every.values())
+def _layers(config: Any, n_layer: int) -> Sequence[Any]:
+    """What holds for each layer: a family may have layers of different widths."""
+    return getattr(config, "per_layer_config", None) or [config] * n_layer
+
+
+def _width(layer: Any, d_model: int) -> int:
+    heads: int = layer.num_attention_heads
+    return heads * int(getattr(layer, "head_dim", None) or d_model // heads)
 
 
 def _windows(config: object, n_layer: int) -> Sequence[int | None]:
@@ -86,13 +86,14 @@ def _windows(config: object, n_layer: int) -> Sequence[int | None]:
 def forward(shape: Shape, n_ctx: int = 0) -> float:
     """Operations per token of a real network whose token sees n_ctx keys.
 
-        C = 2 weights + 4 query_width sum_layers min(n_ctx, window)
+        C = 2 weights + 4 sum_layers query_width min(n_ctx, window)
 
     Scores and the sum of values cost 2 query_width n_ctx each. Grouped queries save keys' and
     values' projections (they are in `weights`) and memory, but none of these operations.
     """
-    keys = sum(n_ctx if window is None else min(n_ctx, window) for window in shape.windows)
-    return 2.0 * shape.weights + 4.0 * shape.query_width * keys
+    seen = [n_ctx if window is None else min(n_ctx, window) for window in shape.windows]
+    widths = zip(shape.query_widths, seen, strict=True)
+    return 2.0 * shape.weights + 4.0 * sum(width * keys for width, keys in widths)
 
 
 # --- bills ---------------------------------------------------------------------------------------
