@@ -128,6 +128,18 @@ def test_options_reach_the_method(generate: Run, reward_file: str) -> None:
     assert cold == greedy
 
 
+@pytest.mark.parametrize("method", ["sampling", "greedy"])
+@pytest.mark.parametrize("option", ["--reward", "--guide"])
+def test_what_would_steer_nothing_is_refused(
+    trimtab: Run, reward_file: str, method: str, option: str
+) -> None:
+    result = trimtab("generate", "w5", option, reward_file, "-m", method)
+    assert result.exit_code == 2
+    assert f"--method {method} is steered by nothing; got {option} python:" in result.stderr
+    assert "name a guided method, such as vas" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_seed_is_a_text(generate: Run) -> None:
     texts = [text(generate("w5", "--seed", seed)) for seed in ("1", "1", "2")]
     assert texts[0] == texts[1] != texts[2]

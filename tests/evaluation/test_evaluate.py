@@ -35,9 +35,11 @@ from trimtab.evaluation.bench import items_of
 from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.evaluate import Evaluation, evaluate
 from trimtab.evaluation.identity import identify
+from trimtab.evaluation.report.data import compose
+from trimtab.evaluation.report.reading import read_results
 from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.evaluation.tables import Table
-from trimtab.evaluation.writers import to_json
+from trimtab.evaluation.writers import to_json, to_markdown
 from trimtab.protocols import LanguageModel
 from trimtab.rewards.exact import exact
 from trimtab.types import Sample
@@ -129,6 +131,19 @@ def test_best_of_n_comes_from_the_samples(tmp_path: Path) -> None:
     assert table.best_of[0]["kl"] == pytest.approx(0.0, abs=1e-9)
     # The method itself has the same law: its KL is that of the curve.
     assert table.row("best-of-n(n=2)")["kl"] == pytest.approx(table.best_of[1]["kl"])
+
+
+def test_best_of_n_by_the_guide_and_by_the_reward_have_two_names(tmp_path: Path) -> None:
+    found = run(tmp_path, n=8)
+    assert "| best-of-2 by the guide count_b |" in to_markdown(found.table)
+    assert "best-of-2 by the guide count_b" in {clock.name for clock in found.times}
+    page = compose(read_results(tmp_path))
+    methods, _, costs, curve = page.tables
+    assert "best-of-2 by the guide" in {row[0] for row in methods.rows}
+    assert {row[0] for row in curve.rows} == {f"best-of-{n} by the reward" for n in (1, 2, 4, 8)}
+    assert any(head.startswith("best-of-n by the reward") for head in costs.head)
+    names = [row[0] for table in page.tables for row in table.rows]
+    assert not {name for name in names if name.startswith("best-of") and " by the " not in name}
 
 
 def test_only_plain_sampling_draws_the_base_samples(tmp_path: Path) -> None:

@@ -104,6 +104,13 @@ def generate(
     parts = build_method(name, {"beta": beta, "k": k, "temperature": temperature}, setting or [])
     check_spelling(model)
     check_steering(guide, reward)
+    if (guide or reward) and not parts.guided:
+        raise UsageError(
+            f"--method {name} is steered by nothing",
+            got=f"--guide {guide}" if guide else f"--reward {reward}",
+            do="drop it, or name a guided method, such as vas, args or best-of-n (see `trimtab "
+            "methods`); `trimtab evaluate` scores texts by a reward",
+        )
     lm = build_model(
         model,
         device=device,

@@ -9,6 +9,7 @@ the same bytes (on the same machine and number of threads).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
@@ -118,6 +119,34 @@ def label(method: Method) -> str:
             said[type(mine).__name__.lower()] = "yes"
     inside = ", ".join(f"{k}={v}" for k, v in said.items())
     return f"{method.name}({inside})" if inside else method.name
+
+
+_BEST = re.compile(r"best-of-n(?:\(n=(\d+)\))?")
+
+
+def title(label: str, guide: str | None, *, named: bool = True) -> str:
+    """A row as people read it: its label, and what guides it.
+
+    Best-of-n says who picks: the guide, where the method ran; the reward, where it is computed
+    from the base's own samples.
+
+    Args:
+        label: of the method.
+        guide: its name; None where there is none.
+        named: whether a guide's name is shown; best-of-n says in any case that it is a guide.
+
+    >>> title("vas(beta=2)", "mine"), title("best-of-n(n=4)", "mine"), title("sampling", None)
+    ('vas(beta=2) by mine', 'best-of-4 by the guide mine', 'sampling')
+    >>> title("best-of-n", "mine", named=False)
+    'best-of-8 by the guide'
+    """
+    if guide is None:
+        return label
+    picked = _BEST.fullmatch(label)
+    if picked is not None:
+        n = picked[1] or METHODS["best-of-n"]().proposal.n  # type: ignore[union-attr]
+        return f"best-of-{n} by the guide" + (f" {guide}" if named else "")
+    return f"{label} by {guide}" if named else label
 
 
 def deterministic(method: Method) -> bool:

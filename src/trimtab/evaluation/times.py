@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trimtab.decoding.select import Sample
-from trimtab.evaluation.cells import Cell
+from trimtab.evaluation.cells import Cell, title
 from trimtab.evaluation.store import Store
 from trimtab.types import Vocabulary
 
@@ -42,7 +42,7 @@ def clocks(store: Store, cells: Sequence[Cell]) -> tuple[Clock, ...]:
     found = []
     for cell in cells:
         own = seconds_per_token(store, cell)
-        said = cell.label + (f" by {cell.guide.name}" if cell.guide else "")
+        said = title(cell.label, cell.guide.name if cell.guide else None)
         found.append(Clock(said, own, own / unit if own is not None and unit else None, name))
     return tuple(found)
 

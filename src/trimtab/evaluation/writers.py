@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
+from trimtab.evaluation.cells import title
 from trimtab.evaluation.measured import Row, Value
 from trimtab.evaluation.metrics import Column
 from trimtab.evaluation.tables import Table
@@ -74,7 +75,8 @@ def columns_of(table: Table) -> list[Column]:
 
 def cells_of(row: Row, columns: Sequence[Column] = SHOWN) -> list[str]:
     """A row as people read it; a mean stands with its standard error."""
-    shown = [str(row["method"]) + (f" by {row['guide']}" if row["guide"] else "")]
+    guide = row["guide"]
+    shown = [title(str(row["method"]), None if guide is None else str(guide))]
     for name, _, form in columns:
         value, se = row.get(name), row.get(f"{name}_se")
         text = "" if value is None else _format(value, form)

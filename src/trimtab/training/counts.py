@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from trimtab.evaluation.statistics import variance
 from trimtab.training.shards import Row, Said
 
 
@@ -46,8 +47,8 @@ def describe(said: Sequence[Sequence[Said]]) -> dict[str, Any]:
     """
     groups = [[x for x in group if isinstance(x, float)] for group in said]
     scores = [x for group in groups for x in group]
-    within = [v for group in groups if (v := _variance(group)) is not None]
-    spread = _variance(scores)
+    within = [v for group in groups if (v := variance(group)) is not None]
+    spread = variance(scores)
     return {
         "n": len(scores),
         "failed": sum(isinstance(x, str) for group in said for x in group),
@@ -57,11 +58,3 @@ def describe(said: Sequence[Sequence[Said]]) -> dict[str, Any]:
         "min": min(scores, default=None),
         "max": max(scores, default=None),
     }
-
-
-def _variance(scores: Sequence[float]) -> float | None:
-    """The unbiased one, by exact sums: the order of the scores does not matter."""
-    if len(scores) < 2:
-        return None
-    mean = math.fsum(scores) / len(scores)
-    return math.fsum((x - mean) ** 2 for x in scores) / (len(scores) - 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from trimtab.evaluation.statistics import variance
 from trimtab.guides.checkpoint import save_guide
 from trimtab.guides.transforms import Clamp, LogSigmoid
 from trimtab.guides.value import ValueGuide
@@ -128,4 +130,4 @@ def final_spread(network: GuideNetwork, examples: Sequence[Example]) -> float:
         outputs = network(**to_network(tensors))
         each = token_scores(outputs, to_batch(tensors))
         found.append(at_end(each, tensors["lengths"] - 1))
-    return float(torch.cat(found).std(correction=0))
+    return math.sqrt(variance(torch.cat(found).tolist()) or 0.0)

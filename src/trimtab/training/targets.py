@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, pstdev
+from statistics import fmean
 from typing import Any, Literal, TypeAlias
 
 from trimtab.errors import DataError
+from trimtab.evaluation.statistics import variance
 from trimtab.types import Group
 
 Unit: TypeAlias = Literal["reward", "std"]
@@ -27,7 +28,7 @@ class RewardStatistics:
         name: of the reward.
         n: responses.
         mean: over them.
-        std: over them.
+        std: over them, with n - 1 in the denominator.
         within: standard deviation among the responses to one prompt, root mean square over prompts.
         least: the lowest.
         most: the highest.
@@ -75,9 +76,9 @@ def statistics(groups: Sequence[Group], reward: str) -> RewardStatistics:
             got=f"{len(every)} responses, all of reward {every[0]:g}",
             do="collect more, or choose a reward that tells them apart",
         )
-    several = [pstdev(values) ** 2 for values in by_group if len(values) > 1]
+    several = [v for values in by_group if (v := variance(values)) is not None]
     within = math.sqrt(fmean(several)) if several else 0.0
-    mean, std = fmean(every), pstdev(every)
+    mean, std = fmean(every), math.sqrt(variance(every) or 0.0)
     return RewardStatistics(reward, len(every), mean, std, within, min(every), max(every))
 
 

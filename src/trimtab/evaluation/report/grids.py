@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from trimtab.evaluation.cells import title
 from trimtab.evaluation.report.budget import rival
 from trimtab.evaluation.report.reading import Entry, Results, Sheet
 from trimtab.evaluation.report.sentences import NONE, number, p_value, with_error
@@ -25,9 +26,10 @@ COSTS = {
     "FLOPs": METHODS["FLOPs"],
     "base": "Reads: tokens per emitted token; a response's last token is never read.",
     "time": "Time: wall time per token over that of {}, as it ran here.",
-    "best-of-n within": (
-        "Best-of-n is computed from the base's own samples, for n = 1, 2, 4, ...: its mean reward "
-        "with the largest n that costs no more, and the least n whose mean reward is as high."
+    "best-of-n by the reward, within": (
+        "Best-of-n by the reward is computed from the base's own samples, for n = 1, 2, 4, ...: "
+        "its mean reward with the largest n that costs no more, and the least n whose mean reward "
+        "is as high."
     ),
 }
 
@@ -144,11 +146,12 @@ def costs(sheet: Sheet, texts: Texts) -> Grid:
         ("guide reads", _plain("guide_tokens", ".2f")),
         ("time", time),
         ("reward", _mean("reward", ".3f")),
-        ("best-of-n within its cost", lambda e: _within(e, sheet)),
-        ("best-of-n as good", lambda e: _reaches(e, sheet)),
+        ("best-of-n by the reward, within its cost", lambda e: _within(e, sheet)),
+        ("best-of-n by the reward, as good", lambda e: _reaches(e, sheet)),
     ]
     notes = COSTS | {"time": COSTS["time"].format(sheet.baseline.name)}
-    return _notes("", notes, _grid("Cost, and best-of-n for it", columns, sheet.entries))
+    caption = "Cost, and best-of-n by the reward for it"
+    return _notes("", notes, _grid(caption, columns, sheet.entries))
 
 
 def _within(entry: Entry, sheet: Sheet) -> str:
@@ -177,7 +180,7 @@ def best_of(sheet: Sheet) -> Grid | None:
         *_asked(sheet),
         ("KL / response", _mean("kl", ".2f")),
     ]
-    named = tuple(Entry(e.row, {}, f"best-of-{e.row['n']}") for e in rows)
+    named = tuple(Entry(e.row, {}, f"best-of-{e.row['n']} by the reward") for e in rows)
     samples = int(sheet.best_of[0]["samples"] or 0)
     good = samples // 4  # see `best_of_n_kl`
     trust = f"good up to n = {good}" if good > 1 else "rough with so few samples"
@@ -195,7 +198,7 @@ def choices(results: Results) -> Grid | None:
     rows = tuple(
         (
             f"{c['method']}{' by ' + c['guide'] if c['guide'] else ''}",
-            c["label"] or "none",
+            title(c["label"], c["guide"], named=False) if c["label"] else "none",
             c["why"],
         )
         for c in results.sweep["choices"]

@@ -39,7 +39,8 @@ def _frontier(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
     missing = [e.name for e in sheet.entries if _kl(e) is None]
     caption = (
         "Mean ± standard error over prompts; the scale of the KL is that of its square root. "
-        "Numbers at points are beta, and n on the line of best-of-n, whose KL is estimated."
+        "Numbers at points are beta, and n on the line of best-of-n by the reward, whose KL is "
+        "estimated."
     ) + (f" Without a KL: {', '.join(missing)}." if missing else "")
 
     def paint(figure: Any) -> None:
@@ -79,7 +80,10 @@ def _cost(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
 def _uncounted(sheet: Sheet) -> str:
     """How to read the picture of costs, and what it leaves out."""
     guides = [e for e in sheet.entries if e.guided and e.cell["guide_shape"] is None]
-    said = "Mean ± standard error over prompts. Best-of-n costs n: what lies above it is cheaper."
+    said = (
+        "Mean ± standard error over prompts. Best-of-n by the reward costs n: what lies above it "
+        "is cheaper."
+    )
     names = ", ".join(sorted({str(e.guide) for e in guides}))
     return f"{said} Not counted: what {names} costs, which is a function." if guides else said
 
@@ -107,7 +111,8 @@ def _points(axes: Any, sheet: Sheet, curves: Sequence[Curve], place: Place) -> N
 def _best_of(axes: Any, sheet: Sheet, place: Place) -> None:
     """The dashed line of best-of-n, from the base's own samples."""
     entries = [Entry(row, {}, "") for row in sheet.best_of]
-    style = {"ls": "--", "marker": ".", "color": GREY, "label": "best-of-n", "lw": 1.2}
+    style = {"ls": "--", "marker": ".", "color": GREY, "lw": 1.2}
+    style["label"] = "best-of-n by the reward"
     for entry, at in _errors(axes, entries, place, style):
         if entry.row["n"] != 1:
             _note(axes, at, f"{entry.row['n']}", GREY)

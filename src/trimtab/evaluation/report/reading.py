@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ResultsError
+from trimtab.evaluation.cells import title
 from trimtab.evaluation.measured import Row
 from trimtab.evaluation.metrics import Column
 from trimtab.evaluation.store import read_manifest
@@ -159,7 +160,7 @@ def _sheet(folder: Path, table: Mapping[str, Any]) -> Sheet:
     asked = tuple((name, heading, form) for name, heading, form in table.get("asked", ()))
     entries = []
     for row, key in zip(table["rows"], table["about"]["cells"], strict=True):
-        by = f" by {row['guide']}" if several and row["guide"] else ""
+        name = title(str(row["method"]), row["guide"], named=several)
         cell = read_json(folder / "cells" / f"{key}.json")
-        entries.append(Entry(row, cell, f"{row['method']}{by}"))
+        entries.append(Entry(row, cell, name))
     return Sheet(table["about"], tuple(entries), tuple(table["best_of"]), asked)

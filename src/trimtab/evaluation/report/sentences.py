@@ -116,9 +116,10 @@ def _price(best: Entry, sheet: Sheet) -> list[str]:
     other = rival(best, sheet)
     if other is None:
         return said
+    reaches = f"reaches as much with n = {other.reaches}"
     if other.reaches is None:
-        return [*said, f"Best-of-n does not reach its reward with n up to {other.most}."]
-    return [*said, f"Best-of-n reaches its reward with n = {other.reaches}."]
+        reaches = f"does not reach as much with n up to {other.most}"
+    return [*said, f"Best-of-n by the reward {reaches}."]
 
 
 # --- along the strength --------------------------------------------------------------------------
