@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import trimtab as tt
 from tests import toys
+from tests.steps import unwatched
 from trimtab.types import Completion, Cost
 
 K = 7
@@ -200,7 +201,7 @@ def waits_per_turn(k: int = 4, *, prompt: int = 9, vocabulary: int = toys.VOCABU
     guide = toys.value_guide(vocabulary=vocabulary)
     totals = []
     for new in (4, 14):
-        with CountWaits() as mode:
+        with unwatched(), CountWaits() as mode:
             tt.decode(
                 lm,
                 guide,
@@ -255,7 +256,7 @@ def passes_per_turn(method: tt.Method, **base: float) -> int:
     lm = toys.language_model(vocabulary=SIZE, **base)
     seen = []
     for new in (3, 4):
-        with CountLarge() as mode:
+        with unwatched(), CountLarge() as mode:
             prompts = toys.prompts(*[6] * ROWS, vocabulary=SIZE)
             tt.decode(lm, None, method, prompts, max_new_tokens=new, stop_at_eos=False)
         seen.append(mode.seen)

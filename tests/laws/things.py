@@ -67,6 +67,7 @@ MODELS: dict[str, Callable[[], LanguageModel[Any]]] = {
     **{family: lambda f=family: toys.language_model(f) for family in toys.SHAPES},
     "llama-at-0.7": lambda: toys.language_model(base_temperature=0.7),
     "gpt2-nucleus": lambda: toys.language_model("gpt2", base_top_p=0.9),
+    "llama-in-a-narrow-nucleus": lambda: toys.language_model(base_temperature=0.2, base_top_p=0.9),
     "gemma3-both": lambda: toys.language_model(
         "gemma3_text", base_temperature=1.3, base_top_p=0.95
     ),

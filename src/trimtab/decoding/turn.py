@@ -100,16 +100,27 @@ def outcomes(
 ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
     """log pi_ref and score of every outcome: the K candidates and, where there is one, the tail.
 
-    The tail's score is the plain mean of the K (VAS, Eq. 5). Greedy decoding asks for the best
-    single token, so there the tail stands for its best token and not for its mass.
+    Greedy decoding asks for the best single token, so there the tail stands for its best token and
+    not for its mass.
     """
     if candidates.tail is None:
         return candidates.logprobs, scores
     tail = candidates.tail.best_logprob if greedy else candidates.tail.logprob
     return (
         torch.cat([candidates.logprobs, tail[:, None]], dim=-1),
-        torch.cat([scores, scores.mean(dim=-1, keepdim=True)], dim=-1),
+        torch.cat([scores, mean_score(candidates, scores)], dim=-1),
     )
+
+
+def mean_score(candidates: Candidates, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B 1"]:
+    """The tail's score: the plain mean over the candidates (VAS, Eq. 5: mean_k V).
+
+    Over those that pi_ref may choose: a place that it left empty is no candidate, and what the
+    guide says there must not tell on the tail.
+    """
+    possible = candidates.possible
+    total = torch.where(possible, scores, 0.0).sum(dim=-1, keepdim=True)
+    return total / possible.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
 def kl_divergence(law: Float[Tensor, "B N"], reference: Float[Tensor, "B N"]) -> Float[Tensor, "B"]:
@@ -166,11 +177,10 @@ def take_turn(
     if candidates.tail is not None:
         outside = choice == candidates.tokens.shape[1]
         token, logprob = _from_tail(lm, base, candidates, outside, method.select.greedy, rng)
-        inside = logprob - (
-            candidates.tail.best_logprob if method.select.greedy else candidates.tail.logprob
-        )
+        # Inside the tail pi is pi_ref times one factor: what the tail as a whole has gained.
+        gained = chosen - chosen_ref
         tokens = torch.where(outside[:, None], token[:, None], tokens)
-        chosen = torch.where(outside, chosen + inside, chosen)
+        chosen = torch.where(outside, logprob + gained, chosen)
         chosen_ref = torch.where(outside, logprob, chosen_ref)
     return Turn(
         tokens,

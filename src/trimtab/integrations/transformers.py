@@ -19,7 +19,7 @@ from transformers import LogitsProcessor
 
 from trimtab.decoding.methods import Method
 from trimtab.decoding.select import Sample
-from trimtab.decoding.turn import check_scores, finite_or_base
+from trimtab.decoding.turn import check_scores, finite_or_base, mean_score
 from trimtab.errors import GuideError, IncompatibleError
 from trimtab.integrations.follower import Follower, Opening, per_row
 from trimtab.models.proposals import everything, top_k
@@ -162,7 +162,7 @@ class GuidedLogitsProcessor(LogitsProcessor):
         if isinstance(proposal, TopK) and proposal.tail == "drop":
             logits = self.method.rule(candidates.logprobs, values, beta)
             return torch.full_like(law, -torch.inf).scatter(1, at, logits)
-        mean = values.mean(dim=-1, keepdim=True)
+        mean = mean_score(candidates, values)
         return self.method.rule(law, mean.expand_as(law).scatter(1, at, values), beta)
 
     def _strength(self, live: Int[Tensor, "R"], rows: int) -> float | Float[Tensor, "R 1"]:

@@ -58,13 +58,28 @@ def top_k(law: Float[Tensor, "B V"], proposal: TopK, eos_ids: frozenset[int]) ->
         return _single(top.indices, top.values, eos_ids)
     # One more than k: greedy decoding compares the best token outside.
     top = law.topk(min(k + 1, size), dim=-1)
-    inside = top.values[:, :k].exp().sum(dim=-1).clamp(max=1.0)
+    inside = top.indices[:, :k]
     if k == size:
-        nothing = torch.full_like(inside, -torch.inf)
-        tail = Tail(nothing, top.indices[:, 0], nothing)
+        nothing = torch.full_like(law[:, 0], -torch.inf)
+        tail = Tail(nothing, inside[:, 0], nothing)
     else:
-        tail = Tail(torch.log1p(-inside), top.indices[:, k], top.values[:, k])
-    return _single(top.indices[:, :k], top.values[:, :k], eos_ids, tail)
+        best = top.values[:, k]
+        tail = Tail(mass_outside(law, inside, best), top.indices[:, k], best)
+    return _single(inside, top.values[:, :k], eos_ids, tail)
+
+
+def mass_outside(
+    law: Float[Tensor, "B V"], inside: Int[Tensor, "B K"], best: Float[Tensor, "B"]
+) -> Float[Tensor, "B"]:
+    """log of the mass that lies outside some tokens: summed there, -inf where nothing is.
+
+    One minus the mass inside would be a difference of rounded numbers: an empty tail would get
+    1e-7, which a strong guide makes the likeliest outcome. Never below `best`, the likeliest token
+    outside, so inside the tail no token is likelier than the tail.
+    """
+    weights = law.sub(best[:, None]).exp_().scatter_(1, inside, 0.0)
+    mass = weights.sum(dim=-1).log_().add_(best)
+    return torch.where(torch.isneginf(best), best, mass)
 
 
 def tail_draw(

@@ -83,6 +83,25 @@ def top_k_are_the_likeliest_tokens(lm: LanguageModel[Any], bench: Bench) -> None
     same("tokens and log-probabilities must match", top.logprobs, law.gather(1, at), 1e-6)
 
 
+def the_tail_holds_what_lies_outside(lm: LanguageModel[Any], bench: Bench) -> None:
+    """The tail's mass is that of the tokens that are no candidates; where none has a chance, none.
+
+    To a small error of its logarithm, however little it is: a strong guide multiplies it.
+    """
+    rows = len(bench.prompts)
+    state, rng = lm.prefill(bench.prompts), bench.rng(bench.prompts)
+    whole = attempt(lambda: lm.propose(state, Vocabulary(), rng))
+    if not whole:
+        return
+    law = law_of(lm, state, bench, rows).double()
+    for k in sorted({1, bench.k, bench.size // 2, bench.size - 1}):
+        top = lm.propose(state, TopK(k, "mean"), rng)
+        assert top.tail is not None, "a tail was asked for"
+        outside = law.scatter(1, top.tokens[:, :, 0].cpu(), -torch.inf).logsumexp(dim=-1)
+        must = f"the tail's mass must be what lies outside the {k} candidates"
+        same(must, top.tail.logprob, outside, bench.tolerance)
+
+
 def propose_leaves_the_state_as_it_was(lm: LanguageModel[Any], bench: Bench) -> None:
     """Proposing anything changes nothing that is proposed later."""
     state, rng, rows = lm.prefill(bench.prompts), bench.rng(bench.prompts), len(bench.prompts)
@@ -216,6 +235,7 @@ LAWS_OF_MODELS: tuple[ModelLaw, ...] = (
     encoded_prompts_stay_as_they_are,
     laws_are_normalised,
     top_k_are_the_likeliest_tokens,
+    the_tail_holds_what_lies_outside,
     propose_leaves_the_state_as_it_was,
     cached_reading_equals_a_longer_prompt,
     a_batch_equals_each_row_alone,

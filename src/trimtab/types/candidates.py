@@ -102,6 +102,11 @@ class Candidates:
     tail: Tail | None = None
 
     @property
+    def possible(self) -> Bool[Tensor, "B K"]:
+        """Which candidates have a chance under pi_ref; a nucleus may hold fewer than K."""
+        return ~torch.isneginf(self.logprobs)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(B, K, L)."""
         b, k, length = self.tokens.shape
