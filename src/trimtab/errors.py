@@ -26,7 +26,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"]+)")
 _HOST = re.compile(r"([^:@\[\]]+|\[[^\]]*\])(:\d*)?")
@@ -90,10 +90,11 @@ class UsageError(TrimtabError):
 class UnknownNameError(UsageError):
     """A name that is not among the known ones; the nearest known names are offered."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, do: str = "") -> None:
+    def __init__(self, kind: str, name: object, known: Iterable[str], *, do: str = "") -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+        some = f"known: {', '.join(known)}" if known else "there are none"
+        advice = f"did you mean {' or '.join(near)}?" if near else some
         super().__init__(
             f"{kind} must be a known name", got=repr(name), do=f"{advice}; {do}" if do else advice
         )
@@ -161,3 +162,30 @@ class OutputError(TrimtabError):
 
 class LawError(TrimtabError):
     """A model or guide breaks a law that the decode loop relies on."""
+
+
+def check_word(what: str, word: object, words: Any) -> None:
+    """Raise `UnknownNameError` unless a word is one of a closed set.
+
+    Args:
+        what: what it is the word of, as the user calls it.
+        word: what was passed.
+        words: the set: a `Literal`, or names.
+    """
+    known = get_args(words) or tuple(words)
+    if not isinstance(word, str) or word not in known:
+        raise UnknownNameError(what, word, known)
+
+
+def check_keywords(function: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `UnknownNameError` for a keyword that a function does not take.
+
+    Args:
+        function: its name.
+        given: the keywords of the call.
+        known: those that it takes.
+    """
+    known = tuple(known)
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(f"an option of {function}", name, known)

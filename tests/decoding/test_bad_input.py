@@ -39,11 +39,20 @@ BAD_CALLS: dict[str, tuple[Callable[[], object], type[UsageError], str]] = {
     "unknown method": (lambda: tt.method("vass"), UnknownNameError, "did you mean vas"),
     "one text for a list of them": (lambda: decode(prompts="ab"), UsageError, "list of prompts"),
     "unknown method, nothing near": (lambda: tt.method("zzz"), UnknownNameError, "known: args,"),
-    "unknown parameter": (lambda: tt.method("args", gamma=1), UsageError, "'gamma'"),
+    "unknown parameter": (
+        lambda: tt.method("args", bta=1),
+        UnknownNameError,
+        "an option of args must be a known name; got 'bta'; did you mean beta?",
+    ),
     "parameter of a method with none": (
         lambda: tt.method("greedy", k=1),
-        UsageError,
-        "no parameters",
+        UnknownNameError,
+        "there are none",
+    ),
+    "unknown option": (
+        lambda: decode(max_new_token=3),
+        UnknownNameError,
+        "did you mean max_new_tokens?",
     ),
     "no candidates": (lambda: tt.args(k=0), UsageError, "k must be at least 1"),
     "no samples": (lambda: tt.best_of_n(0), UsageError, "n must be at least 1"),

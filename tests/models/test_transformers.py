@@ -11,7 +11,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import trimtab as tt
 from tests import toys
-from trimtab.errors import FetchError, PromptError, UsageError
+from trimtab.errors import FetchError, PromptError, UnknownNameError, UsageError
 from trimtab.rng import Rng
 
 CHATML = (
@@ -115,3 +115,23 @@ def test_half_precision_models_decode(dtype: torch.dtype) -> None:
     (done,) = tt.decode(lm, None, tt.sampling(), toys.prompts(6), max_new_tokens=5)
     assert len(done.tokens) <= 5
     assert lm.prefill(toys.prompts(6)).law.dtype == torch.float32, "pi_ref is kept in float32"
+
+
+@pytest.mark.parametrize(
+    ("loading", "says"),
+    [
+        ({"dtype": "flaot32"}, "dtype must be a known name; got 'flaot32'; did you mean float32"),
+        ({"dtype": "bf16"}, "dtype must be a known name; got 'bf16'"),
+        ({"device": "cdua"}, "device must be a known name; got 'cdua'; did you mean cuda"),
+        ({"device_mapp": "auto"}, "got 'device_mapp'; did you mean device_map"),
+    ],
+    ids=str,
+)
+def test_words_of_loading_are_checked(
+    loading: dict[str, str], says: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("llama")
+    toys.causal_lm().save_pretrained(folder)
+    with pytest.raises(UnknownNameError) as caught:
+        tt.TransformersLM(str(folder), toys.tokenizer(), **loading)
+    assert says in str(caught.value)

@@ -16,7 +16,7 @@ Legend: B rows, K candidates, L tokens of a candidate, D output size, R some row
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,10 +26,13 @@ from trimtab.cache.configs import Context
 from trimtab.cache.expanded import ExpandedReader, as_it_is
 from trimtab.cache.selfcheck import check, found_wrong
 from trimtab.cache.tree import TreeReader
-from trimtab.errors import UnknownNameError
+from trimtab.errors import check_word
 from trimtab.types import Candidates, Cost
 
 S = TypeVar("S")
+
+Attention: TypeAlias = Literal["tree", "expanded"]
+"""How k candidates share a prefix."""
 
 
 @runtime_checkable
@@ -75,7 +78,7 @@ def open_reader(
     net: PreTrainedModel,
     output: Callable[[Any], Tensor],
     *,
-    attention: Literal["tree", "expanded"] = "tree",
+    attention: Attention = "tree",
     finish: Callable[[Tensor], Tensor] = as_it_is,
     **arguments: Any,
 ) -> CachedReader[Any]:
@@ -91,8 +94,7 @@ def open_reader(
     Raises:
         IncompatibleError: the network cannot be read in this way.
     """
-    if attention not in KINDS:
-        raise UnknownNameError("attention", attention, KINDS)
+    check_word("attention", attention, Attention)
     check(net, attention, KINDS[attention])
     return KINDS[attention](net, output, finish=finish, **arguments)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from trimtab.decoding.methods import Method
 from trimtab.decoding.rows import Meter, Rows
 from trimtab.decoding.turn import Pending, check_scores, take_turn
 from trimtab.decoding.unguided import Unguided
-from trimtab.errors import UnknownNameError
+from trimtab.errors import check_keywords, check_word
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.types import Completion, Prompt, PromptLike, Proposal, Samples, Step
 
@@ -70,13 +70,12 @@ def decode_steps(
         UsageError: the call cannot be meant (see `trimtab.errors`).
         GuideError: a score is not finite and `on_guide_error` is "raise".
     """
+    check_word("on_guide_error", on_guide_error, OnGuideError)
     encoded = encode_all(lm, prompts)
     if not encoded:
         return
     check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos)
     reader = cast("Guide[Any]", guide if method.guided else Unguided())
-    if on_guide_error not in get_args(OnGuideError):
-        raise UnknownNameError("on_guide_error", on_guide_error, get_args(OnGuideError))
     strict = reader.name if on_guide_error == "raise" else None
     behind = lookahead if lookahead is not None else int(lm.device.type != "cpu")
     rows = Rows(lm, encoded, n, max_new_tokens, stop, stop_at_eos)
@@ -158,6 +157,7 @@ def decode(
     Returns:
         Completions in prompt-major order: all n of the first prompt, then of the second.
     """
+    check_keywords("decode", options, (*DecodeOptions.__annotations__, "on_step"))
     n = options.get("n", 1)
     encoded = encode_all(lm, prompts)
     steps: dict[int, list[Step]] = defaultdict(list)

@@ -10,13 +10,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from trimtab.decoding.rules import score_only, tilt
 from trimtab.decoding.select import Greedy, Sample
-from trimtab.errors import UnknownNameError, UsageError
+from trimtab.errors import UnknownNameError, UsageError, check_keywords
 from trimtab.protocols import Rule, Select
-from trimtab.types import Proposal, Samples, TopK, Vocabulary
+from trimtab.types import Outside, Proposal, Samples, TopK, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def pargs_greedy(beta: float = 1.5, k: int = 10) -> Method:
 def vas(
     beta: float = 1.0,
     k: int = 20,
-    tail: Literal["mean", "drop"] = "mean",
+    tail: Outside = "mean",
     temperature: float = 1.0,
 ) -> Method:
     """Value Augmented Sampling (Han et al. 2024, Eq. 5).
@@ -179,17 +178,9 @@ def method(name: str, **parameters: object) -> Method:
     """A method by name, e.g. `method("vas", beta=2.0, k=10)`.
 
     Raises:
-        UnknownNameError: no such method; near names are offered.
-        UsageError: the method has no such parameter.
+        UnknownNameError: no such method, or no such parameter of it; near names are offered.
     """
     if name not in METHODS:
         raise UnknownNameError("a method", name, METHODS)
-    known = inspect.signature(METHODS[name]).parameters
-    for parameter in parameters:
-        if parameter not in known:
-            raise UsageError(
-                f"{name} takes {', '.join(known) or 'no parameters'}",
-                got=repr(parameter),
-                do="leave it out",
-            )
+    check_keywords(name, parameters, inspect.signature(METHODS[name]).parameters)
     return METHODS[name](**parameters)

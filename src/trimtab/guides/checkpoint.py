@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from trimtab.cache.configs import text_config
-from trimtab.errors import CheckpointError, FetchError, OutputError, UsageError
+from trimtab.errors import CheckpointError, FetchError, OutputError, UsageError, check_word
 from trimtab.files import replace_folder
 from trimtab.guides.backbones import aligned, check_vocab, find_base, from_base, load_net, save_net
 from trimtab.guides.card import Card, verify
@@ -30,18 +30,22 @@ from trimtab.guides.parts import head_card, make_head, unwrap, wrap
 from trimtab.guides.shipped import guide_folder
 from trimtab.guides.value import ValueGuide
 from trimtab.guides.vocabulary import VocabularyGuide
+from trimtab.models.loading import check_device
 from trimtab.protocols import Guide, LanguageModel
 
 __all__ = ["load_guide", "save_guide", "verify"]
 
 Json = Mapping[str, Any]
 
+Storage: TypeAlias = Literal["full", "base"]
+"""Where a guide's backbone is: in its folder, or in the base."""
+
 
 def save_guide(
     guide: Guide[Any],
     folder: str | Path,
     *,
-    storage: Literal["full", "base"] = "full",
+    storage: Storage = "full",
     adapter: Any = None,
     base: str | None = None,
     revision: str | None = None,
@@ -76,6 +80,7 @@ def save_guide(
         CheckpointError: the folder exists.
         OutputError: it cannot be written (no permission, a full disk).
     """
+    check_word("storage", storage, Storage)
     target = Path(folder).absolute()
     inner, transforms = unwrap(guide)
     if not isinstance(inner, ValueGuide | VocabularyGuide):
@@ -183,6 +188,8 @@ def load_guide(
         CheckpointError: the folder is not whole, not ours or not safe (see `verify`).
         IncompatibleError: another tokenizer, or a backbone that is not the one it was trained on.
     """
+    if isinstance(device, str):
+        check_device(device)
     at = guide_folder(folder) or Path(folder)
     card = verify(at)
     if lm is not None:

@@ -5,6 +5,7 @@ Legend: B rows, K candidates, L tokens of a candidate, V vocabulary, R some rows
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 
 from trimtab.cache.configs import text_decoder
 from trimtab.cache.reader import open_reader
-from trimtab.errors import IncompatibleError
+from trimtab.errors import IncompatibleError, check_keywords
 from trimtab.guides.heads import LogProbabilityHead, truncated, vocab_of
 from trimtab.types import Candidates, Cost, Prompt, Vocab
 
@@ -60,6 +61,7 @@ class VocabularyGuide:
     @classmethod
     def from_causal_lm(cls, model: PreTrainedModel, **options: Any) -> VocabularyGuide:
         """A causal LM's log-probabilities as scores (GenARM's autoregressive reward model)."""
+        check_keywords("VocabularyGuide.from_causal_lm", options, OPTIONS)
         return cls(model, LogProbabilityHead(), **options)
 
     @property
@@ -112,3 +114,7 @@ class VocabularyGuide:
             f"VocabularyGuide({self.name!r}, {self.backbone.config.model_type}, "
             f"head={type(self.head).__name__}, attention={self.reader.attention!r})"
         )
+
+
+OPTIONS = tuple(inspect.signature(VocabularyGuide).parameters)[2:]
+"""The keywords of `VocabularyGuide`."""

@@ -10,17 +10,18 @@ some rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from trimtab.decoding.loop import OnGuideError
 from trimtab.decoding.methods import Method
 from trimtab.decoding.select import Sample
 from trimtab.decoding.turn import check_scores, finite_or_base, mean_score
-from trimtab.errors import GuideError, IncompatibleError
+from trimtab.errors import GuideError, IncompatibleError, check_word
 from trimtab.integrations.follower import Follower, Opening, per_row
 from trimtab.models.proposals import everything, top_k
 from trimtab.protocols import Guide
@@ -77,8 +78,9 @@ class GuidedLogitsProcessor(LogitsProcessor):
         pad_token_id: int | None = None,
         eos_token_id: int | Sequence[int] | None = None,
         beta: float | Sequence[float] | Tensor | None = None,
-        on_guide_error: Literal["raise", "base"] = "raise",
+        on_guide_error: OnGuideError = "raise",
     ) -> None:
+        check_word("on_guide_error", on_guide_error, OnGuideError)
         if isinstance(method.proposal, Samples):
             raise IncompatibleError(
                 "`generate` asks for one token at a time",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,16 +17,72 @@ from transformers import (
 )
 
 from trimtab.cache.configs import text_config
-from trimtab.errors import FetchError, UsageError
+from trimtab.errors import FetchError, UnknownNameError, UsageError, check_word
 from trimtab.models.embedded import assets, locate
 
 log = logging.getLogger("trimtab")
 
 
+LOADING = (
+    "attn_implementation",
+    "cache_dir",
+    "config",
+    "device",
+    "device_map",
+    "dtype",
+    "local_files_only",
+    "low_cpu_mem_usage",
+    "max_memory",
+    "quantization_config",
+    "revision",
+    "subfolder",
+    "token",
+    "tp_plan",
+    "trust_remote_code",
+    "use_safetensors",
+    "variant",
+)
+"""What models are usually loaded with, offered for a word that is none; fields of the model's
+config are taken as well."""
+
+
+def check_loading(loading: Mapping[str, Any]) -> None:
+    """Check the words of options that are known here, before anything is loaded.
+
+    Raises:
+        UnknownNameError: no such dtype or device; near names are offered.
+    """
+    dtype, device = loading.get("dtype"), loading.get("device")
+    if isinstance(dtype, str):
+        kinds = (name for name, kind in vars(torch).items() if isinstance(kind, torch.dtype))
+        check_word("dtype", dtype, ("auto", *kinds))
+    if isinstance(device, str):
+        check_device(device)
+
+
+def check_device(device: str) -> None:
+    """Raise `UnknownNameError` for a word that is no device of torch's."""
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        known = ("cpu", "cuda", "cuda:0", "mps", "xpu")
+        raise UnknownNameError("device", device, known) from error
+
+
 def from_pretrained(kind: Any, name: str, what: str, **loading: Any) -> Any:
-    """`kind.from_pretrained(name)`, with one clear line when it fails."""
+    """`kind.from_pretrained(name)`, with one clear line when it fails.
+
+    Raises:
+        FetchError: there is none of that name, or it cannot be reached.
+        UnknownNameError: an option that neither transformers nor the model's class takes.
+    """
     try:
         return kind.from_pretrained(locate(name), **loading)
+    except TypeError as error:
+        odd = _unexpected(error)
+        if odd not in loading:
+            raise
+        raise UnknownNameError(f"a loading option of the {what}", odd, LOADING) from error
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         known = ", ".join(asset.name for asset in assets())
@@ -34,6 +92,12 @@ def from_pretrained(kind: Any, name: str, what: str, **loading: Any) -> Any:
             do="check the name and the network, or `trimtab assets fetch smollm2` for the "
             "embedded default",
         ) from error
+
+
+def _unexpected(error: TypeError) -> str | None:
+    """The keyword that a function did not expect, where that is what the error says."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    return found and found[1]
 
 
 def load_causal_lm(model: str | PreTrainedModel, **loading: Any) -> PreTrainedModel:
@@ -47,6 +111,7 @@ def load_causal_lm(model: str | PreTrainedModel, **loading: Any) -> PreTrainedMo
             )
         model.eval()
         return model
+    check_loading(loading)
     device = loading.pop("device", None)
     loaded = from_pretrained(AutoModelForCausalLM, model, "model", **loading)
     if not loading.keys() & {"device_map", "quantization_config"}:

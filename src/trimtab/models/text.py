@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, cast
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
-from trimtab.errors import PromptError
+from trimtab.errors import PromptError, check_word
 from trimtab.locks import lock_of
-from trimtab.types import Message, Prompt, PromptLike
+from trimtab.types import Message, Prompt, PromptLike, Template
 
 
 class Codec:
@@ -22,9 +22,8 @@ class Codec:
         template: "auto" applies the chat template, where there is one, to texts as well.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template: Literal["auto", "none"] = "auto"
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template = "auto") -> None:
+        check_word("template", template, Template)
         self.tokenizer, self.template = tokenizer, template
         self._lock = lock_of(tokenizer)  # truncation and padding are set on it, call by call
 

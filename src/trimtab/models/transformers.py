@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,14 +16,24 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.cache.configs import text_config
-from trimtab.cache.reader import CachedReader, open_reader
+from trimtab.cache.reader import Attention, CachedReader, open_reader
 from trimtab.decoding.select import nucleus
-from trimtab.errors import UsageError
+from trimtab.errors import UsageError, check_word
 from trimtab.models.loading import eos_ids, hidden_settings, load_causal_lm, load_tokenizer
 from trimtab.models.proposals import blocks, everything, tail_draw, top_k
 from trimtab.models.text import Codec
 from trimtab.rng import Rng
-from trimtab.types import Candidates, Cost, Prompt, PromptLike, Proposal, Samples, TopK, Vocab
+from trimtab.types import (
+    Candidates,
+    Cost,
+    Prompt,
+    PromptLike,
+    Proposal,
+    Samples,
+    Template,
+    TopK,
+    Vocab,
+)
 
 log = logging.getLogger("trimtab")
 
@@ -71,10 +81,12 @@ class TransformersLM:
         *,
         base_temperature: float = 1.0,
         base_top_p: float = 1.0,
-        template: Literal["auto", "none"] = "auto",
-        attention: Literal["tree", "expanded"] = "tree",
+        template: Template = "auto",
+        attention: Attention = "tree",
         **loading: Any,
     ) -> None:
+        check_word("template", template, Template)
+        check_word("attention", attention, Attention)
         if not base_temperature > 0 or not 0 < base_top_p <= 1:
             raise UsageError(
                 "base_temperature must be above 0 and base_top_p in (0, 1]",

@@ -1,10 +1,10 @@
 """The things that flow from a prompt to a token, and back to a better guide; on five pages."""
 
-from trimtab.types.candidates import Candidates, Proposal, Samples, Tail, TopK, Vocabulary
-from trimtab.types.completions import Alternative, Completion, FinishReason, Step
+from trimtab.types.candidates import Candidates, Outside, Proposal, Samples, Tail, TopK, Vocabulary
+from trimtab.types.completions import Alternative, Completion, Cost, FinishReason, Step
 from trimtab.types.costs import Cost, Tally, TotalCost
 from trimtab.types.groups import Group, Response
-from trimtab.types.prompts import Message, Prompt, PromptLike, Sample, Split, Vocab
+from trimtab.types.prompts import Message, Prompt, PromptLike, Sample, Split, Template, Vocab
 
 __all__ = [
     "Alternative",
@@ -14,6 +14,7 @@ __all__ = [
     "FinishReason",
     "Group",
     "Message",
+    "Outside",
     "Prompt",
     "PromptLike",
     "Proposal",
@@ -24,6 +25,7 @@ __all__ = [
     "Step",
     "Tail",
     "Tally",
+    "Template",
     "TopK",
     "TotalCost",
     "Vocab",

@@ -13,7 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from trimtab.errors import UsageError
+from trimtab.errors import UsageError, check_word
+
+Outside: TypeAlias = Literal["drop", "mean"]
+"""What becomes of the tokens outside the k."""
 
 
 def _at_least_one(name: str, value: int) -> None:
@@ -33,9 +36,10 @@ class TopK:
     """
 
     k: int
-    tail: Literal["drop", "mean"] = "drop"
+    tail: Outside = "drop"
 
     def __post_init__(self) -> None:
+        check_word("tail", self.tail, Outside)
         _at_least_one("k", self.k)
 
 

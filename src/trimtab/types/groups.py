@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trimtab.errors import check_word
 from trimtab.types.completions import FinishReason
 from trimtab.types.prompts import Prompt
 
@@ -27,6 +28,10 @@ class Response:
     finish: FinishReason | None = None
     logprobs: tuple[float, ...] = ()
     rewards: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.finish is not None:
+            check_word("finish", self.finish, FinishReason)
 
 
 @dataclass(frozen=True)

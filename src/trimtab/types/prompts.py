@@ -16,6 +16,10 @@ Split: TypeAlias = Literal["train", "validation", "test", "all"]
 """Which part of a task's prompts; "all" is the three of them together."""
 
 
+Template: TypeAlias = Literal["auto", "none"]
+"""How a base is asked: by its chat template, where it has one, or with the text as it is."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A prompt as the base model reads it, beside what the user wrote.

@@ -5,6 +5,7 @@ Legend: B rows, K candidates, L tokens of a candidate, R some rows.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, final
@@ -18,14 +19,15 @@ from transformers import (
 )
 
 from trimtab.cache.configs import text_config
-from trimtab.errors import IncompatibleError
+from trimtab.cache.reader import Attention
+from trimtab.errors import IncompatibleError, check_keywords, check_word
 from trimtab.guides.reward.heads import Label, RewardHead, body, causal_head
 from trimtab.guides.reward.pairs import PairScorer
 from trimtab.guides.reward.retokenised import Retokenised
 from trimtab.guides.reward.script import Script, Template
 from trimtab.guides.text import TextGuide
 from trimtab.guides.value import ValueGuide
-from trimtab.models.loading import default_device, from_pretrained, load_tokenizer
+from trimtab.models.loading import check_loading, default_device, from_pretrained, load_tokenizer
 from trimtab.models.text import Codec
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.types import Candidates, Cost, Prompt, Vocab
@@ -76,10 +78,13 @@ class RewardGuide:
         label: int | str | None = None,
         template: Template = "auto",
         way: Way | None = None,
-        attention: Literal["tree", "expanded"] = "tree",
+        attention: Attention = "tree",
         batch_size: int | None = None,
         name: str = "reward",
     ) -> None:
+        check_word("attention", attention, Attention)
+        if way is not None:
+            check_word("way", way, Way)
         self.model, self.name = model.eval(), name
         self.way: Way = way or choose_way(model, tokenizer, lm.vocab)
         self.vocab = lm.vocab if self.way == "shared" else None
@@ -128,7 +133,9 @@ class RewardGuide:
             FetchError: it could not be had.
             IncompatibleError: a checkpoint whose weights lack the classification head.
         """
+        check_keywords("RewardGuide.load", options, (*OPTIONS, "loading"))
         loading = loading or {}
+        check_loading(loading)
         name_or_path, _, label = name_or_path.partition("#")
         if label:
             options["label"] = label
@@ -182,6 +189,10 @@ class RewardGuide:
     def __repr__(self) -> str:
         """Model and how it reads."""
         return f"RewardGuide({self.name!r}, {self.model.config.model_type}, way={self.way!r})"
+
+
+OPTIONS = tuple(inspect.signature(RewardGuide).parameters)[3:]
+"""The keywords of `RewardGuide`."""
 
 
 def choose_way(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocab: Vocab) -> Way:

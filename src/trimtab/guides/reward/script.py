@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from transformers import PreTrainedTokenizerBase
 
-from trimtab.errors import PromptError
+from trimtab.errors import PromptError, check_word
 from trimtab.locks import lock_of
 from trimtab.types import Prompt
+from trimtab.types import Template as Word
 
-Template: TypeAlias = "Literal['auto', 'none'] | Callable[[Prompt], str]"
+Template: TypeAlias = Word | Callable[[Prompt], str]
 """What stands before the response: by the tokenizer's chat template where it has one ("auto"), the
 user's text as it is ("none"), or whatever a function makes of the prompt."""
 
@@ -34,6 +35,8 @@ class Script:
         template: Template,
         decode: Callable[[Sequence[int]], str],
     ) -> None:
+        if not callable(template):
+            check_word("template", template, Word)
         self.tokenizer, self.template, self.decode = tokenizer, template, decode
         self._lock = lock_of(tokenizer)
         self.chat = template == "auto" and bool(tokenizer.chat_template)
