@@ -260,7 +260,7 @@ def test_a_folder_that_cannot_be_written_is_said(place: Path):
     ("values", "error"),
     [
         ({"objective": "td-lamda"}, "did you mean td-lambda"),
-        ({"settings": {"lamda": 1}}, "must be its own"),
+        ({"settings": {"lamda": 1}}, "did you mean lambda_"),
         ({"lr": []}, "lr must have one at least; got none"),
         ({"batch_size": 10, "accumulation": 3}, "accumulation must divide"),
         ({"epochs": 0}, "epochs must be a whole number, 1 or more; got 0"),

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from trimtab.decoding.checks import check_call
 from trimtab.decoding.methods import Method
-from trimtab.errors import IncompatibleError, PromptError, UsageError
+from trimtab.errors import IncompatibleError, PromptError, UsageError, check_keywords, check_word
 from trimtab.evaluation.cells import Cell, Item, deterministic, plain_sampling
 from trimtab.evaluation.identity import ModelId, digest, identify
 from trimtab.evaluation.metrics import Metric, find_metrics
@@ -83,6 +83,14 @@ class Options(TypedDict, total=False):
     baseline: str | None
     metrics: Sequence[str | Metric]
     on: OnProgress | None
+
+
+def check_options(function: str, options: Options, *splits: Split) -> None:
+    """Raise `UnknownNameError` for an option, or a word of one, that is none."""
+    for split in splits:
+        check_word("split", split, Split)
+    check_keywords(function, options, Options.__annotations__)
+    check_word("on_reward_error", options.get("on_reward_error", "raise"), OnRewardError)
 
 
 @dataclass(frozen=True)

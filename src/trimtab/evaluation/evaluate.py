@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from trimtab.decoding.methods import Method
-from trimtab.evaluation.bench import Bench, Evaluation, Options
+from trimtab.evaluation.bench import Bench, Evaluation, Options, check_options
 from trimtab.evaluation.sources import GuideSource
 from trimtab.protocols import LanguageModel, Task
 from trimtab.types import Split
@@ -48,6 +48,7 @@ def evaluate(
         ResultsError: the folder holds other results, or its disk is full.
         RewardError: a text could not be scored and `on_reward_error` is "raise".
     """
+    check_options("evaluate", options, split)
     bench = Bench.of(lm, task, folder)
     cells = bench.cells(methods, guides, split, options)
     return bench.run(cells, split, options)

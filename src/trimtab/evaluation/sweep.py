@@ -22,7 +22,7 @@ import numpy as np
 
 from trimtab.decoding.methods import METHODS, Method, method
 from trimtab.errors import UnknownNameError
-from trimtab.evaluation.bench import Bench, Evaluation, Options
+from trimtab.evaluation.bench import Bench, Evaluation, Options, check_options
 from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.measured import Row
 from trimtab.evaluation.sources import GuideSource
@@ -128,6 +128,7 @@ def sweep(
         ResultsError: the folder holds other results, or its disk is full.
         RewardError: a text could not be scored and `on_reward_error` is "raise".
     """
+    check_options("sweep", options, choose_on, score_on)
     bench = Bench.of(lm, task, folder)
     cells = bench.cells(methods, guides, choose_on, options)
     fresh = bench.cells(methods, guides, score_on, options)  # bad prompts are said before the work

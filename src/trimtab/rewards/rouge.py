@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+from trimtab.errors import check_word
 from trimtab.rewards.packages import package
 from trimtab.rewards.references import best
 from trimtab.types import Sample
@@ -35,6 +36,9 @@ class Rouge:
 
     kind: Kind = "rougeL"
     stem: bool = False
+
+    def __post_init__(self) -> None:
+        check_word("kind", self.kind, Kind)
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """Scores, higher is nearer.

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from trimtab.errors import check_word
 from trimtab.rewards.encoder import Encoder, minilm
 from trimtab.rewards.references import references
 from trimtab.types import Sample
+
+To: TypeAlias = Literal["prompt", "reference"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,11 @@ class Similarity:
         encoder: what embeds them; MiniLM, which has to be fetched, if none is given.
     """
 
-    to: Literal["prompt", "reference"] = "prompt"
+    to: To = "prompt"
     encoder: Encoder | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_word("to", self.to, To)
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """Cosines, higher is nearer.

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trimtab.errors import check_word
 from trimtab.rewards.vendored import tensors, words
 from trimtab.types import Sample
 
@@ -38,6 +39,9 @@ class Toxicity:
     """
 
     kind: Kind = "toxic"
+
+    def __post_init__(self) -> None:
+        check_word("kind", self.kind, Kind)
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """Scores, higher is cleaner."""

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
-from trimtab.errors import PromptError, UnknownNameError
+from trimtab.errors import PromptError, check_word
 from trimtab.protocols import Reward
-from trimtab.types import Sample, Split
+from trimtab.types import Sample, Split, Template
 
 DATA = Path(__file__).with_name("data")
 
@@ -49,7 +49,10 @@ class PromptTask:
     reward: Reward
     judge: Reward | None
     max_new_tokens: int
-    template: Literal["auto", "none"] = "auto"
+    template: Template = "auto"
+
+    def __post_init__(self) -> None:
+        check_word("template", self.template, Template)
 
     def samples(self, split: str) -> tuple[Sample, ...]:
         """The prompts of one split, always in the same order.
@@ -61,8 +64,7 @@ class PromptTask:
             UnknownNameError: there is no such split.
             PromptError: nothing is in it.
         """
-        if split not in get_args(Split):
-            raise UnknownNameError("a split", split, get_args(Split))
+        check_word("split", split, Split)
         found = tuple(s for s in self.prompts() if split in ("all", _split(s)))
         if not found:
             raise PromptError(
@@ -76,4 +78,9 @@ class PromptTask:
 def _split(sample: Sample) -> Split:
     """The split that the sample names itself, else its topic's."""
     named: Split | None = sample.meta.get("split")
-    return named or split_of(sample.topic)
+    if named is None:
+        return split_of(sample.topic)
+    check_word(
+        "the split of a sample", named, [split for split in get_args(Split) if split != "all"]
+    )
+    return named

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from trimtab.errors import PromptError
+from trimtab.errors import PromptError, check_word
 from trimtab.protocols import Reward
 from trimtab.rewards import reward as reward_named
 from trimtab.tasks.base import PromptTask
 from trimtab.tasks.rows import Row, rows_of
-from trimtab.types import Sample
+from trimtab.types import Sample, Template
 
 
 def task_from_file(
@@ -22,7 +21,7 @@ def task_from_file(
     *,
     column: str | None = None,
     max_new_tokens: int = 128,
-    template: Literal["auto", "none"] = "auto",
+    template: Template = "auto",
 ) -> PromptTask:
     """A task from a file of prompts; it bears the file's name.
 
@@ -39,6 +38,7 @@ def task_from_file(
         PromptError: a row is no prompt; the message names the file and line.
         UsageError: the file can't be read, or is of no known kind.
     """
+    check_word("template", template, Template)
     samples = read_samples(path, column)
     return PromptTask(
         name=Path(path).stem,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from trimtab.errors import UnknownNameError, UsageError
+from trimtab.errors import UnknownNameError, UsageError, check_word
 from trimtab.schema import (
     Schema,
     SchemaError,
@@ -26,6 +26,9 @@ from trimtab.schema import (
     whole,
 )
 from trimtab.training.targets import Unit
+
+Store: TypeAlias = Literal["float32", "bfloat16"]
+"""Precision of a guide's own weights on disk."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class TrainConfig:
     validation: str | None = None
     held_out: float = 0.1
     unit: Unit = "reward"
-    store: Literal["float32", "bfloat16"] = "float32"
+    store: Store = "float32"
     name: str | None = None
 
     model: str = "smollm2"
@@ -181,6 +184,9 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
 
 def _check(values: Mapping[str, Any]) -> None:
     """Raise `UsageError` that names a setting which is not what it must be."""
+    for name, words in (("unit", Unit), ("store", Store), ("prefixes", ("all",))):
+        if isinstance(values.get(name), str):
+            check_word(name, values[name], words)
     do = "correct that value"
     check(values, SETTINGS, of="a training setting", error=UsageError, do=do)
 

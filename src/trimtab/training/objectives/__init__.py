@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args, get_type_hints
 
-from trimtab.errors import UnknownNameError, UsageError
-from trimtab.schema import check, number, one_of, record
+from trimtab.errors import UnknownNameError, UsageError, check_keywords, check_word
+from trimtab.schema import check, number, record
 from trimtab.training.objectives.base import Head, Objective
 from trimtab.training.objectives.preferences import (
     BradleyTerry,
@@ -65,8 +65,8 @@ def objective(name: str, **parameters: Any) -> Objective:
         **parameters: its own, e.g. `lambda_`.
 
     Raises:
-        UnknownNameError: there is none; near names are offered.
-        UsageError: a parameter that it does not have, or a value of the wrong kind.
+        UnknownNameError: there is none, or no such parameter or word; near names are offered.
+        UsageError: a value of the wrong kind.
 
     >>> objective("td-lambda", lambda_=0.9)
     TDLambda(lambda_=0.9)
@@ -74,14 +74,12 @@ def objective(name: str, **parameters: Any) -> Objective:
     if name not in OBJECTIVES:
         raise UnknownNameError("an objective", name, OBJECTIVES)
     plain = OBJECTIVES[name]()
-    has = f"it has {plain!r}"
-    if not parameters.keys() <= vars(plain).keys():
-        raise UsageError(
-            f"the parameters of {name} must be its own",
-            got=", ".join(f"{k}={v!r}" for k, v in parameters.items()),
-            do=has,
-        )
+    check_keywords(name, parameters, vars(plain))
     kinds = get_type_hints(type(plain))
-    fitting = {k: one_of(get_args(kinds[k])) if get_args(kinds[k]) else number for k in parameters}
-    check(parameters, record({}, fitting), of=f"a parameter of {name}", error=UsageError, do=has)
+    for parameter, value in parameters.items():
+        if words := get_args(kinds[parameter]):
+            check_word(parameter, value, words)
+    numbers = {k: v for k, v in parameters.items() if not get_args(kinds[k])}
+    kind = record({}, dict.fromkeys(numbers, number))
+    check(numbers, kind, of=f"a parameter of {name}", error=UsageError, do=f"it has {plain!r}")
     return OBJECTIVES[name](**parameters)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trimtab.errors import check_word
 from trimtab.training.batches import Batch, Outputs, next_scores, state_values, token_scores
 from trimtab.training.objectives.base import Head, Loss, Metrics
 from trimtab.training.objectives.values import mean_over
@@ -67,6 +68,9 @@ class PartialBradleyTerry:
     pairs: ClassVar[bool] = True
     labels: ClassVar[bool] = False
     reference: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_word("padding", self.padding, Padding)
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The loss over the chosen prefixes of all pairs."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from trimtab.errors import UsageError
+from trimtab.errors import UsageError, check_word
 from trimtab.training.batches import Batch, Outputs, next_scores, state_values, token_scores
 from trimtab.training.objectives.base import Head, Loss, Metrics
 from trimtab.training.objectives.values import mean_over
@@ -30,6 +30,7 @@ def q_targets(
     What stands for V(s_t) is Q(s_t, y_{t+1}) of the token that came ("sampled"), or the sum
     over v of pi_ref(v | s_t) Q(s_t, v) ("exact").
     """
+    check_word("bootstrap", bootstrap, Bootstrap)
     if bootstrap == "sampled":
         values = F.pad(token_scores(outputs, batch), (0, 1))  # s_T is never bootstrapped from
     elif batch.reference is None:
@@ -58,6 +59,9 @@ class QLearning:
     head: ClassVar[Head] = "vocabulary"
     pairs: ClassVar[bool] = False
     labels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_word("bootstrap", self.bootstrap, Bootstrap)
 
     @property
     def reference(self) -> bool:

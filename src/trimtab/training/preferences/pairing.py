@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
-from trimtab.errors import DataError, UsageError
+from trimtab.errors import DataError, UsageError, check_word
 from trimtab.training.preferences.dropped import Dropped
 from trimtab.training.preferences.encoding import REWARD
 from trimtab.types import Group, Response
+
+Strategy: TypeAlias = Literal["random", "extremes"]
 
 
 class _Pair(NamedTuple):
@@ -28,7 +30,7 @@ def pairs_of(
     *,
     margin: float = 0.0,
     per_group: int | None = 1,
-    strategy: Literal["random", "extremes"] = "random",
+    strategy: Strategy = "random",
     seed: int = 0,
 ) -> tuple[tuple[Group, ...], Dropped]:
     """Pairs (i, j) of responses to one prompt with r_i - r_j > margin.
@@ -53,7 +55,8 @@ def pairs_of(
         DataError: no group gives a pair; the message says what the rewards were.
         UsageError: `margin`, `per_group` or `strategy` makes no sense.
     """
-    _check(margin, per_group, strategy)
+    check_word("strategy", strategy, Strategy)
+    _check(margin, per_group)
     made: list[Group] = []
     kept = single = tied = unscored = 0
     for group in groups:
@@ -73,12 +76,11 @@ def pairs_of(
     return tuple(made), Dropped(kept, pairs=len(made), **counts)
 
 
-def _check(margin: float, per_group: int | None, strategy: str) -> None:
-    fit = 0 <= margin < math.inf and (per_group is None or per_group >= 1)
-    if not fit or strategy not in ("random", "extremes"):
+def _check(margin: float, per_group: int | None) -> None:
+    if not 0 <= margin < math.inf or (per_group is not None and per_group < 1):
         raise UsageError(
-            "margin must be 0 or more, per_group 1 or more or None, strategy random or extremes",
-            got=f"{margin}, {per_group}, {strategy!r}",
+            "margin must be 0 or more, per_group 1 or more or None",
+            got=f"{margin}, {per_group}",
             do="pass such values",
         )
 

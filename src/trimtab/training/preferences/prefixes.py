@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal
 
-from trimtab.errors import UsageError
+from trimtab.errors import UsageError, check_word
 
 
 def prefix_subset(
@@ -48,8 +48,10 @@ def prefix_subset(
     >>> sum(map(len, prefix_subset([(20, 30), (9, 4)], 1.5, seed=0)))
     3
     """
+    if isinstance(multiple, str):
+        check_word("multiple", multiple, ("all",))
     sizes = _sizes(lengths)
-    if multiple == "all":
+    if isinstance(multiple, str):
         return [tuple(range(1, size + 1)) for size in sizes]
     budget = round(multiple * len(sizes)) if 0 < multiple < float("inf") else 0
     if budget < 1:

@@ -15,7 +15,7 @@ from trimtab.protocols import LanguageModel, Reward
 from trimtab.training.folder import GroupFolder
 from trimtab.training.manifest import AGAIN, check_whole, read_manifest
 from trimtab.training.rollouts.jobs import Job, Shard, base_of, items_of
-from trimtab.training.rollouts.running import Running, finish, run_job, scorers_of
+from trimtab.training.rollouts.running import Running, check_running, finish, run_job, scorers_of
 from trimtab.training.rollouts.together import Task
 from trimtab.training.rollouts.work import Labels
 from trimtab.types import Sample
@@ -88,6 +88,7 @@ def collect(
     >>> len(response.logprobs) == len(response.tokens)
     True
     """
+    check_running("collect", running)
     scorers = scorers_of(rewards)
     items = items_of(lm, samples, max_new_tokens, limit)
     method = method or sampling()
@@ -125,6 +126,7 @@ def relabel(
         DataError: the folder is not there, or not complete.
         ResultsError, RewardError, UsageError: as in `collect`.
     """
+    check_running("relabel", running)
     there, found = GroupFolder(folder), read_manifest(folder)
     check_whole(there.folder, there.missing(found["shards"], []))
     if not found["complete"]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from trimtab.errors import FetchError, UsageError
+from trimtab.errors import FetchError, UsageError, check_word
 from trimtab.protocols import Reward, Task
 from trimtab.tasks import PromptTask, read_samples, task
 from trimtab.tasks.rows import Row
 from trimtab.training.manifest import read_manifest
-from trimtab.types import Sample, Split
+from trimtab.types import Sample, Split, Template
 
 HUB = "hub:"
 
@@ -38,7 +38,10 @@ class Source:
     samples: tuple[Sample, ...]
     reward: Reward | None = None
     max_new_tokens: int = LONGEST
-    template: Literal["auto", "none"] = "auto"
+    template: Template = "auto"
+
+    def __post_init__(self) -> None:
+        check_word("template", self.template, Template)
 
 
 def find_prompts(
@@ -59,6 +62,7 @@ def find_prompts(
         PromptError: a row is no prompt, or the split is empty.
         FetchError: the Hub cannot be reached, or has no such data set.
     """
+    check_word("split", split, Split)
     if (name is None) == (file is None):
         got = "neither" if name is None else "both"
         raise UsageError("name a TASK, or prompts by --prompts", got=got, do="name one of the two")

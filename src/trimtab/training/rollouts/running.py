@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from trimtab.errors import UsageError
+from trimtab.errors import UsageError, check_keywords, check_word
 from trimtab.evaluation.bench import OnRewardError, warn_of
 from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.work import OpenModel
@@ -41,6 +41,12 @@ class Running(TypedDict, total=False):
     on_reward_error: OnRewardError
     rescore: bool
     on: OnProgress | None
+
+
+def check_running(function: str, running: Running) -> None:
+    """Raise `UnknownNameError` for an option, or a word of one, that is none."""
+    check_keywords(function, running, Running.__annotations__)
+    check_word("on_reward_error", running.get("on_reward_error", "raise"), OnRewardError)
 
 
 def scorers_of(rewards: Sequence[Scorer | Reward | str]) -> tuple[Scorer, ...]:

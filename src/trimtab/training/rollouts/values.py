@@ -22,7 +22,7 @@ from trimtab.training.folder import GroupFolder
 from trimtab.training.manifest import read_manifest
 from trimtab.training.rollouts.collect import collect
 from trimtab.training.rollouts.jobs import Item, Job, base_of
-from trimtab.training.rollouts.running import Running, run_job, scorers_of
+from trimtab.training.rollouts.running import Running, check_running, run_job, scorers_of
 from trimtab.training.shards import Row, load_rows
 from trimtab.types import Sample
 
@@ -74,6 +74,7 @@ def collect_values(
         IncompatibleError: the responses are of another tokenizer.
         ResultsError, RewardError, UsageError: as in `collect`.
     """
+    check_running("collect_values", running)
     _check_kind(Path(folder))
     scorers = scorers_of(rewards)
     base = base_of(lm)
