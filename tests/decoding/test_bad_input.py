@@ -38,6 +38,17 @@ def decode(
 BAD_CALLS: dict[str, tuple[Callable[[], object], type[UsageError], str]] = {
     "unknown method": (lambda: tt.method("vass"), UnknownNameError, "did you mean vas"),
     "one text for a list of them": (lambda: decode(prompts="ab"), UsageError, "list of prompts"),
+    "one conversation": (
+        lambda: decode(prompts=[{"role": "user", "content": "a"}]),
+        UsageError,
+        "[messages]",
+    ),
+    "a stop string that every text contains": (
+        lambda: decode(stop=[""]),
+        UsageError,
+        "stop strings must be texts of at least one character; got ''",
+    ),
+    "an empty stop string": (lambda: decode(stop=""), UsageError, "got ''"),
     "unknown method, nothing near": (lambda: tt.method("zzz"), UnknownNameError, "known: args,"),
     "unknown parameter": (
         lambda: tt.method("args", bta=1),

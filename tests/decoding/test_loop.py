@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -43,7 +43,7 @@ class World:
             self.prompts = list(toys.prompts(4, 13, 9))
 
     def decode(
-        self, method: tt.Method, prompts: Sequence[PromptLike] | None = None, **options: Any
+        self, method: tt.Method, prompts: Iterable[PromptLike] | None = None, **options: Any
     ) -> list[Completion]:
         options = {"max_new_tokens": 8, "seed": 1, **options}
         prompts = self.prompts if prompts is None else prompts
@@ -65,6 +65,19 @@ def tokens(done: Sequence[Completion]) -> list[tuple[int, ...]]:
 def test_nothing_in_nothing_out(world: World) -> None:
     assert world.decode(tt.sampling(), []) == []
     assert list(tt.decode_steps(world.lm, world.guide, tt.vas(), [])) == []
+
+
+def test_prompts_may_come_from_a_generator(world: World) -> None:
+    method = tt.sampling()
+    want = world.decode(method)
+    for one in (
+        iter(world.prompts),
+        (p for p in world.prompts),
+        dict.fromkeys(world.prompts).keys(),
+    ):
+        assert tokens(world.decode(method, one)) == tokens(want)
+    streamed = tt.decode_steps(world.lm, None, method, iter(world.prompts), max_new_tokens=2)
+    assert {step.row for step in streamed} == {0, 1, 2}
 
 
 def test_completions_come_prompt_by_prompt(world: World) -> None:

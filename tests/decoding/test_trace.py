@@ -129,6 +129,11 @@ def test_stop_strings_are_cut(said: str, stop: list[str], text: str) -> None:
     assert done.finish == ("eos" if text == said else "stop")
 
 
+def test_one_stop_string_needs_no_list() -> None:
+    for said, stop in (("abcdef", "de"), ("abcdef", "ed"), ("abcdef", "e")):
+        assert say(said, stop=stop) == say(said, stop=[stop])
+
+
 def test_a_stop_string_keeps_its_tokens() -> None:
     assert say("abcdef", stop=["cd"]).tokens == (1, 2, 3, 4)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 import trimtab as tt
 from tests import toys
 from trimtab.errors import FetchError, PromptError, UnknownNameError, UsageError
+from trimtab.models.text import Codec
 from trimtab.rng import Rng
+from trimtab.types import Sample
 
 CHATML = (
     "{{ bos_token }}{% for m in messages %} {{ m['role'] }} {{ m['content'] }}{% endfor %}"
@@ -84,6 +87,87 @@ def test_an_unfinished_assistant_turn_is_continued() -> None:
     lm = tt.TransformersLM(toys.causal_lm(), chat_tokenizer())
     turns = [{"role": "user", "content": "w5"}, {"role": "assistant", "content": "w6 w7"}]
     assert lm.encode(turns).ids[-2:] == (6, 7)
+
+
+PICKY = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}"
+    "{% endif %} {{ m['role'] }} {{ m['content'] | trim }} .{% endfor %}"
+    "{% if add_generation_prompt %} assistant{% endif %}"
+)
+"""As Gemma's: trims, and refuses a role."""
+
+
+@pytest.mark.parametrize("template", [CHATML, PICKY])
+@pytest.mark.parametrize(
+    ("begun", "ids"), [("w6 w7 ", (6, 7)), ("  w6 w7", (6, 7)), ("w6 w7", (6, 7))]
+)
+def test_spaces_around_a_beginning_do_no_harm(
+    template: str, begun: str, ids: tuple[int, ...]
+) -> None:
+    tokenizer = copy.deepcopy(toys.tokenizer())
+    tokenizer.chat_template = template
+    lm = tt.TransformersLM(toys.causal_lm(), tokenizer)
+    turns = [{"role": "user", "content": "w5"}, {"role": "assistant", "content": begun}]
+    assert lm.encode(turns).ids[-2:] == ids
+
+
+@pytest.mark.parametrize("template", [CHATML, PICKY])
+def test_an_empty_beginning_begins_nothing(template: str) -> None:
+    tokenizer = copy.deepcopy(toys.tokenizer())
+    tokenizer.chat_template = template
+    lm = tt.TransformersLM(toys.causal_lm(), tokenizer)
+    ask = {"role": "user", "content": "w5"}
+    begun = lm.encode([ask, {"role": "assistant", "content": ""}])
+    assert begun.ids == lm.encode([ask]).ids
+
+
+def test_what_a_conversation_asks_is_what_the_user_said_last() -> None:
+    lm = tt.TransformersLM(toys.causal_lm(), chat_tokenizer())
+    ask, begun = {"role": "user", "content": "w5"}, {"role": "assistant", "content": "w6 w7"}
+    for turns in ([ask], [ask, begun], [ask, begun, {"role": "user", "content": "w8"}, begun]):
+        sample = Sample(tuple(turns), "topic")
+        prompt = lm.encode(turns)
+        assert (
+            prompt.text == sample.text == [t for t in turns if t["role"] == "user"][-1]["content"]
+        )
+        assert prompt.messages == tuple(turns)
+    system = [{"role": "system", "content": "w9"}]
+    assert lm.encode(system).text == Sample(tuple(system), "topic").text == "w9"
+
+
+def test_guides_on_prefixes_and_judges_of_texts_see_the_same() -> None:
+    """Of a conversation that ends with a beginning: the question, and what was written after it."""
+    lm = tt.TransformersLM(toys.causal_lm(), chat_tokenizer())
+    turns = ({"role": "user", "content": "w5"}, {"role": "assistant", "content": "w6 w7"})
+    seen: list[tuple[str, str]] = []
+
+    def score(prompts: list[str], texts: list[str]) -> list[float]:
+        seen.extend(zip(prompts, texts, strict=True))
+        return [0.0] * len(texts)
+
+    guide = tt.TextGuide(score, lm.decode)
+    (done,) = tt.decode(lm, guide, tt.args(k=3), [turns], max_new_tokens=3, stop_at_eos=False)
+    assert (Sample(turns, "topic").text, done.text) in seen
+    assert {prompt for prompt, _ in seen} == {"w5"}
+    assert "w6 w7" not in done.text
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": "system", "content": "w5"}, {"role": "user", "content": "w6"}],
+        [{"role": "user"}],
+        [{"role": "user", "content": None}],
+        [{"content": "w5"}],
+    ],
+    ids=str,
+)
+def test_a_conversation_that_the_template_cannot_write_is_one_clear_line(turns: Any) -> None:
+    tokenizer = copy.deepcopy(toys.tokenizer())
+    tokenizer.chat_template = PICKY
+    with pytest.raises(PromptError) as caught:
+        Codec(tokenizer).encode(turns)
+    assert "\n" not in str(caught.value)
 
 
 def test_messages_need_a_template() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,18 +15,53 @@ from trimtab.protocols import Guide, LanguageModel
 from trimtab.types import Prompt, PromptLike, Samples, TopK
 
 
-def encode_all(lm: LanguageModel[Any], prompts: Sequence[PromptLike]) -> list[Prompt]:
-    """Every prompt as ids.
+def encode_all(lm: LanguageModel[Any], prompts: Iterable[PromptLike]) -> list[Prompt]:
+    """Every prompt as ids; they may come from a generator.
 
     Raises:
         UsageError: one prompt where a list of them is meant: its letters would be the prompts.
+        PromptError: something among them that is no prompt.
     """
-    single = isinstance(prompts, str | Prompt) or any(isinstance(p, Mapping) for p in prompts)
-    if single:
+    given: Any = prompts
+    single = isinstance(given, str | bytes | Prompt | Mapping)
+    if single or not isinstance(given, Iterable):
         raise UsageError(
-            "prompts must be a list of prompts", got="a single one", do="put it in a list: [prompt]"
+            "prompts must be a list of prompts",
+            got="a single one" if single else type(given).__name__,
+            do="put it in a list: [prompt]",
         )
-    return [lm.encode(prompt) for prompt in prompts]
+    found: list[Any] = list(given)
+    if any(isinstance(prompt, Mapping) for prompt in found):
+        raise UsageError(
+            "prompts must be a list of prompts",
+            got="a single conversation",
+            do="put it in a list: [messages]",
+        )
+    for i, prompt in enumerate(found):
+        if not isinstance(prompt, str | Prompt | Sequence) or isinstance(prompt, bytes):
+            raise PromptError(
+                f"prompt {i} must be a text, a conversation or a Prompt",
+                got=f"{type(prompt).__name__}",
+                do="pass Prompt(ids) for token ids",
+            )
+    return [lm.encode(prompt) for prompt in found]
+
+
+def stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
+    """The strings that end a response; one alone may stand without a list.
+
+    Raises:
+        UsageError: an empty one, which every text contains, or something that is no string.
+    """
+    found: tuple[Any, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
+    for one in found:
+        if not isinstance(one, str) or not one:
+            raise UsageError(
+                "stop strings must be texts of at least one character",
+                got=f"{one!r}",
+                do="leave it out, or pass a text",
+            )
+    return found
 
 
 def check_call(

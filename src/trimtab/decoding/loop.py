@@ -6,14 +6,20 @@ Legend: B rows, K candidates, L tokens of a candidate.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trimtab.decoding.checks import check_call, check_drawn, encode_all, per_prompt
+from trimtab.decoding.checks import (
+    check_call,
+    check_drawn,
+    encode_all,
+    per_prompt,
+    stop_strings,
+)
 from trimtab.decoding.methods import Method
 from trimtab.decoding.rows import Meter, Rows
 from trimtab.decoding.turn import Pending, check_scores, take_turn
@@ -31,13 +37,13 @@ def decode_steps(
     lm: LanguageModel[Any],
     guide: Guide[Any] | None,
     method: Method,
-    prompts: Sequence[PromptLike],
+    prompts: Iterable[PromptLike],
     *,
     max_new_tokens: int = 128,
     n: int = 1,
     beta: Beta = None,
     seed: int = 0,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     stop_at_eos: bool = True,
     alternatives: int = 0,
     on_guide_error: OnGuideError = "raise",
@@ -50,12 +56,12 @@ def decode_steps(
         lm: the base model.
         guide: scores prefixes; None for methods that need none.
         method: the parts, e.g. `vas(beta=2.0)`.
-        prompts: texts, conversations or encoded prompts.
+        prompts: texts, conversations or encoded prompts; a list, or whatever gives them in turn.
         max_new_tokens: token budget of each response, EOS included.
         n: responses per prompt, forked from one reading of it.
         beta: strength for all rows, or one per prompt; None for the method's own.
         seed: with the prompt itself and the sample's number, decides every draw.
-        stop: strings that end a response; they are cut from its text.
+        stop: strings that end a response, or one; they are cut from its text.
         stop_at_eos: False lets responses go on after EOS, to the token budget.
         alternatives: how many of the likeliest candidates each step carries.
         on_guide_error: what a NaN or inf score does: "raise", or "base" to let the base policy
@@ -71,6 +77,7 @@ def decode_steps(
         GuideError: a score is not finite and `on_guide_error` is "raise".
     """
     check_word("on_guide_error", on_guide_error, OnGuideError)
+    stops = stop_strings(stop)
     encoded = encode_all(lm, prompts)
     if not encoded:
         return
@@ -78,7 +85,7 @@ def decode_steps(
     reader = cast("Guide[Any]", guide if method.guided else Unguided())
     strict = reader.name if on_guide_error == "raise" else None
     behind = lookahead if lookahead is not None else int(lm.device.type != "cpu")
-    rows = Rows(lm, encoded, n, max_new_tokens, stop, stop_at_eos)
+    rows = Rows(lm, encoded, n, max_new_tokens, stops, stop_at_eos)
     strength = per_prompt(method.beta if beta is None else beta, len(encoded))
     if isinstance(strength, Tensor):
         strength = strength[rows.fork].to(lm.device)
@@ -127,7 +134,7 @@ class DecodeOptions(TypedDict, total=False):
     n: int
     beta: Beta
     seed: int
-    stop: Sequence[str]
+    stop: str | Sequence[str]
     stop_at_eos: bool
     alternatives: int
     on_guide_error: OnGuideError
@@ -139,7 +146,7 @@ def decode(
     lm: LanguageModel[Any],
     guide: Guide[Any] | None,
     method: Method,
-    prompts: Sequence[PromptLike],
+    prompts: Iterable[PromptLike],
     *,
     on_step: Callable[[Step], object] | None = None,
     **options: Unpack[DecodeOptions],

@@ -32,7 +32,7 @@ class Rows:
         prompts: Sequence[Prompt],
         n: int,
         max_new_tokens: int,
-        stop: Sequence[str],
+        stop: tuple[str, ...],
         stop_at_eos: bool,
     ) -> None:
         self.prompts, self.n = prompts, n
@@ -41,9 +41,7 @@ class Rows:
             max_new_tokens if lm.context is None else min(max_new_tokens, lm.context - len(p.ids))
             for p in prompts
         ]
-        self.traces = [
-            Trace(lm.decode, eos, budget, tuple(stop)) for budget in room for _ in range(n)
-        ]
+        self.traces = [Trace(lm.decode, eos, budget, stop) for budget in room for _ in range(n)]
         self.launched = [0] * len(self.traces)
         self.flying = list(range(len(self.traces)))
 

@@ -55,7 +55,8 @@ class TextGuide:
         parallel: lets threads that share the guide call the function at the same time, for services
             that are waited for and functions that bear it; otherwise one at a time calls it.
         prompt: what the function sees of a prompt; None takes the user's text (of a conversation
-            the last message), or the decoded ids where there is none.
+            the last thing the user said), or the decoded ids where there is none. Words that the
+            assistant has begun with are in `Prompt.messages`; the text is what follows them.
     """
 
     vocab = None

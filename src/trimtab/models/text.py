@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from trimtab.errors import PromptError, check_word
 from trimtab.locks import lock_of
-from trimtab.types import Message, Prompt, PromptLike, Template
+from trimtab.types import Message, Prompt, PromptLike, Template, asked
 
 
 class Codec:
@@ -67,21 +67,43 @@ class Codec:
     def _encode_messages(self, messages: Sequence[Message]) -> Prompt:
         if not messages:
             raise PromptError("a conversation must not be empty", got="[]", do="write a message")
+        for message in messages:
+            _check_message(message)
         if not self.tokenizer.chat_template:
             raise PromptError(
                 "messages need a tokenizer with a chat template",
                 got="one without",
                 do="pass the prompt as text",
             )
-        # The template writes BOS itself; the tokenizer adds none to its output.
-        ids = self.tokenizer.apply_chat_template(
-            [dict(m) for m in messages],
-            add_generation_prompt=messages[-1]["role"] != "assistant",
-            continue_final_message=messages[-1]["role"] == "assistant",
-            tokenize=True,
-            return_dict=False,
-        )
-        return Prompt(tuple(cast("list[int]", ids)), messages[-1]["content"], tuple(messages))
+        return Prompt(tuple(self._templated(messages)), asked(messages), tuple(messages))
+
+    def _templated(self, messages: Sequence[Message]) -> list[int]:
+        """The template's ids, up to where the assistant speaks, or goes on to.
+
+        The template writes BOS itself; the tokenizer adds none to its output.
+        """
+        begun = messages[-1]["role"] == "assistant"
+        if begun and not messages[-1]["content"]:  # nothing is begun
+            messages, begun = messages[:-1], False
+        try:
+            ids = self.tokenizer.apply_chat_template(
+                [dict(m) for m in messages],
+                add_generation_prompt=not begun,
+                continue_final_message=begun,
+                tokenize=True,
+                return_dict=False,
+            )
+        except ImportError:  # jinja2 is missing: transformers says so
+            raise
+        except Exception as error:  # a template is a program of the model's makers
+            reason = " ".join(str(error).split())
+            raise PromptError(
+                "the model's chat template must take the conversation",
+                got=f"{', '.join(m['role'] for m in messages) or 'nothing to answer'} ({reason})",
+                do="give the roles that it knows, in its order; an assistant's beginning as the "
+                "template keeps it, without spaces around it",
+            ) from error
+        return cast("list[int]", ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens leave none."""
@@ -91,3 +113,14 @@ class Codec:
             )
         assert isinstance(text, str)
         return text
+
+
+def _check_message(message: Any) -> None:
+    """Raise `PromptError` unless a message has a role and a content, both texts."""
+    found = isinstance(message, Mapping) and [message.get(key) for key in ("role", "content")]
+    if not found or not all(isinstance(value, str) for value in found):
+        raise PromptError(
+            'a message must be {"role": ..., "content": ...}, both texts',
+            got=f"{message!r:.60}",
+            do="mend it",
+        )

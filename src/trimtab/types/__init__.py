@@ -4,7 +4,7 @@ from trimtab.types.candidates import Candidates, Outside, Proposal, Samples, Tai
 from trimtab.types.completions import Alternative, Completion, FinishReason, Step
 from trimtab.types.costs import Cost, Tally, TotalCost
 from trimtab.types.groups import Group, Response
-from trimtab.types.prompts import Message, Prompt, PromptLike, Sample, Split, Template, Vocab
+from trimtab.types.prompts import Message, Prompt, PromptLike, Sample, Split, Template, Vocab, asked
 
 __all__ = [
     "Alternative",
@@ -30,4 +30,5 @@ __all__ = [
     "TotalCost",
     "Vocab",
     "Vocabulary",
+    "asked",
 ]

@@ -16,6 +16,15 @@ Split: TypeAlias = Literal["train", "validation", "test", "all"]
 """Which part of a task's prompts; "all" is the three of them together."""
 
 
+def asked(messages: Sequence[Message]) -> str:
+    """What a conversation asks: the last thing the user said, else its last message.
+
+    Words that the assistant has begun with are no question; a response goes on from them.
+    """
+    said = [m["content"] for m in messages if m["role"] == "user"]
+    return said[-1] if said else messages[-1]["content"]
+
+
 Template: TypeAlias = Literal["auto", "none"]
 """How a base is asked: by its chat template, where it has one, or with the text as it is."""
 
@@ -25,7 +34,9 @@ class Prompt:
     """A prompt as the base model reads it, beside what the user wrote.
 
     A guide with its own chat template or tokenizer starts from `messages` or `text`, never from
-    the base's string.
+    the base's string. A conversation may end with the assistant's beginning of an answer: that is
+    given, not asked and not written, so it is in `messages` alone, and a response's text is what
+    follows it. Guides on prefixes and judges of finished texts see the same.
 
     Attributes:
         ids: the base model's token ids.
@@ -36,6 +47,11 @@ class Prompt:
     ids: tuple[int, ...]
     text: str | None = None
     messages: tuple[Message, ...] | None = None
+
+    def __post_init__(self) -> None:
+        ids: Any = self.ids
+        if not isinstance(ids, tuple):  # a list, or a tensor
+            object.__setattr__(self, "ids", tuple(int(i) for i in ids))
 
 
 @dataclass(frozen=True)
@@ -55,14 +71,10 @@ class Sample:
 
     @property
     def text(self) -> str:
-        """What the user asks: the prompt's text, of a conversation the last thing the user said.
-
-        Of a conversation in which the user says nothing it is the last message.
-        """
+        """What the user asks: the prompt's text, or what the conversation asks (see `asked`)."""
         if isinstance(self.prompt, str):
             return self.prompt
-        said = [m["content"] for m in self.prompt if m["role"] == "user"]
-        return said[-1] if said else self.prompt[-1]["content"]
+        return asked(self.prompt)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class Script:
             return plain_text(prompt, self.decode)
         messages = self._messages(prompt)
         ours = messages[-1]["role"] == "assistant"
+        if ours and not messages[-1]["content"]:  # nothing is begun
+            messages, ours = messages[:-1], False
         return self._render(messages, add_generation_prompt=not ours, continue_final_message=ours)
 
     def closed(self, prompt: Prompt, response: str) -> str:
