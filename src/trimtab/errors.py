@@ -1,4 +1,6 @@
-"""What can go wrong, as types. Each message says what must hold, what was got, and what to do.
+"""What can go wrong, as types, and the checks that every door shares.
+
+Each message says what must hold, what was got, and what to do.
 
 TrimtabError                      exit code 1 on the command line
 ├── UsageError                    exit code 2: the call itself cannot be meant
@@ -11,6 +13,7 @@ TrimtabError                      exit code 1 on the command line
 │   ├── ChecksumError             the bytes are not the pinned ones
 │   └── TermsError                terms of use that were not accepted
 ├── CheckpointError               a guide folder that is not whole, not ours or not safe
+├── ModelError                    a base returned what no base may (NaN logits)
 ├── GuideError                    a guide returned what no guide may (NaN, inf, a wrong shape)
 ├── RewardError                   a reward function failed or returned what no reward may
 │   └── UnavailableError          a reward that cannot be asked at all: no text is to blame
@@ -18,12 +21,14 @@ TrimtabError                      exit code 1 on the command line
 ├── DataError                     training data that is not there, not whole, or not fit for it
 ├── TrainingError                 a training run that went nowhere
 ├── OutputError                   a file that cannot be written
-└── LawError                      a model or guide breaks a law of `trimtab.testing`
+└── LawError                      a model, guide, rule or method breaks a law of `trimtab.testing`
 """
 
 from __future__ import annotations
 
 import difflib
+import math
+import operator
 import re
 from collections.abc import Iterable
 from typing import Any, ClassVar, get_args
@@ -132,6 +137,10 @@ class CheckpointError(TrimtabError):
     """A guide folder that is not whole, not ours or not safe to read."""
 
 
+class ModelError(TrimtabError):
+    """A base model returned what no base may return."""
+
+
 class GuideError(TrimtabError):
     """A guide returned what no guide may return."""
 
@@ -161,7 +170,7 @@ class OutputError(TrimtabError):
 
 
 class LawError(TrimtabError):
-    """A model or guide breaks a law that the decode loop relies on."""
+    """A model, guide, rule or method breaks a law that the decode loop relies on."""
 
 
 def check_word(what: str, word: object, words: Any) -> None:
@@ -189,3 +198,34 @@ def check_keywords(function: str, given: Iterable[str], known: Iterable[str]) ->
     for name in given:
         if name not in known:
             raise UnknownNameError(f"an option of {function}", name, known)
+
+
+def check_whole(name: str, value: Any, least: int | None = None) -> int:
+    """A whole number as an int: Python's, numpy's or a tensor's.
+
+    Raises:
+        UsageError: something else, or less than `least`.
+    """
+    do = "pass a whole number" if least is None else f"pass a whole number of at least {least}"
+    try:
+        found = operator.index(value)
+    except TypeError as error:
+        raise UsageError(f"{name} must be a whole number", got=f"{value!r}", do=do) from error
+    if least is not None and found < least:
+        raise UsageError(f"{name} must be at least {least}", got=f"{value}", do="raise it")
+    return found
+
+
+def check_number(name: str, value: Any) -> float:
+    """A finite number as a float: Python's, numpy's or a tensor's.
+
+    Raises:
+        UsageError: something else, NaN or infinite.
+    """
+    try:
+        found = math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise UsageError(f"{name} must be a finite number", got=f"{value!r}", do="pass a number")
+    return found

@@ -130,6 +130,16 @@ class Guide(Reader[S], Protocol[S]):
 
 
 @runtime_checkable
+class Bounded(Protocol):
+    """A guide of ids that cannot read prefixes of any length; one without this can."""
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens that a prompt and its response may have; None if unlimited."""
+        ...
+
+
+@runtime_checkable
 class Rule(Protocol):
     """Combines log pi_ref and scores into logits. Equivariant to order; keeps -inf."""
 

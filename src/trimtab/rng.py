@@ -109,7 +109,7 @@ def draw(logprobs: Float[Tensor, "B N"], uniform: Float[Tensor, "B"]) -> Int[Ten
     span, uniform = _invert(_masses(logprobs), uniform)
     at = span[:, None] * SPAN + torch.arange(SPAN, device=span.device)
     inside = logprobs.gather(1, at.clamp(max=size - 1)).masked_fill(at >= size, -torch.inf)
-    return at[:, 0] + draw(inside, uniform)
+    return (at[:, 0] + draw(inside, uniform)).clamp(max=size - 1)
 
 
 def _masses(logprobs: Float[Tensor, "B N"]) -> Float[Tensor, "B M"]:
@@ -128,7 +128,8 @@ def _invert(
     """The outcome that each uniform number falls on, and how far into it: a number in [0, 1)."""
     total = weights.cumsum(dim=-1)
     target = uniform[:, None] * total[:, -1:]
-    index = torch.searchsorted(total, target, right=True)
+    # Of weights that are NaN the last outcome comes back; whoever made them is told later.
+    index = torch.searchsorted(total, target, right=True).clamp(max=weights.shape[-1] - 1)
     weight = weights.gather(1, index)
     into = (target - total.gather(1, index)) / weight + 1
     return index[:, 0], into[:, 0].clamp(min=0, max=1 - 2.0**-52)

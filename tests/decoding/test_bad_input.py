@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import trimtab as tt
 from tests import toys
 from trimtab.errors import (
     GuideError,
     IncompatibleError,
+    ModelError,
     PromptError,
     UnknownNameError,
     UsageError,
 )
+from trimtab.guides.heads import ScalarHead
 from trimtab.types import Candidates, Completion, Prompt, Samples, TopK
 
 
@@ -141,7 +146,7 @@ BAD_CALLS: dict[str, tuple[Callable[[], object], type[UsageError], str]] = {
     "a base without temperature": (
         lambda: toys.language_model(base_temperature=0.0),
         UsageError,
-        "base_temperature must be above 0",
+        "base_temperature must be above 0 and finite",
     ),
     "a base without mass": (lambda: toys.language_model(base_top_p=0.0), UsageError, "base_top_p"),
     "an unknown way of reading": (
@@ -251,3 +256,141 @@ class Misshapen(toys.TableGuide):
 def test_a_guide_must_score_every_candidate() -> None:
     with pytest.raises(GuideError, match=r"shape \[B, K\] = \[2, 3\]; got \[2, 2\]"):
         decode(guide=Misshapen())
+
+
+# --- bases that fail -----------------------------------------------------------------------------
+
+
+def broken_base(position: int) -> tt.TableLM:
+    """A base whose logits are NaN for every prefix of two and so many tokens."""
+    lm = tt.TableLM(5, context=20)
+    right = lm.next_logprobs
+
+    def law(prefix: Any) -> torch.Tensor:
+        law = right(prefix)
+        ill = tuple(prefix[:2]) == PROMPTS[1].ids and len(prefix) == 2 + position
+        return torch.full_like(law, torch.nan) if ill else law
+
+    lm.next_logprobs = law  # type: ignore[method-assign]
+    return lm
+
+
+EVERY = [
+    tt.greedy(),
+    tt.sampling(),
+    tt.sampling(0.7, top_k=3, top_p=0.9),
+    tt.args(k=3),
+    tt.cd(k=3),
+    tt.vas(k=3),
+    tt.vas(k=3, temperature=0),
+    tt.genarm(),
+    tt.cd_blockwise(2, 1),
+]
+
+
+@pytest.mark.parametrize("lookahead", [0, 1])
+@pytest.mark.parametrize("position", [0, 3])
+@pytest.mark.parametrize("method", EVERY, ids=lambda method: f"{method.name}-{method.select}")
+def test_a_base_that_fails_is_named_with_row_and_position(
+    method: tt.Method, position: int, lookahead: int
+) -> None:
+    block = isinstance(method.proposal, Samples)
+    options = {"max_new_tokens": 6, "stop_at_eos": block, "lookahead": lookahead, "n": 2}
+    lm = broken_base(position)
+    if block:
+        lm.eos_ids = frozenset()
+    with pytest.raises(ModelError) as caught:
+        decode(method, lm=lm, prompts=PROMPTS, **options)
+    assert "the base TableLM" in str(caught.value)
+    assert f"row 2 (prompt 1), position {position}" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", EVERY, ids=lambda method: f"{method.name}-{method.select}")
+def test_a_transformer_with_nan_in_its_weights_is_named(method: tt.Method) -> None:
+    net = copy.deepcopy(toys.causal_lm(vocabulary=400))
+    net.lm_head.weight.data[5] = torch.nan
+    lm = tt.TransformersLM(net, toys.tokenizer(400))
+    with pytest.raises(ModelError, match=r"TransformersLM\(llama.*row 0 \(prompt 0\), position 0"):
+        decode(method, lm=lm, prompts=toys.prompts(4))
+
+
+# --- strengths that overflow ---------------------------------------------------------------------
+
+
+class Huge(toys.TableGuide):
+    """Scores as large as float32 holds."""
+
+    def score(self, state: Any, candidates: Candidates) -> torch.Tensor:
+        return (super().score(state, candidates).float().clamp(-1, 1)) * 3e38
+
+
+@pytest.mark.parametrize("method", [tt.cd(k=3), tt.args(k=3), tt.vas(k=3), tt.genarm()])
+@pytest.mark.parametrize("beta", [10.0, -10.0, [1.0, 10.0]], ids=str)
+def test_scores_that_overflow_with_their_strength_are_named(method: tt.Method, beta: Any) -> None:
+    with pytest.raises(GuideError) as caught:
+        decode(method, guide=Huge(), beta=beta)
+    assert "must not overflow; got beta = " in str(caught.value)
+    assert "and a score of size 3e+38" in str(caught.value) or "e+38 at row" in str(caught.value)
+    assert "lower beta" in str(caught.value)
+
+
+def test_where_scores_overflow_the_base_may_choose() -> None:
+    done = decode(tt.args(k=3), guide=Huge(), beta=[1.0, 10.0], on_guide_error="base")
+    assert [any(step.failed for step in c.steps) for c in done] == [False, True]
+
+
+# --- contexts ------------------------------------------------------------------------------------
+
+
+def short(name: str = "value", tokens: int = 24) -> tt.ValueGuide:
+    """A guide that reads fewer tokens than the toys' bases."""
+    net = AutoModel.from_config(
+        CONFIG_MAPPING["llama"](
+            **{**toys.SHAPES["llama"], "max_position_embeddings": tokens},
+            vocab_size=toys.VOCABULARY,
+        )
+    )
+    return tt.ValueGuide(net.eval(), ScalarHead(32), name=name)
+
+
+SHORT = {
+    "plain": short,
+    "clamped": lambda: tt.Clamp(short()),
+    "in a sum": lambda: tt.WeightedSum([(1.0, toys.value_guide()), (0.5, short())]),
+}
+
+
+@pytest.mark.parametrize("guide", SHORT.values(), ids=SHORT)
+def test_responses_end_where_the_guide_can_read_no_more(
+    guide: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    lm, prompts = toys.language_model(), toys.prompts(8, 3)
+    made = guide()
+    done = decode(tt.vas(k=8), made, lm, prompts=prompts, max_new_tokens=40, stop_at_eos=False)
+    assert [(len(c.tokens), c.finish) for c in done] == [(16, "length"), (21, "length")]
+    assert f"responses end at the context of guide {made.name!r} of 24 tokens" in caplog.text
+
+
+def test_a_guide_without_a_bound_shortens_nothing() -> None:
+    lm, prompts = toys.language_model(), toys.prompts(8)
+    for guide in (toys.TableGuide(), toys.value_guide()):
+        done = decode(tt.cd(k=3), guide, lm, prompts=prompts, max_new_tokens=30, stop_at_eos=False)
+        assert len(done[0].tokens) == 30
+
+
+def test_a_prompt_that_the_guide_cannot_read_is_refused_before_the_first_token() -> None:
+    lm, guide = toys.language_model(), short()
+    for method in (tt.cd(k=3), tt.best_of_n(2)):
+        with pytest.raises(PromptError) as caught:
+            decode(method, guide, lm, prompts=toys.prompts(4, 24))
+        want = "shorter than the context of guide 'value' of 24 tokens (the model's: 128)"
+        assert want in str(caught.value)
+    assert lm.cost.prefill == guide.cost.prefill == 0
+    (done,) = decode(tt.greedy(), guide, lm, prompts=toys.prompts(24))
+    assert done.tokens, "a method that asks no guide is not bound by one"
+
+
+def test_blocks_need_room_in_the_guide_too() -> None:
+    lm = toys.language_model()
+    with pytest.raises(PromptError, match="pass max_new_tokens=14"):
+        decode(tt.best_of_n(2), short(), lm, prompts=toys.prompts(10), max_new_tokens=20)

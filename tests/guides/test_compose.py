@@ -163,7 +163,7 @@ def test_transforms() -> None:
     torch.testing.assert_close(centred, plain - plain.mean(1, keepdim=True))
     assert tt.Clamp(guide).name == "table"
     assert tt.Clamp(guide).cost is guide.cost
-    with pytest.raises(UsageError, match="low must be below high"):
+    with pytest.raises(UsageError, match="low and high must be numbers, low below high"):
         tt.Clamp(guide, 1.0, 0.0)
 
 

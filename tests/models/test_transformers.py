@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import copy
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import trimtab as tt
 from tests import toys
-from trimtab.errors import FetchError, PromptError, UnknownNameError, UsageError
+from trimtab.errors import (
+    FetchError,
+    IncompatibleError,
+    PromptError,
+    UnknownNameError,
+    UsageError,
+)
 from trimtab.models.text import Codec
 from trimtab.rng import Rng
 from trimtab.types import Sample
@@ -219,3 +233,37 @@ def test_words_of_loading_are_checked(
     with pytest.raises(UnknownNameError) as caught:
         tt.TransformersLM(str(folder), toys.tokenizer(), **loading)
     assert says in str(caught.value)
+
+
+def _t5() -> Any:
+    sizes = {"d_model": 32, "d_ff": 32, "num_layers": 2, "num_heads": 4, "d_kv": 8}
+    return T5ForConditionalGeneration(T5Config(vocab_size=toys.VOCABULARY, **sizes))
+
+
+def _bert(decoder: bool = False) -> Any:
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = BertConfig(
+        vocab_size=toys.VOCABULARY, num_attention_heads=4, is_decoder=decoder, **sizes
+    )
+    return BertLMHeadModel(config).eval()
+
+
+@pytest.mark.parametrize("attention", ["tree", "expanded"])
+@pytest.mark.parametrize(
+    ("make", "says"), [(_t5, "t5, an encoder and a decoder"), (_bert, "bert that sees the next")]
+)
+def test_what_is_no_decoder_is_refused_at_opening(make: Any, says: str, attention: Any) -> None:
+    with pytest.raises(IncompatibleError) as caught:
+        tt.TransformersLM(make(), toys.tokenizer(), attention=attention)
+    assert says in str(caught.value)
+    assert "decoder-only" in str(caught.value)
+
+
+def test_a_kind_that_transformers_opens_as_no_causal_model_is_said_so(tmp_path: Path) -> None:
+    _t5().save_pretrained(tmp_path)
+    with pytest.raises(IncompatibleError, match="decoder-only"):
+        tt.TransformersLM(str(tmp_path), toys.tokenizer())
+
+
+def test_an_encoder_that_was_made_a_decoder_is_one() -> None:
+    assert tt.TransformersLM(_bert(decoder=True), toys.tokenizer()).model.config.is_decoder

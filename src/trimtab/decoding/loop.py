@@ -10,25 +10,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.decoding.checks import (
+    Beta,
     check_call,
     check_drawn,
+    check_parts,
     encode_all,
     per_prompt,
+    shared_context,
     stop_strings,
+    warn_of,
 )
+from trimtab.decoding.faults import Faults
 from trimtab.decoding.methods import Method
 from trimtab.decoding.rows import Meter, Rows
 from trimtab.decoding.turn import Pending, check_scores, take_turn
 from trimtab.decoding.unguided import Unguided
-from trimtab.errors import check_keywords, check_word
+from trimtab.errors import check_keywords, check_whole, check_word
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.types import Completion, Prompt, PromptLike, Proposal, Samples, Step
 
-Beta: TypeAlias = "float | Sequence[float] | Float[Tensor, 'B'] | None"
 OnGuideError: TypeAlias = Literal["raise", "base"]
 
 
@@ -41,7 +44,7 @@ def decode_steps(
     *,
     max_new_tokens: int = 128,
     n: int = 1,
-    beta: Beta = None,
+    beta: Beta | None = None,
     seed: int = 0,
     stop: str | Sequence[str] = (),
     stop_at_eos: bool = True,
@@ -57,7 +60,8 @@ def decode_steps(
         guide: scores prefixes; None for methods that need none.
         method: the parts, e.g. `vas(beta=2.0)`.
         prompts: texts, conversations or encoded prompts; a list, or whatever gives them in turn.
-        max_new_tokens: token budget of each response, EOS included.
+        max_new_tokens: token budget of each response, EOS included. The base's context ends a
+            response as well, and so does that of a guide of ids where it is the shorter one.
         n: responses per prompt, forked from one reading of it.
         beta: strength for all rows, or one per prompt; None for the method's own.
         seed: with the prompt itself and the sample's number, decides every draw.
@@ -74,21 +78,35 @@ def decode_steps(
 
     Raises:
         UsageError: the call cannot be meant (see `trimtab.errors`).
-        GuideError: a score is not finite and `on_guide_error` is "raise".
+        GuideError: a score is not finite, or overflows with its strength, and `on_guide_error` is
+            "raise".
+        ModelError: the base's logits are not finite.
+        LawError: the method's rule or select makes no law.
     """
     check_word("on_guide_error", on_guide_error, OnGuideError)
+    check_parts(lm, guide, method)
+    seed = check_whole("seed", seed)
+    check_whole("alternatives", alternatives, 0)
     stops = stop_strings(stop)
     encoded = encode_all(lm, prompts)
     if not encoded:
         return
     check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos)
     reader = cast("Guide[Any]", guide if method.guided else Unguided())
-    strict = reader.name if on_guide_error == "raise" else None
-    behind = lookahead if lookahead is not None else int(lm.device.type != "cpu")
-    rows = Rows(lm, encoded, n, max_new_tokens, stops, stop_at_eos)
+    behind = int(lm.device.type != "cpu")
+    if lookahead is not None:
+        behind = check_whole("lookahead", lookahead, 0)
+    context = shared_context(lm, guide if method.guided else None)
+    warn_of(context, encoded, max_new_tokens)
+    rows = Rows(lm, encoded, n, max_new_tokens, stops, stop_at_eos, context.tokens)
     strength = per_prompt(method.beta if beta is None else beta, len(encoded))
     if isinstance(strength, Tensor):
-        strength = strength[rows.fork].to(lm.device)
+        strength = strength[rows.fork]
+        betas = strength[:, 0].tolist()
+        strength = strength.to(lm.device)
+    else:
+        betas = [strength] * len(rows.flying)
+    faults = Faults(lm, reader.name, method, betas, on_guide_error == "base")
     rng = rows.rng(seed, lm.device, check_drawn(drawn, len(encoded)))
     base, aux = lm.prefill(encoded), reader.prefill(encoded)
     if n > 1:
@@ -98,15 +116,14 @@ def decode_steps(
     while rows.flying:
         with meter.counting():
             candidates = lm.propose(base, _within(method.proposal, rows.room), rng)
-            scores = reader.score(aux, candidates)
-            check_scores(reader.name, scores, candidates)
+            scores = check_scores(reader.name, reader.score(aux, candidates), candidates)
             turn = take_turn(lm, base, method, candidates, scores, strength, rng, alternatives)
         tokens, lengths = turn.tokens, turn.lengths
         at = rows.launch(candidates.tokens.shape[-1])
         pending.append((at, Pending(turn), meter.shares(len(at))))
         if len(pending) > behind:
             at, landed, shares = pending.popleft()
-            yield from rows.read(at, landed.read(), shares, strict)
+            yield from rows.read(at, landed.read(), shares, faults)
         keep = rows.land()
         if not rows.flying:
             break
@@ -119,7 +136,7 @@ def decode_steps(
                 strength = strength[there] if isinstance(strength, Tensor) else strength
             base, aux = lm.extend(base, tokens, lengths), reader.extend(aux, tokens, lengths)
     for at, landed, shares in pending:
-        yield from rows.read(at, landed.read(), shares, strict)
+        yield from rows.read(at, landed.read(), shares, faults)
 
 
 def _within(proposal: Proposal, room: int) -> Proposal:
@@ -132,7 +149,7 @@ class DecodeOptions(TypedDict, total=False):
 
     max_new_tokens: int
     n: int
-    beta: Beta
+    beta: Beta | None
     seed: int
     stop: str | Sequence[str]
     stop_at_eos: bool
@@ -165,6 +182,7 @@ def decode(
         Completions in prompt-major order: all n of the first prompt, then of the second.
     """
     check_keywords("decode", options, (*DecodeOptions.__annotations__, "on_step"))
+    check_parts(lm, guide, method)
     n = options.get("n", 1)
     encoded = encode_all(lm, prompts)
     steps: dict[int, list[Step]] = defaultdict(list)

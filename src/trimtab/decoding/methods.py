@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from trimtab.decoding.rules import score_only, tilt
 from trimtab.decoding.select import Greedy, Sample
-from trimtab.errors import UnknownNameError, UsageError, check_keywords
+from trimtab.errors import UnknownNameError, UsageError, check_keywords, check_number
 from trimtab.protocols import Rule, Select
 from trimtab.types import Outside, Proposal, Samples, TopK, Vocabulary
 
@@ -40,6 +40,10 @@ class Method:
     guided: bool = True
 
     def __post_init__(self) -> None:
+        given: object = self.beta
+        strength = check_number("beta", given)
+        if not isinstance(given, int | float):  # numpy's, or a tensor's
+            object.__setattr__(self, "beta", strength)
         if self._mean_tail and not (self.select.greedy or self.select.plain):
             raise UsageError(
                 "a tail at the mean score is one outcome for its whole mass, so temperature and "

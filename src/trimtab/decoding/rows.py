@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from trimtab.decoding.faults import Faults
 from trimtab.decoding.trace import Trace
 from trimtab.decoding.turn import Turn
-from trimtab.errors import GuideError
 from trimtab.protocols import LanguageModel, Reader
 from trimtab.rng import Rng, row_key
 from trimtab.types import Alternative, Prompt, Step, Tally
@@ -34,11 +34,12 @@ class Rows:
         max_new_tokens: int,
         stop: tuple[str, ...],
         stop_at_eos: bool,
+        context: int | None,
     ) -> None:
         self.prompts, self.n = prompts, n
         eos = lm.eos_ids if stop_at_eos else frozenset[int]()
         room = [
-            max_new_tokens if lm.context is None else min(max_new_tokens, lm.context - len(p.ids))
+            max_new_tokens if context is None else min(max_new_tokens, context - len(p.ids))
             for p in prompts
         ]
         self.traces = [Trace(lm.decode, eos, budget, stop) for budget in room for _ in range(n)]
@@ -91,9 +92,9 @@ class Rows:
         return trace.finish is None and self.launched[row] < trace.budget
 
     def read(
-        self, at: Sequence[int], turn: Turn, shares: tuple[float, ...], guide: str | None
+        self, at: Sequence[int], turn: Turn, shares: tuple[float, ...], faults: Faults
     ) -> Iterator[Step]:
-        """The steps of a turn that has reached the host; `guide` names it if failing is an error.
+        """The steps of a turn that has reached the host.
 
         A row that ended in an earlier turn may have been flown once more: it says nothing.
         """
@@ -101,8 +102,7 @@ class Rows:
             trace = self.traces[row]
             if trace.finish is not None:
                 continue
-            if guide is not None and one.failed:
-                self._fail(guide, row)
+            faults.check(row, row // self.n, len(trace.tokens), one)
             text = trace.push(one.tokens)
             yield Step(
                 row=row,
@@ -117,17 +117,9 @@ class Rows:
                 ),
                 base_tokens=shares[0],
                 guide_tokens=shares[1],
-                failed=one.failed,
+                failed=one.fault != 0,
                 finish=trace.finish,
             )
-
-    def _fail(self, guide: str, row: int) -> None:
-        position = len(self.traces[row].tokens)
-        raise GuideError(
-            f"guide {guide!r} must return finite scores",
-            got=f"NaN or inf at row {row} (prompt {row // self.n}), position {position}",
-            do='mend the guide, or pass on_guide_error="base" to let the base choose there',
-        )
 
 
 class Meter:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trimtab.errors import UsageError
+from trimtab.errors import UsageError, check_number, check_whole
 from trimtab.rng import Rng, draw
 
 
@@ -46,9 +46,10 @@ class Greedy:
         return False
 
     def law(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-        """A point mass: 0 at the argmax, -inf elsewhere."""
+        """A point mass: 0 at the argmax, -inf elsewhere; NaN there if that is no finite number."""
+        best = logits.max(dim=-1, keepdim=True)
         law = torch.full_like(logits, -torch.inf)
-        return law.scatter(-1, logits.argmax(dim=-1, keepdim=True), 0.0)
+        return law.scatter(-1, best.indices, best.values - best.values)
 
     def choose(self, law: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
         """Where the mass is."""
@@ -70,7 +71,7 @@ class Sample:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
+        if not check_number("a sampling temperature", self.temperature) > 0:
             raise UsageError(
                 "a sampling temperature must be above 0",
                 got=f"{self.temperature}",
@@ -78,8 +79,8 @@ class Sample:
             )
         if not 0 < self.top_p <= 1:
             raise UsageError("top_p must be in (0, 1]", got=f"{self.top_p}", do="use 1 for all")
-        if self.top_k is not None and self.top_k < 1:
-            raise UsageError("top_k must be at least 1", got=f"{self.top_k}", do="use None for all")
+        if self.top_k is not None:
+            check_whole("top_k", self.top_k, 1)
 
     @property
     def greedy(self) -> bool:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trimtab.decoding.methods import Method
-from trimtab.errors import GuideError
+from trimtab.errors import GuideError, LawError
 from trimtab.protocols import LanguageModel
 from trimtab.rng import Rng
 from trimtab.types import Candidates, Samples
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     ref_logprob: float
     score: float
     kl: float
-    failed: bool
+    fault: float
     alternatives: list[list[float]]
 
 
@@ -45,10 +45,11 @@ class Turn:
         tokens: the chosen continuation.
         lengths: its length.
         logprob: log pi of the choice (nats).
-        ref_logprob: log pi_ref of the choice (nats).
+        ref_logprob: log pi_ref of the choice (nats); NaN where the base's numbers are not finite.
         score: the guide's score of the choice.
         kl: exact KL(pi || pi_ref) of the step (nats); NaN where no closed form exists.
-        failed: the guide's scores were not finite, and zero was put in their place.
+        fault: 0; else the size of the guide's largest score, which is not finite or overflows with
+            the strength, and zero was put in the place of all.
         alternatives: rows of (token, log pi_ref, score, log pi), the likeliest first; in float64
             so that ids stay exact.
     """
@@ -59,7 +60,7 @@ class Turn:
     ref_logprob: Float[Tensor, "B"]
     score: Float[Tensor, "B"]
     kl: Float[Tensor, "B"]
-    failed: Bool[Tensor, "B"]
+    fault: Float[Tensor, "B"]
     alternatives: Float[Tensor, "B M 4"]
 
     def entries(self) -> Iterator[Entry]:
@@ -88,11 +89,16 @@ class Pending:
 
 
 def finite_or_base(
-    scores: Float[Tensor, "B K"],
-) -> tuple[Float[Tensor, "B K"], Bool[Tensor, "B"]]:
-    """Scores with every row that holds NaN or inf set to zero, and which rows those were."""
-    failed = ~torch.isfinite(scores).all(dim=-1)
-    return scores.masked_fill(failed[:, None], 0.0), failed
+    scores: Float[Tensor, "B K"], beta: float | Float[Tensor, "B 1"]
+) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B"]]:
+    """Scores with every row that fails set to zero, and the rows' faults (see `Turn`).
+
+    A row fails if it holds NaN or inf, or would where it is multiplied by its strength.
+    """
+    most = scores.abs().amax(dim=-1, keepdim=True)
+    failed = ~torch.isfinite(most * beta)
+    fault = torch.where(failed, most, 0.0)[:, 0]
+    return scores.masked_fill(failed, 0.0), fault
 
 
 def outcomes(
@@ -146,6 +152,14 @@ def law_of(
     logits = method.rule(reference, scores, beta)
     if logits is reference and method.lossless:
         return reference
+    given: object = logits
+    if not isinstance(given, Tensor) or given.shape != reference.shape:
+        raise LawError(
+            f"the rule of method {method.name!r} must return logits of shape [B, N] = "
+            f"{list(reference.shape)}",
+            got=f"{list(given.shape) if isinstance(given, Tensor) else type(given).__name__}",
+            do="try it with trimtab.testing.check_rule",
+        )
     return method.select.law(logits)
 
 
@@ -161,9 +175,9 @@ def take_turn(
 ) -> Turn:
     """Choose one outcome per row by the method's rule and select, and account for it."""
     if method.guided:
-        scores, failed = finite_or_base(scores)
+        scores, fault = finite_or_base(scores, beta)
     else:
-        failed = torch.zeros_like(candidates.ends[:, 0])
+        fault = torch.zeros_like(candidates.logprobs[:, 0])
     reference, scores = outcomes(candidates, scores, method.select.greedy)
     law = law_of(method, reference, scores, beta)
     choice = method.select.choose(law, rng)
@@ -182,6 +196,9 @@ def take_turn(
         tokens = torch.where(outside[:, None], token[:, None], tokens)
         chosen = torch.where(outside, logprob + gained, chosen)
         chosen_ref = torch.where(outside, logprob, chosen_ref)
+    if law is not reference:  # else NaN is in the choice itself
+        lost = ~torch.isfinite(reference.amax(dim=-1))
+        chosen_ref = chosen_ref.masked_fill(lost, torch.nan)
     return Turn(
         tokens,
         lengths,
@@ -189,7 +206,7 @@ def take_turn(
         chosen_ref,
         scores.gather(1, at)[:, 0],
         kl,
-        failed,
+        fault,
         _alternatives(candidates, reference, scores, law, alternatives),
     )
 
@@ -230,12 +247,21 @@ def _alternatives(
     return torch.stack([c.gather(1, top).to(torch.float64) for c in columns], dim=-1)
 
 
-def check_scores(name: str, scores: Tensor, candidates: Candidates) -> None:
-    """Raise `GuideError` unless a guide returned one score per candidate."""
+def check_scores(name: str, scores: Tensor, candidates: Candidates) -> Float[Tensor, "B K"]:
+    """A guide's scores as floating-point numbers, in float32 or better.
+
+    Raises:
+        GuideError: not one number per candidate.
+    """
+    given: object = scores
     want = candidates.logprobs.shape
-    if scores.shape != want:
+    real = isinstance(given, Tensor) and not given.is_complex()
+    if not isinstance(given, Tensor) or not real or given.shape != want:
+        shape = f"{list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
         raise GuideError(
             f"guide {name!r} must return scores of shape [B, K] = {list(want)}",
-            got=f"{list(scores.shape)}",
+            got=shape if real else f"{shape} of {getattr(given, 'dtype', 'no tensor')}",
             do="return one score per candidate",
         )
+    # Counts are scores too; and half precision would overflow where it meets the strength.
+    return given.to(torch.promote_types(given.dtype, torch.float32))

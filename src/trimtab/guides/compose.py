@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trimtab.decoding.turn import check_scores
 from trimtab.errors import IncompatibleError, UsageError
-from trimtab.protocols import Guide
+from trimtab.protocols import Bounded, Guide
 from trimtab.types import Candidates, Cost, Prompt, TotalCost, Vocab
 
 Weight: TypeAlias = "float | Sequence[float] | Tensor"
@@ -75,6 +75,12 @@ class WeightedSum:
             f"{w:g} {g.name}" if isinstance(w, float) else f"w {g.name}"
             for w, g in zip(self.weights, self.guides, strict=True)
         )
+
+    @property
+    def context(self) -> int | None:
+        """The shortest of the parts'."""
+        known = [guide.context for guide in self.guides if isinstance(guide, Bounded)]
+        return min((tokens for tokens in known if tokens is not None), default=None)
 
     @property
     def cost(self) -> Cost:
@@ -140,8 +146,7 @@ class WeightedSum:
                 continue
             everyone = len(portion.rows) == state.size
             mine = candidates if everyone else candidates.select(torch.tensor(portion.rows))
-            scores = guide.score(portion.state, mine)
-            check_scores(guide.name, scores, mine)
+            scores = check_scores(guide.name, guide.score(portion.state, mine), mine)
             at = _index(portion.rows, state.size, total.device)
             total[at] += _column(portion.weights, total.device) * scores.to(total)
         return total

@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from trimtab.decoding.turn import check_scores
 from trimtab.errors import UsageError
-from trimtab.protocols import Guide
+from trimtab.protocols import Bounded, Guide
 from trimtab.types import Candidates, Cost, Prompt, Vocab
 
 
@@ -44,6 +45,11 @@ class Transform(ABC):
         return self.guide.vocab
 
     @property
+    def context(self) -> int | None:
+        """Most tokens that the guide reads."""
+        return self.guide.context if isinstance(self.guide, Bounded) else None
+
+    @property
     def cost(self) -> Cost:
         """Tokens the guide has read so far."""
         return self.guide.cost
@@ -66,7 +72,7 @@ class Transform(ABC):
 
     def score(self, state: Any, candidates: Candidates) -> Float[Tensor, "B K"]:
         """The transformed scores."""
-        scores = self.guide.score(state, candidates)
+        scores = check_scores(self.name, self.guide.score(state, candidates), candidates)
         return torch.where(torch.isfinite(scores), self.transform(scores), scores)
 
 
@@ -97,7 +103,9 @@ class Clamp(Transform):
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise UsageError(
-                "low must be below high", got=f"{self.low} and {self.high}", do="swap them"
+                "low and high must be numbers, low below high",
+                got=f"{self.low} and {self.high}",
+                do="swap or mend them",
             )
 
     def transform(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:

@@ -54,6 +54,7 @@ class ValueGuide:
             lambda out: out.last_hidden_state,
             attention=attention,
         )
+        self.context: int | None = self.reader.context.tokens
 
     @property
     def cost(self) -> Cost:

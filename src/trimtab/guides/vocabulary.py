@@ -57,6 +57,7 @@ class VocabularyGuide:
             attention=attention,
             **last_only,
         )
+        self.context: int | None = self.reader.context.tokens
 
     @classmethod
     def from_causal_lm(cls, model: PreTrainedModel, **options: Any) -> VocabularyGuide:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from trimtab.decoding.checks import Beta, check_is_method, strengths
 from trimtab.decoding.loop import OnGuideError
 from trimtab.decoding.methods import Method
 from trimtab.decoding.select import Sample
@@ -77,10 +78,11 @@ class GuidedLogitsProcessor(LogitsProcessor):
         attention_mask: Int[Tensor, "P T"] | None = None,
         pad_token_id: int | None = None,
         eos_token_id: int | Sequence[int] | None = None,
-        beta: float | Sequence[float] | Tensor | None = None,
+        beta: Beta | None = None,
         on_guide_error: OnGuideError = "raise",
     ) -> None:
         check_word("on_guide_error", on_guide_error, OnGuideError)
+        check_is_method(method)
         if isinstance(method.proposal, Samples):
             raise IncompatibleError(
                 "`generate` asks for one token at a time",
@@ -90,7 +92,7 @@ class GuidedLogitsProcessor(LogitsProcessor):
         self.guide, self.method, self.on_guide_error = guide, method, on_guide_error
         ids = [eos_token_id] if isinstance(eos_token_id, int) else eos_token_id or ()
         self.eos_ids = frozenset(map(int, ids))
-        self.beta = method.beta if beta is None else beta
+        self.beta = strengths(method.beta if beta is None else beta)
         opening = Opening(prompts, attention_mask, pad_token_id)
         self._follower = Follower(guide, opening, self.eos_ids)
 
@@ -122,11 +124,12 @@ class GuidedLogitsProcessor(LogitsProcessor):
         law = scores[rows, :size].float().log_softmax(dim=-1)
         candidates = self._candidates(law)
         values = self.guide.score(self._follower.state, candidates)
-        check_scores(self.guide.name, values, candidates)
-        values, failed = finite_or_base(values)
+        strength = self._strength(rows, len(scores))
+        values = check_scores(self.guide.name, values, candidates)
+        values, fault = finite_or_base(values, strength)
         if self.on_guide_error == "raise":
-            self._raise_if(failed, live, input_ids.shape[1])
-        guided = self._guided(law, candidates, values.to(law), self._strength(rows, len(scores)))
+            self._raise_if(fault != 0, live, input_ids.shape[1])
+        guided = self._guided(law, candidates, values.to(law), strength)
         told = torch.full_like(scores[rows], -torch.inf)
         told[:, :size] = guided.log_softmax(dim=-1).to(scores.dtype)
         return scores.index_copy(0, rows, told)
@@ -169,17 +172,16 @@ class GuidedLogitsProcessor(LogitsProcessor):
 
     def _strength(self, live: Int[Tensor, "R"], rows: int) -> float | Float[Tensor, "R 1"]:
         """beta of the rows that go on, out of all."""
-        if isinstance(self.beta, int | float):
-            return float(self.beta)
-        each = torch.as_tensor(self.beta, dtype=torch.float32).reshape(-1).tolist()
-        column = per_row(each, rows, "beta")
+        if not isinstance(self.beta, Tensor):
+            return self.beta
+        column = per_row(self.beta[:, 0].tolist(), rows, "beta")
         return torch.tensor(column, device=live.device)[live, None]
 
     def _raise_if(self, failed: Bool[Tensor, "B"], live: Sequence[int], length: int) -> None:
         bad = [i for i, f in zip(live, failed.tolist(), strict=True) if f]
         if bad:
             raise GuideError(
-                f"guide {self.guide.name!r} must return finite scores",
+                f"guide {self.guide.name!r} must return finite scores, also times beta",
                 got=f"NaN or inf at row {bad[0]}, position {length - self._follower.start}",
                 do='mend the guide, or pass on_guide_error="base" to let the base choose there',
             )

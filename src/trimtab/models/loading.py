@@ -17,7 +17,13 @@ from transformers import (
 )
 
 from trimtab.cache.configs import text_config
-from trimtab.errors import FetchError, UnknownNameError, UsageError, check_word
+from trimtab.errors import (
+    FetchError,
+    IncompatibleError,
+    UnknownNameError,
+    UsageError,
+    check_word,
+)
 from trimtab.models.embedded import assets, locate
 
 log = logging.getLogger("trimtab")
@@ -84,6 +90,12 @@ def from_pretrained(kind: Any, name: str, what: str, **loading: Any) -> Any:
             raise
         raise UnknownNameError(f"a loading option of the {what}", odd, LOADING) from error
     except (OSError, ValueError) as error:
+        if "Unrecognized configuration class" in str(error):
+            raise IncompatibleError(
+                f"a {what} must be of a kind that transformers opens as one",
+                got=f"{name!r}, which it does not",
+                do="name another, decoder-only for a base",
+            ) from error
         reason = str(error).strip().splitlines()[0]
         known = ", ".join(asset.name for asset in assets())
         raise FetchError(
@@ -119,6 +131,36 @@ def load_causal_lm(model: str | PreTrainedModel, **loading: Any) -> PreTrainedMo
     assert isinstance(loaded, PreTrainedModel)
     loaded.eval()
     return loaded
+
+
+@torch.inference_mode()
+def check_decoder(model: PreTrainedModel) -> None:
+    """Raise `IncompatibleError` unless a model's law of a token is of what stands before it.
+
+    An encoder that looks ahead gives numbers without complaint, and they mean nothing; so two
+    texts of two tokens are tried that differ in the second.
+    """
+    kind = model.config.model_type
+    if model.config.is_encoder_decoder:
+        raise _no_decoder(f"{kind}, an encoder and a decoder")
+    size = text_config(model).vocab_size
+    ids = torch.tensor([[size // 2, size // 3], [size // 2, size // 5]], device=model.device)
+    try:
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[:, 0]
+    except Exception as error:  # whatever a model that is none stumbles over
+        raise _no_decoder(f"{kind}, with {type(error).__name__} ({error})") from error
+    rounding = 2e-2 if torch.finfo(logits.dtype).bits < 32 else 1e-4
+    one, other = logits.float()
+    if (one - other).norm() > rounding * one.norm():
+        raise _no_decoder(f"{kind} that sees the next token (an encoder, or is_decoder=False)")
+
+
+def _no_decoder(got: str) -> IncompatibleError:
+    return IncompatibleError(
+        "a base must be a decoder-only causal language model",
+        got=" ".join(got.split()),
+        do="open one that is",
+    )
 
 
 def default_device() -> torch.device:

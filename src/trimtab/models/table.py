@@ -119,3 +119,7 @@ class TableLM:
     ) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
         """Inverse-CDF draw from the table outside the candidates."""
         return tail_draw(self.next(state), candidates, rng)
+
+    def __repr__(self) -> str:
+        """Its size and seed."""
+        return f"TableLM({self.vocab.size}, seed={self._seed})"

@@ -6,6 +6,7 @@ Legend: B rows, K candidates, L tokens of a candidate, V vocabulary, R some rows
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,13 @@ from trimtab.cache.configs import text_config
 from trimtab.cache.reader import Attention, CachedReader, open_reader
 from trimtab.decoding.select import nucleus
 from trimtab.errors import UsageError, check_word
-from trimtab.models.loading import eos_ids, hidden_settings, load_causal_lm, load_tokenizer
+from trimtab.models.loading import (
+    check_decoder,
+    eos_ids,
+    hidden_settings,
+    load_causal_lm,
+    load_tokenizer,
+)
 from trimtab.models.proposals import blocks, everything, tail_draw, top_k
 from trimtab.models.text import Codec
 from trimtab.rng import Rng
@@ -87,13 +94,14 @@ class TransformersLM:
     ) -> None:
         check_word("template", template, Template)
         check_word("attention", attention, Attention)
-        if not base_temperature > 0 or not 0 < base_top_p <= 1:
+        if not 0 < base_temperature < math.inf or not 0 < base_top_p <= 1:
             raise UsageError(
-                "base_temperature must be above 0 and base_top_p in (0, 1]",
+                "base_temperature must be above 0 and finite, and base_top_p in (0, 1]",
                 got=f"{base_temperature} and {base_top_p}",
                 do="decode greedily for temperature 0",
             )
         self.model = load_causal_lm(model, **loading)
+        check_decoder(self.model)
         self.tokenizer = load_tokenizer(model if tokenizer is None else tokenizer)
         self.codec = Codec(self.tokenizer, template)
         self.base_temperature, self.base_top_p = base_temperature, base_top_p

@@ -13,15 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from trimtab.errors import UsageError, check_word
+from trimtab.errors import check_whole, check_word
 
 Outside: TypeAlias = Literal["drop", "mean"]
 """What becomes of the tokens outside the k."""
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise UsageError(f"{name} must be at least 1", got=f"{value}", do="pass a larger one")
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class TopK:
 
     def __post_init__(self) -> None:
         check_word("tail", self.tail, Outside)
-        _at_least_one("k", self.k)
+        check_whole("k", self.k, 1)
 
 
 @dataclass(frozen=True)
@@ -56,8 +51,9 @@ class Samples:
     length: int | None = None
 
     def __post_init__(self) -> None:
-        _at_least_one("n", self.n)
-        _at_least_one("length", self.length if self.length is not None else 1)
+        check_whole("n", self.n, 1)
+        if self.length is not None:
+            check_whole("length", self.length, 1)
 
     def within(self, room: int) -> Samples:
         """The same, no longer than the tokens that are left."""

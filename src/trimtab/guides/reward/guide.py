@@ -158,6 +158,11 @@ class RewardGuide:
         return cls(model, load_tokenizer(name_or_path), lm, **options)
 
     @property
+    def context(self) -> int | None:
+        """Most of the base's tokens that it reads; None where it reads tokens of its own."""
+        return self._inner.context if isinstance(self._inner, ValueGuide) else None
+
+    @property
     def cost(self) -> Cost:
         """Tokens of the reward model read so far."""
         return self._meter.cost
