@@ -18,6 +18,7 @@ from trimtab.rng import Rng, row_key
 from trimtab.types import Candidates, Prompt, Tail
 
 T = TypeVar("T")
+G = TypeVar("G")
 
 
 def broken(must: str, got: str) -> NoReturn:
@@ -114,15 +115,15 @@ class Bench:
         return Rng(seed, keys, torch.zeros_like(keys))
 
 
-def run_laws(name: str, laws: Sequence[Callable[[T, Bench], None]], thing: T, bench: Bench) -> None:
-    """Hold a thing to each law, in order.
+def run_laws(name: str, laws: Sequence[Callable[[T, G], None]], thing: T, given: G) -> None:
+    """Hold a thing to each law, in order, on what is given to try it with.
 
     Raises:
         LawError: the first law that is broken, by name.
     """
     for law in laws:
         try:
-            law(thing, bench)
+            law(thing, given)
         except LawError as error:
             where = f"{law.__name__.replace('_', ' ')}: {error.must}"
             raise LawError(where, got=f"{name} with {error.got}", do=error.do) from error

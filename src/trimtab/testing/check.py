@@ -1,4 +1,4 @@
-"""`check_guide` and `check_model`: every law, or the first that is broken."""
+"""`check_guide`, `check_model`, `check_rule`, `check_method`: every law, or the first broken."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any
 
 import torch
 
+from trimtab.decoding.methods import Method
 from trimtab.errors import UsageError
-from trimtab.protocols import Guide, LanguageModel
+from trimtab.protocols import Guide, LanguageModel, Rule
 from trimtab.testing.bench import Bench, run_laws, some_prompts
 from trimtab.testing.draws import ModelLaw
 from trimtab.testing.guides import LAWS_OF_GUIDES
+from trimtab.testing.methods import LAWS_OF_METHODS, LAWS_OF_TILTING_METHODS, MethodLaw
 from trimtab.testing.models import LAWS_OF_MODELS
 from trimtab.testing.rows import GuideLaw
+from trimtab.testing.rules import LAWS_OF_RULES, LAWS_OF_TILTS, Outcomes, RuleLaw
 from trimtab.types import Prompt, PromptLike
 
 
@@ -114,3 +117,61 @@ def check_model(
     bench = Bench(known, lm.vocab.size, lm.eos_ids, lm.device, steps=steps,
                   tolerance=tolerance, rereads=rereads, k=min(5, lm.vocab.size))  # fmt: skip
     run_laws(f"model {type(lm).__name__}", laws, lm, bench)
+
+
+def check_rule(
+    rule: Rule,
+    *,
+    tilts: bool = False,
+    tolerance: float = 1e-5,
+    laws: Sequence[RuleLaw] = LAWS_OF_RULES,
+) -> None:
+    """Hold a rule to every law that the decode loop relies on.
+
+    Args:
+        rule: yours: `(logprobs, scores, beta) -> logits`.
+        tilts: True for a rule that tilts pi_ref by beta times a score, as `tilt` does: beta = 0 is
+            the base, a constant that is added to all scores changes nothing, and a better score
+            makes no outcome less likely. `score_only`, which chooses among draws, does not.
+        tolerance: largest difference, relative above 1; 1e-5 fits float32.
+        laws: which laws.
+
+    Raises:
+        LawError: the first law that is broken.
+
+    >>> from trimtab.decoding.rules import tilt
+    >>> check_rule(tilt, tilts=True)
+    """
+    name = getattr(rule, "__name__", repr(rule))
+    every = (*laws, *LAWS_OF_TILTS) if tilts else laws
+    run_laws(f"rule {name!r}", every, rule, Outcomes(tolerance=tolerance))
+
+
+def check_method(
+    method: Method,
+    *,
+    tilts: bool = False,
+    tolerance: float = 1e-5,
+    laws: Sequence[MethodLaw] = LAWS_OF_METHODS,
+) -> None:
+    """Hold a method to every law that the decode loop and its users rely on.
+
+    Its rule as by `check_rule`; its select, whose laws must be laws, whose choices must follow them
+    and whose flags must be true; and steps that it makes of a small base and guide.
+
+    Args:
+        method: yours.
+        tilts: as for `check_rule`; of a method that drops and reshapes nothing also that at
+            beta = 0 each step is the base's own.
+        tolerance: largest difference, relative above 1; 1e-5 fits float32.
+        laws: which laws, beside those of its rule.
+
+    Raises:
+        LawError: the first law that is broken.
+
+    >>> import trimtab as tt
+    >>> check_method(tt.vas(beta=2.0), tilts=True)
+    """
+    check_rule(method.rule, tilts=tilts, tolerance=tolerance)
+    every = (*laws, *LAWS_OF_TILTING_METHODS) if tilts else laws
+    run_laws(f"method {method.name!r}", every, method, Outcomes(tolerance=tolerance))
