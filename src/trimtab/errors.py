@@ -7,6 +7,7 @@ TrimtabError                      exit code 1 on the command line
 │   ├── UnknownNameError          no such model, guide, method, reward: near names are offered
 │   ├── IncompatibleError         two parts that do not fit (guide and base, proposal and model)
 │   └── PromptError               an empty prompt, or one longer than the context
+│       └── TemplateError         a conversation that the model's chat template does not take
 ├── AssetError                    a model or data file that could not be had
 │   ├── NotFetchedError           known here, but not on this machine yet: the command is named
 │   ├── FetchError                no network, no such package, an interrupted download
@@ -111,6 +112,10 @@ class IncompatibleError(UsageError):
 
 class PromptError(UsageError):
     """A prompt that cannot be decoded from."""
+
+
+class TemplateError(PromptError):
+    """A conversation that the model's chat template does not take."""
 
 
 class AssetError(TrimtabError):

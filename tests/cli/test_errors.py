@@ -38,7 +38,7 @@ def test_unknown_names_offer_near_ones(generate: Run) -> None:
     assert "did you mean sentiment" in said(generate("w5", "-r", "sentimnt"), 2)
     assert "did you mean float16" in said(generate("w5", "--dtype", "flot16"), 2)
     assert "did you mean base" in said(generate("w5", "--on-guide-error", "bas"), 2)
-    assert "takes temperature, top_k, top_p; got 'q'" in said(generate("w5", "--set", "q=1"), 2)
+    assert "got 'q'; known: temperature, top_k, top_p" in said(generate("w5", "--set", "q=1"), 2)
 
 
 def test_unknown_models_and_guides_are_said_without_asking_the_hub(

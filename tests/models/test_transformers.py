@@ -179,7 +179,7 @@ def test_guides_on_prefixes_and_judges_of_texts_see_the_same() -> None:
 def test_a_conversation_that_the_template_cannot_write_is_one_clear_line(turns: Any) -> None:
     tokenizer = copy.deepcopy(toys.tokenizer())
     tokenizer.chat_template = PICKY
-    with pytest.raises(PromptError) as caught:
+    with pytest.raises(PromptError) as caught:  # TemplateError is one
         Codec(tokenizer).encode(turns)
     assert "\n" not in str(caught.value)
 

@@ -122,4 +122,4 @@ class TableLM:
 
     def __repr__(self) -> str:
         """Its size and seed."""
-        return f"TableLM({self.vocab.size}, seed={self._seed})"
+        return f"TableLM({self.vocab.size}, seed={self.seed})"

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from trimtab.errors import PromptError, check_word
+from trimtab.errors import PromptError, TemplateError, check_word
 from trimtab.locks import lock_of
 from trimtab.types import Message, Prompt, PromptLike, Template, asked
 
@@ -45,6 +45,7 @@ class Codec:
 
         Raises:
             PromptError: nothing to read, or messages without a chat template.
+            TemplateError: a conversation that the template does not take.
         """
         if isinstance(prompt, Prompt):
             return prompt
@@ -97,7 +98,7 @@ class Codec:
             raise
         except Exception as error:  # a template is a program of the model's makers
             reason = " ".join(str(error).split())
-            raise PromptError(
+            raise TemplateError(
                 "the model's chat template must take the conversation",
                 got=f"{', '.join(m['role'] for m in messages) or 'nothing to answer'} ({reason})",
                 do="give the roles that it knows, in its order; an assistant's beginning as the "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol, cast, runtime_checkable
 
-from jinja2 import TemplateError
+import jinja2
 
+from trimtab.errors import TemplateError
 from trimtab.models.text import Codec
 from trimtab.training.preferences.formats import Preference
 from trimtab.types import Group, Prompt, PromptLike, Response
@@ -46,7 +47,10 @@ def group_of(found: Preference, lm: Base) -> Group | None:
             _response(lm, prompt, found.chosen, 1.0),
             _response(lm, prompt, found.rejected, 0.0),
         ]
-    except TemplateError:  # turns that do not alternate, a role that the template does not know
+    except (
+        TemplateError,
+        jinja2.TemplateError,
+    ):  # turns that do not alternate, a role that the template does not know
         return None
     whole = tuple(r for r in responses if r is not None)
     return Group(prompt, whole, found.topic) if len(whole) == 2 else None
