@@ -21,7 +21,10 @@ from trimtab.decoding import loop, turn
 from trimtab.types import Samples
 
 ROUNDING = 1e-5
-"""Error of a float32 sum over a vocabulary, in nats."""
+"""Error of one float32 log-probability, in nats."""
+
+SUMS = 5e-5
+"""Error of the sum of a float32 law over a vocabulary: over 49,152 tokens 1.1e-5 is seen."""
 
 
 _counting = threading.Event()
@@ -68,7 +71,7 @@ def check_turn(method: Any, taken: turn.Turn, law: Tensor, reference: Tensor) ->
         return
     where = f"a step of {method.name!r}"
     total = law.logsumexp(-1)
-    assert total.abs().max() <= ROUNDING, f"pi of {where} sums to exp({total.tolist()})"
+    assert total.abs().max() <= SUMS, f"pi of {where} sums to exp({total.tolist()})"
     assert law.max() <= ROUNDING, f"log pi of {where} is {float(law.max())}"
     for name in ("logprob", "ref_logprob"):
         most = float(getattr(taken, name)[sound].max())
@@ -76,10 +79,10 @@ def check_turn(method: Any, taken: turn.Turn, law: Tensor, reference: Tensor) ->
     if isinstance(method.proposal, Samples):
         return  # drawn blocks: their law is one over draws, with no divergence in closed form
     mass = reference.logsumexp(-1)
-    assert mass.max() <= ROUNDING, f"pi_ref of {where} sums to exp({mass.tolist()})"
+    assert mass.max() <= SUMS, f"pi_ref of {where} sums to exp({mass.tolist()})"
     if method.lossless:
-        assert mass.min() >= -ROUNDING, f"{where} has lost mass: {mass.tolist()}"
+        assert mass.min() >= -SUMS, f"{where} has lost mass: {mass.tolist()}"
     terms = torch.where(torch.isneginf(law), 0.0, law.exp() * (law - reference))
     kl = taken.kl[sound].double()
     assert (kl >= 0).all(), f"the divergence of {where} is {kl.tolist()}"
-    torch.testing.assert_close(kl, terms.sum(-1), rtol=1e-4, atol=ROUNDING)
+    torch.testing.assert_close(kl, terms.sum(-1), rtol=1e-4, atol=SUMS)
