@@ -21,7 +21,7 @@ from filelock import FileLock
 
 import trimtab as tt
 from tests import toys
-from tests.evaluation import worlds
+from tests.evaluation import pairs, worlds
 from tests.evaluation.test_store import files
 from trimtab.errors import (
     IncompatibleError,
@@ -379,6 +379,18 @@ def test_texts_of_another_guide_of_one_name_are_not_served(tmp_path: Path) -> No
     before, after = rows("b", "one"), rows("c", "one")
     assert after == rows("c", "fresh") != before
     assert rows("b", "one") == before
+
+
+def test_texts_of_another_transform_are_not_served(tmp_path: Path) -> None:
+    inner = tt.TextGuide(of_texts("b"), worlds.model().decode, name="mine")
+
+    def rows(transform: Any, folder: str) -> Any:
+        source = GuideSource.ready(transform(inner))
+        return run(tmp_path / folder, methods=[tt.cd(beta=1.0, k=3)], guides=[source]).table.rows
+
+    before, after = rows(pairs.Scaled, "one"), rows(pairs.Doubled, "one")
+    assert after == rows(pairs.Doubled, "fresh") != before
+    assert rows(pairs.Scaled, "one") == before
 
 
 def test_what_cannot_be_known_is_asked_anew_and_said_once(

@@ -308,7 +308,7 @@ class OneToken(worlds.Letters):
 def test_responses_of_one_token_have_no_relative_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shape = Shape(100, 4, (None,), 1, 4)
+    shape = Shape(100, (4,), (None,), 1, 4)
     lm = worlds.model()
     told = replace(identify(lm), shape=shape)
     monkeypatch.setattr("trimtab.evaluation.bench.identify", lambda _: told)

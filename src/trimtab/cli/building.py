@@ -142,30 +142,18 @@ def settings_of(
     """What the texts depend on, in JSON's types: the base, what steers it, the method's parts."""
     import trimtab
     from trimtab.cli.methods import parts_of
+    from trimtab.evaluation.fingerprint import fingerprint
     from trimtab.evaluation.identity import identify
     from trimtab.evaluation.sources import Scorer
 
+    steering = Scorer.named(reward).fingerprint if reward else guide and fingerprint(guide).value
     return {
         "trimtab": trimtab.__version__,
         "base": identify(lm).identity(),
         "template": lm.codec.template,
         "parts": parts_of(method),
-        "steering": Scorer.named(reward).fingerprint if reward else _weights(guide),
+        "steering": steering,
     }
-
-
-def _weights(guide: Guide[Any] | None) -> str | None:
-    """Tells a guide's networks, and what is done to their scores, from others."""
-    from torch import nn
-
-    from trimtab.evaluation.identity import digest, weights_fingerprint
-    from trimtab.guides.parts import unwrap
-
-    if guide is None:
-        return None
-    inner, transforms = unwrap(guide)
-    nets = [net for _, net in sorted(vars(inner).items()) if isinstance(net, nn.Module)]
-    return digest([transforms, [weights_fingerprint(net) for net in nets]])
 
 
 def build_method(name: str, given: dict[str, Any], settings: Sequence[str]) -> Method:

@@ -91,7 +91,7 @@ def generate(
     )
     from trimtab.cli.inputs import read_prompts
     from trimtab.cli.outfile import check
-    from trimtab.errors import UnknownNameError, UsageError
+    from trimtab.errors import UnknownNameError, UsageError, public
 
     if on_guide_error not in ("raise", "base"):
         raise UnknownNameError("--on-guide-error", on_guide_error, ("raise", "base"))
@@ -102,15 +102,15 @@ def generate(
     asked = read_prompts(prompts or [], file, column)
     name = method or ("vas" if guide or reward else "sampling")
     parts = build_method(name, {"beta": beta, "k": k, "temperature": temperature}, setting or [])
-    check_spelling(model)
-    check_steering(guide, reward)
     if (guide or reward) and not parts.guided:
         raise UsageError(
             f"--method {name} is steered by nothing",
-            got=f"--guide {guide}" if guide else f"--reward {reward}",
+            got=f"--guide {guide}" if guide else f"--reward {public(reward or '')}",
             do="drop it, or name a guided method, such as vas, args or best-of-n (see `trimtab "
             "methods`); `trimtab evaluate` scores texts by a reward",
         )
+    check_spelling(model)
+    check_steering(guide, reward)
     lm = build_model(
         model,
         device=device,

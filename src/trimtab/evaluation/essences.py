@@ -28,6 +28,7 @@ from trimtab.models.text import Codec
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import LanguageModel
 from trimtab.rewards.classifier import Classifier
+from trimtab.rewards.server import Server
 from trimtab.rewards.sums import Sum
 
 
@@ -68,6 +69,11 @@ def _codec(codec: Codec) -> object:
 @essence.register
 def _sum(total: Sum) -> object:
     return [[weight for weight, _ in total.terms], total.rewards]
+
+
+@essence.register
+def _server(reward: Server) -> object:
+    return reward.fingerprint  # not its secrets
 
 
 @essence.register

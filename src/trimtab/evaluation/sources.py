@@ -17,10 +17,10 @@ from trimtab.evaluation.flops import Shape
 from trimtab.evaluation.identity import digest
 from trimtab.guides.card import CARD
 from trimtab.guides.checkpoint import load_guide
-from trimtab.guides.parts import unwrap
 from trimtab.guides.reward import RewardGuide
 from trimtab.guides.shipped import check_name, guide_folder
 from trimtab.guides.text import TextGuide
+from trimtab.guides.transforms import Transform
 from trimtab.guides.value import ValueGuide
 from trimtab.guides.vocabulary import VocabularyGuide
 from trimtab.protocols import Guide, LanguageModel, Reward
@@ -216,7 +216,9 @@ def _spells_reward(name: str) -> bool:
 
 def shape_of(guide: Guide[Any]) -> Shape | None:
     """What a guide's tokens cost, of the kinds that read with a network of their own."""
-    inner, _ = unwrap(guide)
+    inner = guide
+    while isinstance(inner, Transform):  # of the user's own, too
+        inner = inner.guide
     if isinstance(inner, ValueGuide | VocabularyGuide):
         return Shape.of(inner.backbone, inner.head)
     return None
