@@ -8,6 +8,7 @@ Prints what came out otherwise.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 import trimtab as tt
 from tests import toys
 from trimtab.errors import GuideError, LawError, PromptError, UsageError
+from trimtab.evaluation.evaluate import evaluate
 from trimtab.guides.transforms import Clamp, LogSigmoid
 from trimtab.integrations.transformers import GuidedLogitsProcessor
 
@@ -35,6 +37,14 @@ def decode(**given: Any) -> Any:
 def ruled(rule: Any, **options: Any) -> Any:
     """A decode with a rule of one's own."""
     return decode(method=tt.Method("mine", tt.TopK(3), rule, tt.cd().select, 1.0), **options)
+
+
+def evaluated(methods: Any) -> Any:
+    """An evaluation that is right but for its methods."""
+    from tests.evaluation import worlds
+
+    with tempfile.TemporaryDirectory() as folder:
+        return evaluate(worlds.model(), worlds.Letters(), methods, folder)
 
 
 class Says(toys.TableGuide):
@@ -92,6 +102,11 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: decode(lm=GUIDE, guide=LM),
         UsageError,
         "pass the base first, then the guide",
+    ),
+    "methods by name, measured": (
+        lambda: evaluated(["sampling"]),
+        UsageError,
+        'write tt.method("sampling") or tt.sampling()',
     ),
     "a base by name": (lambda: decode(lm="smollm2"), UsageError, "TransformersLM(name)"),
     "a guide that is a function": (lambda: decode(guide=len), UsageError, "must be a guide"),

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from trimtab.errors import CheckpointError, IncompatibleError, OutputError, Usag
 from trimtab.guides import checkpoint
 from trimtab.guides.checkpoint import verify
 from trimtab.guides.heads import Identity, ScalarHead
+from trimtab.guides.transforms import Transform
 from trimtab.types import Candidates, Vocab
 
 
@@ -47,6 +49,20 @@ GUIDES: dict[str, Callable[[], Any]] = {
     "identity": lambda: tt.VocabularyGuide(toys.causal_lm("llama"), Identity(), name="q"),
     "wrapped": lambda: tt.Center(tt.Clamp(tt.LogSigmoid(toys.value_guide()), -0.7, -0.5)),
 }
+
+
+@dataclass(frozen=True)
+class Doubled(Transform):
+    """A transform that no card can spell."""
+
+    def transform(self, scores: torch.Tensor) -> torch.Tensor:
+        return 2 * scores
+
+
+def test_a_transform_of_ones_own_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="got Doubled; save the guide inside it"):
+        tt.save_guide(Doubled(toys.value_guide()), tmp_path / "guide")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", GUIDES)

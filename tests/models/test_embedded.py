@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from trimtab.errors import UsageError
 from trimtab.models.embedded import DEFAULT_MODEL, assets, locate
 
 
@@ -16,9 +18,14 @@ def refuse(*_: object, **__: object) -> NoReturn:
     raise AssertionError("a local model must load without the network")
 
 
-def test_a_path_or_hub_id_stays_as_it_is() -> None:
-    assert locate("./my-model") == "./my-model"
+def test_a_path_or_hub_id_stays_as_it_is(tmp_path: Path) -> None:
+    assert locate(str(tmp_path)) == str(tmp_path)
     assert locate("someone/a-model") == "someone/a-model"
+
+
+def test_a_path_where_nothing_is_is_refused() -> None:
+    with pytest.raises(UsageError, match="a folder must be there; got nothing at './my-model'"):
+        locate("./my-model")
 
 
 def test_the_default_is_an_asset() -> None:

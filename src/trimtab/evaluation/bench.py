@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from trimtab.decoding.checks import check_call
+from trimtab.decoding.checks import check_call, check_is_method
 from trimtab.decoding.methods import Method
 from trimtab.errors import IncompatibleError, PromptError, UsageError, check_keywords, check_word
 from trimtab.evaluation.cells import Cell, Item, deterministic, plain_sampling
@@ -138,6 +138,7 @@ class Bench:
         for source in guides:
             warn_of(f"guide {source.name}", source.unknown, ANEW)
         for method in methods:
+            check_is_method(method)
             if method.guided and not guides:
                 raise UsageError(
                     f"method {method.name!r} needs a guide", got="none", do="name a guide"

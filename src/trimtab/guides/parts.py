@@ -79,10 +79,20 @@ def make_head(card: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
 
 
 def unwrap(guide: Guide[Any]) -> tuple[Guide[Any], list[dict[str, Any]]]:
-    """The guide inside its transforms, and these, innermost first."""
+    """The guide inside its transforms, and these, innermost first.
+
+    Raises:
+        UsageError: a transform that is not the library's, which no card can spell.
+    """
     cards: list[dict[str, Any]] = []
     names = {made: name for name, made in TRANSFORMS.items()}
     while isinstance(guide, Transform):
+        if type(guide) not in names:
+            raise UsageError(
+                f"a card spells the transforms {', '.join(TRANSFORMS)}",
+                got=type(guide).__name__,
+                do="save the guide inside it, and put it around that again after loading",
+            )
         arguments = {f.name: getattr(guide, f.name) for f in fields(guide) if f.name != "guide"}
         cards.insert(0, {"kind": names[type(guide)], **arguments})
         guide = guide.guide
