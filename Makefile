@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model assets demo test check docs bench recipe-sentiment recipe-concise clean
+.PHONY: help setup model assets demo test check docs fuzz faults bench recipe-sentiment recipe-concise clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 26
@@ -34,6 +34,12 @@ check: setup  ## formatting, lint, types, import rules
 
 docs: setup  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+fuzz: setup  ## hold 5,000 random decodes to recomputation: some 20 minutes
+	$(ONE_THREAD) $(BIN)/python -m tests.fuzz --cases 5000
+
+faults: setup  ## put deliberate faults into the code, one by one: does a test notice? some minutes
+	$(ONE_THREAD) $(BIN)/python -m tests.faults --jobs $(JOBS)
 
 bench: setup  ## time per token, guided against unguided
 	$(BIN)/python benchmarks/decode_overhead.py

@@ -1,0 +1,264 @@
+"""Deliberate faults: one changed line each, and the tests that have to notice.
+
+Each was chosen because it is easily made and gives wrong numbers without an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of the source that must not go unseen.
+
+    Attributes:
+        name: what would be wrong.
+        file: in src/trimtab.
+        right: the text that is replaced; it stands there once.
+        wrong: what replaces it.
+        tests: files or tests that must fail.
+    """
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+    def put_into(self, source: str) -> str:
+        """The source with the fault.
+
+        Raises:
+            ValueError: the text to be replaced does not stand there exactly once.
+        """
+        if source.count(self.right) != 1:
+            raise ValueError(f"{self.name}: found {source.count(self.right)} times in {self.file}")
+        return source.replace(self.right, self.wrong)
+
+
+READERS = ("tests/laws/test_guides.py", "tests/laws/test_models.py")
+FUZZ = ("tests/fuzz",)
+
+CACHE = (
+    Fault(
+        "the chosen candidate's keys are not moved behind the prefix",
+        "cache/tree.py",
+        "self.store.move(self._index(state.slots), state.lengths + index, state.lengths)",
+        "self.store.move(self._index(state.slots), state.lengths, state.lengths)",
+        READERS,
+    ),
+    Fault(
+        "a fork copies one position too few",
+        "cache/slots.py",
+        "            stack[:, dst, :length] = stack[:, src, :length]",
+        "            stack[:, dst, : length - 1] = stack[:, src, : length - 1]",
+        READERS,
+    ),
+    Fault(
+        "rows that close up leave their last position behind",
+        "cache/slots.py",
+        "                stack[:, target, :length] = stack[:, source, :length]",
+        "                stack[:, target, : length - 1] = stack[:, source, : length - 1]",
+        (*READERS, *FUZZ),
+    ),
+    Fault(
+        "rows are padded on the wrong side when they are joined",
+        "cache/expanded.py",
+        "(0, 0, longest - x.shape[2], 0)",
+        "(0, 0, 0, longest - x.shape[2])",
+        READERS,
+    ),
+    Fault(
+        "a dropped row's neighbour is kept",
+        "cache/expanded.py",
+        "lambda x: x[at.to(x.device), :, x.shape[2] - longest :]",
+        "lambda x: x[at.to(x.device).flip(0), :, x.shape[2] - longest :]",
+        READERS,
+    ),
+)
+
+MASKS = (
+    Fault(
+        "a window is one token too long",
+        "cache/masks.py",
+        "mask &= within(visible, lanes.position, torch",
+        "mask &= within(visible, lanes.position - 1, torch",
+        READERS,
+    ),
+    Fault(
+        "candidates see each other",
+        "cache/masks.py",
+        "chain = (s >= start) & (s <= at)",
+        "chain = (s <= at)",
+        READERS,
+    ),
+    Fault(
+        "a candidate stands one position too far",
+        "cache/masks.py",
+        "return (self.prefix[:, None] + self.at - self.start).masked_fill(~self.real, 0)",
+        "return (self.prefix[:, None] + self.at - self.start + 1).masked_fill(~self.real, 0)",
+        READERS,
+    ),
+    Fault(
+        "candidates of several tokens share one chain",
+        "cache/tree.py",
+        "prefix[:, None] + lane // length * length,",
+        "prefix[:, None] + 0 * lane,",
+        READERS,
+    ),
+)
+
+TAIL = (
+    Fault(
+        "the tail's score is its best candidate's",
+        "decoding/turn.py",
+        "torch.cat([scores, mean_score(candidates, scores)], dim=-1),",
+        "torch.cat([scores, scores.amax(dim=-1, keepdim=True)], dim=-1),",
+        ("tests/exact/test_laws_of_methods.py",),
+    ),
+    Fault(
+        "greedy decoding compares the tail's whole mass",
+        "decoding/turn.py",
+        "tail = candidates.tail.best_logprob if greedy else candidates.tail.logprob\n    return",
+        "tail = candidates.tail.logprob\n    return",
+        ("tests/exact/test_laws_of_methods.py",),
+    ),
+    Fault(
+        "the tail's draw may be a candidate",
+        "models/proposals.py",
+        "outside = law.scatter(1, candidates.tokens[:, :, 0], -torch.inf)",
+        "outside = law.clone()",
+        ("tests/laws/test_models.py",),
+    ),
+    Fault(
+        "the tail's mass is one minus a rounded sum",
+        "models/proposals.py",
+        "Tail(mass_outside(law, inside, best), top.indices[:, k], best)",
+        "Tail(torch.log1p(-top.values[:, :k].exp().sum(-1).clamp(max=1)), top.indices[:, k], best)",
+        ("tests/decoding/test_tail.py", *FUZZ),
+    ),
+)
+
+LEDGER = (
+    Fault(
+        "the nucleus leaves out the token that reaches its mass",
+        "decoding/select.py",
+        "before = weights.cumsum(dim=-1) - weights",
+        "before = weights.cumsum(dim=-1)",
+        ("tests/exact/test_samplers.py", "tests/decoding/test_select.py"),
+    ),
+    Fault(
+        "the divergence is that of pi_ref from pi",
+        "decoding/turn.py",
+        "terms = law.exp() * (law - reference)",
+        "terms = reference.exp() * (reference - law)",
+        ("tests/exact/test_laws_of_methods.py", *FUZZ),
+    ),
+    Fault(
+        "two samples of a prompt share their random numbers",
+        "rng.py",
+        'text = ",".join(map(str, ids)) + f"#{sample}"',
+        'text = ",".join(map(str, ids)) + "#"',
+        ("tests/decoding/test_rng.py", "tests/decoding/test_loop.py"),
+    ),
+    Fault(
+        "a draw does not know its position",
+        "rng.py",
+        "x = _mix((x ^ self.positions) + _GOLDEN)",
+        "x = _mix(x + _GOLDEN)",
+        ("tests/decoding/test_rng.py", "tests/golden"),
+    ),
+)
+
+IDENTITY = (
+    Fault(
+        "what a closure holds is not looked into",
+        "evaluation/fingerprint.py",
+        """        parts.append(self._named(cells, "the closure's "))
+""",
+        "",
+        ("tests/evaluation/test_fingerprint.py",),
+    ),
+    Fault(
+        "a method is known without the object that it is bound to",
+        "evaluation/fingerprint.py",
+        'return ["method", self.of(x.__func__), self.of(x.__self__)]',
+        'return ["method", self.of(x.__func__)]',
+        ("tests/evaluation/test_fingerprint.py",),
+    ),
+    Fault(
+        "the helpers that a function calls are not looked into",
+        "evaluation/fingerprint.py",
+        "return [*parts, self._globals(f) if own else []]",
+        "return parts",
+        ("tests/evaluation/test_fingerprint.py",),
+    ),
+    Fault(
+        "what cannot be looked into is taken for the same",
+        "evaluation/fingerprint.py",
+        'self.unknown.append(f"{where} is a {name}, which cannot be looked into")',
+        "pass",
+        ("tests/evaluation/test_fingerprint.py",),
+    ),
+)
+
+THREADS = (
+    Fault(
+        "threads may be inside a reader together",
+        "locks.py",
+        "        with self.lock:\n            return method",
+        "        if True:\n            return method",
+        ("tests/laws/test_threads.py",),
+    ),
+    Fault(
+        "a slot is never given back",
+        "cache/slots.py",
+        "        self._returned.append(self.index)",
+        "        pass",
+        ("tests/laws/test_threads.py", "tests/decoding/test_counters.py"),
+    ),
+)
+
+STATISTICS = (
+    Fault(
+        "samples of one prompt count as independent",
+        "evaluation/statistics.py",
+        "each: Sequence[Hashable] = range(len(a)) if prompts is None else prompts",
+        "each: Sequence[Hashable] = range(len(a))",
+        ("tests/evaluation/test_statistics.py",),
+    ),
+    Fault(
+        "the variance of few clusters is not corrected",
+        "evaluation/statistics.py",
+        "se = math.sqrt(g / (g - 1) * squares)",
+        "se = math.sqrt(squares)",
+        ("tests/evaluation/test_statistics.py",),
+    ),
+    Fault(
+        "adjusted p-values may fall",
+        "evaluation/compare.py",
+        "largest = max(largest, min(1.0, (len(p) - i) * p[name]))",
+        "largest = min(1.0, (len(p) - i) * p[name])",
+        ("tests/evaluation/test_compare.py",),
+    ),
+    Fault(
+        "rounding counts as a difference",
+        "evaluation/compare.py",
+        "return np.where(np.abs(d) <= noise, 0.0, d), noise",
+        "return d, noise",
+        ("tests/evaluation/test_compare.py", "tests/evaluation/test_invariance.py"),
+    ),
+    Fault(
+        "best-of-n draws with replacement",
+        "evaluation/best_of.py",
+        "falling = np.cumprod(np.maximum(rank - n, 0) / (rank - 1))",
+        "falling = np.cumprod((rank - 1) ** n / rank**n)",
+        ("tests/evaluation/test_best_of.py",),
+    ),
+)
+
+FAULTS = (*CACHE, *MASKS, *TAIL, *LEDGER, *IDENTITY, *THREADS, *STATISTICS)
