@@ -129,7 +129,7 @@ def test_another_jobs_folder_is_refused(collect: Run, mine: str) -> None:
         (("-m", "vaz"), True, "did you mean vas"),
         (("-m", "vas"), True, "add --guide"),
         (("-g", "sentiment", "-m", "sampling"), True, "needs no guide"),
-        (("--beta", "2"), True, "sampling takes temperature"),
+        (("--beta", "2"), True, "an option of sampling must be a known name"),
         (("-r", "sentimant"), True, "did you mean sentiment"),
         (("--relabel", "x"), False, "no --reward"),
         (("--relabel", "x", "-r", "length"), True, "got a task, prompts or --validation"),

@@ -213,7 +213,7 @@ BAD = [
     (("-r", "REWARD", "-m", "best-of-n", "--max-new-tokens", "200"), "--max-new-tokens"),
     (("-r", "NAN"), "--on-guide-error base"),
     (("-r", "REWARD", "-t", "0.5"), "--base-temperature"),
-    (("-k", "5"), "takes temperature"),
+    (("-k", "5"), "known: temperature"),
     (("-r", "REWARD", "--beta", "nan"), "beta"),
     (("--base-temperature", "-1"), "--base-temperature"),
     (("--base-top-p", "0"), "--base-top-p"),
@@ -252,7 +252,7 @@ def test_every_option_in_an_error_is_one_that_the_command_line_can_spell() -> No
     only_in_python = {
         "attention", "attn_implementation", "backbone", "lm", "opener", "overwrite", "prompts",
         "stop_at_eos", "template", "tokenizer", "vocab_size", "way", "coherence", "model",
-        "difference", "sd", "power", "alpha", "storage", "name", "label",
+        "difference", "sd", "attention_mask", "vocab", "power", "alpha", "storage", "name", "label",
     }  # fmt: skip
     found: dict[str, str] = {}
     for path in Path(trimtab_package.__file__).parent.rglob("*.py"):

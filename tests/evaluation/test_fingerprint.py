@@ -53,6 +53,13 @@ def test_another_process_finds_the_same_fingerprints() -> None:
     assert json.loads(theirs.stdout) == first_fingerprints()
 
 
+def test_saving_a_network_changes_no_fingerprint(tmp_path: Path) -> None:
+    net = copy.deepcopy(toys.backbone())
+    before = told(net)
+    net.save_pretrained(tmp_path)
+    assert told(net) == before
+
+
 # --- nested values -------------------------------------------------------------------------------
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import singledispatch
 from pathlib import Path
@@ -102,11 +103,19 @@ def _table(lm: TableLM) -> ModelId:
 
 
 def plain_config(config: PreTrainedConfig) -> Any:
-    """A configuration as JSON types, without where and by what it was loaded."""
-    found = config.to_dict()
-    for volatile in ("_name_or_path", "transformers_version"):
-        found.pop(volatile, None)
-    return json.loads(json.dumps(found, default=str))
+    """A configuration as JSON types, without where it was loaded and what saving notes in it."""
+    return _without(json.loads(json.dumps(config.to_dict(), default=str)), NOTED)
+
+
+NOTED = ("_name_or_path", "architectures", "dtype", "transformers_version")
+"""What tells nothing, or nothing that the weights don't; `save_pretrained` fills some of it in."""
+
+
+def _without(found: Any, names: Sequence[str]) -> Any:
+    """Nested mappings without some of their names."""
+    if not isinstance(found, dict):
+        return found
+    return {k: _without(v, names) for k, v in found.items() if k not in names}
 
 
 def weights_fingerprint(net: nn.Module) -> str:
