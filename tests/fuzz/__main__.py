@@ -6,6 +6,7 @@ python -m tests.fuzz --cases 5000 --seed 1
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of hypothesis")
     parser.add_argument("--shrink", action="store_true", help="look for a smaller one that fails")
     options = parser.parse_args()
+    logging.getLogger("trimtab").setLevel(logging.ERROR)  # shorter contexts, said at each opening
     seen: Counter[str] = Counter()
 
     @seed(options.seed)
