@@ -1,9 +1,11 @@
-"""Every block of README and docs is tried: Python runs, commands are parsed, settings are read."""
+"""Every block of README and docs is tried: Python and commands run, settings are read."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,22 @@ def test_every_command_line_is_one_of_ours(
             parse(rest)
     else:
         parse(rest)
+
+
+@needs_asset("smollm2")
+@needs_asset("minilm")
+def test_the_commands_of_every_page_run(tmp_path: Path) -> None:
+    """In a process without shape checks: it decodes, trains and measures, if only a little."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.docs.console"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^README.md: \d+ commands$", done.stdout, re.MULTILINE)
 
 
 def test_commands_are_in_the_docs() -> None:
