@@ -38,8 +38,8 @@ def lengths(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
 
 
 def one_job(folder: Path) -> dict[str, Any]:
-    """The whole work: 70 shards."""
-    asked = [Sample(f"w{i} w{i + 1} w{i + 2}" + " w5" * (i % 4), f"w{i}") for i in range(3, 73)]
+    """The whole work: some 90 shards, more than twenty kills let through on any machine."""
+    asked = [Sample(f"w{i} w{i + 1} w{i + 2}" + " w5" * (i % 4), f"w{i}") for i in range(3, 95)]
     lm = toys.language_model(base_temperature=0.7)
     return collect(lm, asked, folder, rewards=[sevens, lengths], n=3, rows=3, max_new_tokens=8)
 
@@ -85,7 +85,7 @@ def main(base: Path) -> None:
             lambda: one_job(killed),
             lambda: shards(killed),
             moments.randint(1, 3),
-            pace * moments.random() * 1.5,
+            pace * moments.random(),
         )
         after = finished(killed)
         lost += [name for name, stamp in before.items() if after.get(name) != stamp]
