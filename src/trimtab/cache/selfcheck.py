@@ -199,5 +199,5 @@ def refused(net: PreTrainedModel, got: str, attention: str = "") -> Incompatible
     return IncompatibleError(
         f'attention="{attention}" must read a network as plain forwards do; {family} does not',
         got=got,
-        do=f'pass attention="{other}", or another network (docs/models.md lists them)',
+        do=f'pass attention="{other}", or another network (docs/families.md lists them)',
     )

@@ -132,7 +132,7 @@ def check_call(
             check_room(i, prompt, max_new_tokens, context)
 
 
-class Context(NamedTuple):
+class SharedContext(NamedTuple):
     """How long a prompt and its response may be together.
 
     Attributes:
@@ -146,17 +146,17 @@ class Context(NamedTuple):
     of_guide: bool
 
 
-def shared_context(lm: LanguageModel[Any], guide: Guide[Any] | None) -> Context:
+def shared_context(lm: LanguageModel[Any], guide: Guide[Any] | None) -> SharedContext:
     """The shorter one of the contexts of a base and of a guide that reads its ids."""
     theirs = guide.context if guide is not None and isinstance(guide, Bounded) else None
     if guide is None or theirs is None or (lm.context is not None and lm.context <= theirs):
-        return Context(lm.context, f"the model's context of {lm.context} tokens", False)
+        return SharedContext(lm.context, f"the model's context of {lm.context} tokens", False)
     base = "unlimited" if lm.context is None else f"{lm.context}"
     said = f"the context of guide {guide.name!r} of {theirs} tokens (the model's: {base})"
-    return Context(theirs, said, True)
+    return SharedContext(theirs, said, True)
 
 
-def warn_of(context: Context, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+def warn_of_context(context: SharedContext, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
     """Say in the log that a guide's context may end responses before their budget does."""
     most = max(len(prompt.ids) for prompt in prompts) + max_new_tokens
     if context.of_guide and context.tokens is not None and most > context.tokens:
@@ -197,7 +197,7 @@ def check_vocab(lm: LanguageModel[Any], guide: Guide[Any]) -> None:
         )
 
 
-def check_length(index: int, prompt: Prompt, context: Context) -> None:
+def check_length(index: int, prompt: Prompt, context: SharedContext) -> None:
     """Raise `PromptError` for a prompt that leaves no room for an answer."""
     if not prompt.ids:
         raise PromptError(f"prompt {index} must not be empty", got="no tokens", do="write one")
@@ -209,7 +209,7 @@ def check_length(index: int, prompt: Prompt, context: Context) -> None:
         )
 
 
-def check_room(index: int, prompt: Prompt, max_new_tokens: int, context: Context) -> None:
+def check_room(index: int, prompt: Prompt, max_new_tokens: int, context: SharedContext) -> None:
     """Raise `PromptError` where sampled blocks would be cut by the context.
 
     All rows draw blocks of one length, so a row short of room would shorten its batch-mates'.

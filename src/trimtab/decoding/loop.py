@@ -21,7 +21,7 @@ from trimtab.decoding.checks import (
     per_prompt,
     shared_context,
     stop_strings,
-    warn_of,
+    warn_of_context,
 )
 from trimtab.decoding.faults import Faults
 from trimtab.decoding.methods import Method
@@ -97,7 +97,7 @@ def decode_steps(
     if lookahead is not None:
         behind = check_whole("lookahead", lookahead, 0)
     context = shared_context(lm, guide if method.guided else None)
-    warn_of(context, encoded, max_new_tokens)
+    warn_of_context(context, encoded, max_new_tokens)
     rows = Rows(lm, encoded, n, max_new_tokens, stops, stop_at_eos, context.tokens)
     strength = per_prompt(method.beta if beta is None else beta, len(encoded))
     if isinstance(strength, Tensor):
