@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trimtab.decoding import loop, turn
+from trimtab.decoding import loop, step
 from trimtab.types import Samples
 
 ROUNDING = 1e-5
@@ -32,7 +32,7 @@ _counting = threading.Event()
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """For tests that count the operations of a turn: none of these are the library's."""
+    """For tests that count the operations of a step: none of these are the library's."""
     _counting.set()
     try:
         yield
@@ -42,28 +42,28 @@ def unwatched() -> Iterator[None]:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Holds each turn of the loop to `check_turn`, on the law that it chose by."""
+    """Holds each step of the loop to `check_step`, on the law that it chose by."""
     seen = threading.local()
-    law_of, take_turn = turn.law_of, loop.take_turn
+    logprobs_of, choose_step = step.logprobs_of, loop.choose_step
 
     def law(method: Any, reference: Tensor, *rest: Any) -> Tensor:
-        found = law_of(method, reference, *rest)
+        found = logprobs_of(method, reference, *rest)
         seen.last = (found, reference)
         return found
 
-    def take(lm: Any, base: Any, method: Any, *rest: Any) -> turn.Turn:
-        taken = take_turn(lm, base, method, *rest)
+    def take(lm: Any, base: Any, method: Any, *rest: Any) -> step.BatchStep:
+        taken = choose_step(lm, base, method, *rest)
         if not _counting.is_set():
-            check_turn(method, taken, *seen.last)
+            check_step(method, taken, *seen.last)
         return taken
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(turn, "law_of", law)
-        patch.setattr(loop, "take_turn", take)
+        patch.setattr(step, "logprobs_of", law)
+        patch.setattr(loop, "choose_step", take)
         yield
 
 
-def check_turn(method: Any, taken: turn.Turn, law: Tensor, reference: Tensor) -> None:
+def check_step(method: Any, taken: step.BatchStep, law: Tensor, reference: Tensor) -> None:
     """Every row whose numbers are numbers; the loop raises an error for the others."""
     sound = torch.isfinite(taken.logprob) & torch.isfinite(taken.ref_logprob)
     law, reference = law[sound].double(), reference[sound].double()

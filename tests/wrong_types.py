@@ -36,7 +36,7 @@ def decode(**given: Any) -> Any:
 
 def ruled(rule: Any, **options: Any) -> Any:
     """A decode with a rule of one's own."""
-    return decode(method=tt.Method("mine", tt.TopK(3), rule, tt.cd().select, 1.0), **options)
+    return decode(method=tt.Method("mine", tt.TopK(3), rule, tt.cd().sampler, 1.0), **options)
 
 
 def evaluated(methods: Any) -> Any:

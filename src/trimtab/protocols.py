@@ -154,8 +154,8 @@ class Rule(Protocol):
 
 
 @runtime_checkable
-class Select(Protocol):
-    """Turns logits into a law, and a law into a choice; temperature and nucleus live here."""
+class Sampler(Protocol):
+    """Turns logits into log-probabilities and draws from them; temperature, nucleus are here."""
 
     @property
     def greedy(self) -> bool:
@@ -164,14 +164,14 @@ class Select(Protocol):
 
     @property
     def plain(self) -> bool:
-        """Whether its law is softmax(logits) as it is."""
+        """Whether it draws from softmax(logits) itself."""
         ...
 
-    def law(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-        """log pi: the normalised law that `choose` draws from."""
+    def logprobs(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """log pi, normalised (nats): what `choose` draws from."""
         ...
 
-    def choose(self, law: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
+    def choose(self, logprobs: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
         """Index of the chosen outcome."""
         ...
 

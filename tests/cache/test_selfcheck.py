@@ -26,7 +26,7 @@ from trimtab.cache import configs, expanded, masks, selfcheck, slots, twin
 from trimtab.cache.configs import Context
 from trimtab.cache.reader import open_reader, reads_trees
 from trimtab.errors import IncompatibleError
-from trimtab.testing.bench import Bench, some_prompts
+from trimtab.testing.fixture import Fixture, some_prompts
 
 
 @pytest.fixture
@@ -116,11 +116,11 @@ def _no_window(visible: Any, query: Tensor, key: Tensor) -> Tensor:
     return torch.ones_like(query[..., None] - key, dtype=torch.bool)
 
 
-def _by_place(lanes: masks.Lanes) -> Tensor:
+def _by_place(lanes: masks.QueryLayout) -> Tensor:
     return lanes.at.masked_fill(~lanes.real, 0)
 
 
-def _everything(lanes: masks.Lanes, width: int, visible: Any) -> Tensor:
+def _everything(lanes: masks.QueryLayout, width: int, visible: Any) -> Tensor:
     return torch.ones(*lanes.at.shape, width, dtype=torch.bool)[:, None]
 
 
@@ -132,7 +132,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "a chunk is lost": ("llama4", lambda p: p.setattr(masks, "within", _no_window)),
     "a position is wrong": (
         "llama",
-        lambda p: p.setattr(masks.Lanes, "position", property(_by_place)),
+        lambda p: p.setattr(masks.QueryLayout, "position", property(_by_place)),
     ),
     "branches see each other": (
         "llama",
@@ -330,20 +330,20 @@ def test_recurrent_networks_are_refused(family: str, attention: Any) -> None:
 
 def test_expanded_reading_costs_one_token_more() -> None:
     guide = toys.value_guide("bloom", attention="expanded")
-    bench = Bench(some_prompts(toys.VOCABULARY), toys.VOCABULARY)
-    state = guide.prefill(bench.prompts)
-    assert guide.cost.prefill == sum(len(p.ids) for p in bench.prompts)
+    fixture = Fixture(some_prompts(toys.VOCABULARY), toys.VOCABULARY)
+    state = guide.prefill(fixture.prompts)
+    assert guide.cost.prefill == sum(len(p.ids) for p in fixture.prompts)
     for step in range(4):
-        candidates = bench.candidates(3, seed=step)
+        candidates = fixture.candidates(3, seed=step)
         guide.score(state, candidates)
-        state = guide.extend(state, candidates.tokens[:, 1], bench.lengths(3))
+        state = guide.extend(state, candidates.tokens[:, 1], fixture.lengths(3))
     assert (guide.cost.scored, guide.cost.extended, guide.cost.recomputed) == (4 * 3 * 5, 4 * 3, 0)
 
 
 def test_many_candidates_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(some_prompts(toys.VOCABULARY), toys.VOCABULARY)
+    fixture = Fixture(some_prompts(toys.VOCABULARY), toys.VOCABULARY)
     guide = toys.value_guide("mpt", attention="expanded")
-    state, candidates = guide.prefill(bench.prompts), bench.candidates(3, seed=1)
+    state, candidates = guide.prefill(fixture.prompts), fixture.candidates(3, seed=1)
     whole = guide.score(state, candidates)
     monkeypatch.setattr(expanded, "COPIES", 6)
     torch.testing.assert_close(guide.score(state, candidates), whole, atol=1e-5, rtol=1e-5)

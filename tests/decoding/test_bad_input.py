@@ -290,7 +290,7 @@ EVERY = [
 
 @pytest.mark.parametrize("lookahead", [0, 1])
 @pytest.mark.parametrize("position", [0, 3])
-@pytest.mark.parametrize("method", EVERY, ids=lambda method: f"{method.name}-{method.select}")
+@pytest.mark.parametrize("method", EVERY, ids=lambda method: f"{method.name}-{method.sampler}")
 def test_a_base_that_fails_is_named_with_row_and_position(
     method: tt.Method, position: int, lookahead: int
 ) -> None:
@@ -305,7 +305,7 @@ def test_a_base_that_fails_is_named_with_row_and_position(
     assert f"row 2 (prompt 1), position {position}" in str(caught.value)
 
 
-@pytest.mark.parametrize("method", EVERY, ids=lambda method: f"{method.name}-{method.select}")
+@pytest.mark.parametrize("method", EVERY, ids=lambda method: f"{method.name}-{method.sampler}")
 def test_a_transformer_with_nan_in_its_weights_is_named(method: tt.Method) -> None:
     net = copy.deepcopy(toys.causal_lm(vocabulary=400))
     net.lm_head.weight.data[5] = torch.nan

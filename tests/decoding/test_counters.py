@@ -218,7 +218,7 @@ def waits_per_turn(k: int = 4, *, prompt: int = 9, vocabulary: int = toys.VOCABU
 
 
 def test_a_turn_asks_for_nothing_but_its_ledger() -> None:
-    # The ledger is read from the host's copy of a turn that has landed (`Pending`), a column at a
+    # The ledger is read from the host's copy of a step that has arrived (`InFlight`), a column at a
     # time, without asking. Two questions cost nothing on the CPU and are not asked of an
     # accelerator: how many tokens the base was given, and whether the token was among those that
     # the guide had read.

@@ -25,7 +25,7 @@ METHODS = [
 
 
 def by_name(method: tt.Method) -> str:
-    return f"{method.name}-{type(method.select).__name__}"
+    return f"{method.name}-{type(method.sampler).__name__}"
 
 
 class World:

@@ -9,7 +9,7 @@ import torch
 
 import trimtab as tt
 from tests import toys
-from trimtab.decoding.turn import mean_score, outcomes
+from trimtab.decoding.step import mean_score, outcomes
 from trimtab.models.proposals import top_k
 from trimtab.types import Candidates, Tail
 

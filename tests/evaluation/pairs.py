@@ -126,14 +126,14 @@ class Doubled(Scaled):
 
 
 class Cooled:
-    """What selects, with state of its own."""
+    """A sampler, with state of its own."""
 
     greedy, plain = False, False
 
     def __init__(self, heat: float) -> None:
         self.heat = heat
 
-    def law(self, logits: Tensor) -> Tensor:
+    def logprobs(self, logits: Tensor) -> Tensor:
         return (logits / self.heat).log_softmax(-1)
 
     def choose(self, law: Tensor, rng: Any) -> Tensor:
@@ -371,7 +371,7 @@ PAIRS: dict[str, Build] = {
     "a guide's head": _value,
     "a guide's seed": lambda i: toys.TableGuide(seed=i),
     "a rule": lambda i: replace(tt.cd(), rule=holding(i)),
-    "what selects": lambda i: replace(tt.cd(), select=Cooled(1.0 + i)),
+    "what samples": lambda i: replace(tt.cd(), sampler=Cooled(1.0 + i)),
     "a table of laws": lambda i: tt.TableLM(size=4, spread=1.0 + i),
 }
 """By the place in which they differ."""

@@ -309,14 +309,14 @@ def scaled(logprobs: Any, scores: Any, beta: Any, power: float) -> Any:
 
 
 class Pick:
-    """Selects by a temperature that nothing shows."""
+    """Samples by a temperature that nothing shows."""
 
     greedy, plain = False, False
 
     def __init__(self, heat: float) -> None:
         self.heat = heat
 
-    def law(self, logits: Any) -> Any:
+    def logprobs(self, logits: Any) -> Any:
         return (logits / self.heat).log_softmax(-1)
 
     def choose(self, law: Any, rng: Any) -> Any:
@@ -353,10 +353,10 @@ def test_another_reward_of_one_name_is_asked_itself(
     "part",
     [
         lambda x: {"rule": times(x)},
-        lambda x: {"select": Pick(1.0 + x)},
+        lambda x: {"sampler": Pick(1.0 + x)},
         lambda x: {"rule": partial(scaled, power=x)},
     ],
-    ids=["rules", "selects", "partials"],
+    ids=["rules", "samplers", "partials"],
 )
 def test_texts_of_another_method_of_one_name_are_not_served(tmp_path: Path, part: Any) -> None:
     def rows(x: float, folder: str) -> Any:

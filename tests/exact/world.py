@@ -377,7 +377,7 @@ BLOCKWISE = [
     Case("cd-blockwise", tt.cd_blockwise(n=3, length=2), whole=lambda w: best_blocks(w, 3, 2)),
 ]
 ALL = [*TOKENWISE, GENARM, *BLOCKWISE]
-STOCHASTIC = [case for case in ALL if case in BLOCKWISE or not case.method.select.greedy]
+STOCHASTIC = [case for case in ALL if case in BLOCKWISE or not case.method.sampler.greedy]
 
 
 # --- the decoder's side --------------------------------------------------------------------------
@@ -406,7 +406,7 @@ def decoder_steps(world: World, method: tt.Method) -> dict[Ids, dict[int, float]
         p = world.p(prefix)
         outside = [v for v in range(world.size) if v not in law]
         rest = 1.0 - math.fsum(law.values())
-        if outside and method.select.greedy:
+        if outside and method.sampler.greedy:
             law |= {v: rest * (v == step.tokens[0]) for v in outside}
         elif outside:
             mass = math.fsum(p[v] for v in outside)

@@ -115,14 +115,14 @@ MASKS = (
 TAIL = (
     Fault(
         "the tail's score is its best candidate's",
-        "decoding/turn.py",
+        "decoding/step.py",
         "torch.cat([scores, mean_score(candidates, scores)], dim=-1),",
         "torch.cat([scores, scores.amax(dim=-1, keepdim=True)], dim=-1),",
         ("tests/exact/test_laws_of_methods.py",),
     ),
     Fault(
         "greedy decoding compares the tail's whole mass",
-        "decoding/turn.py",
+        "decoding/step.py",
         "tail = candidates.tail.best_logprob if greedy else candidates.tail.logprob\n    return",
         "tail = candidates.tail.logprob\n    return",
         ("tests/exact/test_laws_of_methods.py",),
@@ -146,14 +146,14 @@ TAIL = (
 LEDGER = (
     Fault(
         "the nucleus leaves out the token that reaches its mass",
-        "decoding/select.py",
+        "decoding/samplers.py",
         "before = weights.cumsum(dim=-1) - weights",
         "before = weights.cumsum(dim=-1)",
-        ("tests/exact/test_samplers.py", "tests/decoding/test_select.py"),
+        ("tests/exact/test_samplers.py", "tests/decoding/test_samplers.py"),
     ),
     Fault(
         "the divergence is that of pi_ref from pi",
-        "decoding/turn.py",
+        "decoding/step.py",
         "terms = law.exp() * (law - reference)",
         "terms = reference.exp() * (reference - law)",
         ("tests/exact/test_laws_of_methods.py", *FUZZ),

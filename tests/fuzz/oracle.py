@@ -17,7 +17,7 @@ from torch import Tensor
 
 import trimtab as tt
 from tests.fuzz.worlds import SWITCHING, Ids, Scored, plain, tokenizer_text
-from trimtab.decoding.select import Greedy, Sample
+from trimtab.decoding.samplers import Greedy, Stochastic
 from trimtab.rng import BLOCK, DRAW, TAIL, Rng, row_key
 from trimtab.types import Completion, Prompt, Samples, Step, TopK, Vocabulary
 
@@ -150,7 +150,7 @@ class Oracle:
 
     def outcomes(self, law: Tensor, ids: Ids, at: Ids, which: int) -> Outcomes | None:
         """The outcomes; None where rounding decides what is a candidate."""
-        proposal, greedy = self.method.proposal, isinstance(self.method.select, Greedy)
+        proposal, greedy = self.method.proposal, isinstance(self.method.sampler, Greedy)
         if isinstance(proposal, Vocabulary):
             tokens = list(range(len(law)))
         else:
@@ -178,23 +178,23 @@ class Oracle:
     def policy(self, found: Outcomes) -> Tensor | None:
         """log pi of each outcome; None where rounding decides whose chance is none."""
         logits = found.reference + self.beta * found.scores
-        select = self.method.select
-        if isinstance(select, Greedy):
+        sampler = self.method.sampler
+        if isinstance(sampler, Greedy):
             return logits.log_softmax(-1)  # only compared, never drawn from
-        assert isinstance(select, Sample)
-        logits = logits / select.temperature
-        if select.top_k is not None and select.top_k < len(logits):
+        assert isinstance(sampler, Stochastic)
+        logits = logits / sampler.temperature
+        if sampler.top_k is not None and sampler.top_k < len(logits):
             order = logits.sort(descending=True)
-            edge = order.values[select.top_k - 1] - order.values[select.top_k]
+            edge = order.values[sampler.top_k - 1] - order.values[sampler.top_k]
             if not float(edge) > NEAR:
                 return None
             kept = torch.full_like(logits, -math.inf)
-            kept[order.indices[: select.top_k]] = order.values[: select.top_k]
+            kept[order.indices[: sampler.top_k]] = order.values[: sampler.top_k]
             logits = kept
-        if select.top_p < 1:
-            if near_edge(logits, select.top_p):
+        if sampler.top_p < 1:
+            if near_edge(logits, sampler.top_p):
                 return None
-            logits = nucleus(logits, select.top_p)
+            logits = nucleus(logits, sampler.top_p)
         return logits.log_softmax(-1)
 
     def _check_token(self, step: Step, ids: Ids, at: Ids, which: int, sample: int) -> None:
@@ -213,7 +213,7 @@ class Oracle:
         hold(inside or found.tail, "a token outside the candidates", token, found.tokens)
         index = found.tokens.index(token) if inside else len(found.tokens)
         rng = self._rng(ids, sample, len(at))
-        greedy = isinstance(self.method.select, Greedy)
+        greedy = isinstance(self.method.sampler, Greedy)
         where = f"position {len(at)}, token {token}"
         if greedy:
             best = float(policy.max())

@@ -13,7 +13,7 @@ from torch import Tensor
 import trimtab as tt
 from tests.laws.test_methods import EVERY
 from trimtab.decoding.rules import score_only, tilt
-from trimtab.decoding.select import Greedy, Sample
+from trimtab.decoding.samplers import Greedy, Stochastic
 from trimtab.errors import LawError
 from trimtab.rng import Rng
 from trimtab.testing import check_method, check_rule
@@ -108,11 +108,11 @@ def test_each_fault_of_a_tilt_is_caught(what: str) -> None:
     assert law in str(caught.value)
 
 
-# --- selects that are wrong ----------------------------------------------------------------------
+# --- samplers that are wrong ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Wrong(Sample):
+class Wrong(Stochastic):
     """A sampler with one part replaced."""
 
     made: Callable[[Tensor], Tensor] | None = None
@@ -128,8 +128,8 @@ class Wrong(Sample):
     def plain(self) -> bool:
         return super().plain if self.says_plain is None else self.says_plain
 
-    def law(self, logits: Tensor) -> Tensor:
-        return super().law(logits) if self.made is None else self.made(logits)
+    def logprobs(self, logits: Tensor) -> Tensor:
+        return super().logprobs(logits) if self.made is None else self.made(logits)
 
     def choose(self, law: Tensor, rng: Rng) -> Tensor:
         return super().choose(law, rng) if self.drawn is None else self.drawn(law, rng)
@@ -137,7 +137,7 @@ class Wrong(Sample):
 
 def uniform(law: Tensor, rng: Rng) -> Tensor:
     alive = (law > -torch.inf).float().log()
-    return Sample().choose(alive.log_softmax(-1), rng)
+    return Stochastic().choose(alive.log_softmax(-1), rng)
 
 
 def normalised_over_all(logits: Tensor) -> Tensor:
@@ -149,10 +149,10 @@ def spoils(logits: Tensor) -> Tensor:
 
 
 def stateful(law: Tensor, rng: Rng) -> Tensor:
-    return Sample().choose(law, replace(rng, keys=rng.keys.flip(0)))
+    return Stochastic().choose(law, replace(rng, keys=rng.keys.flip(0)))
 
 
-SELECTS: dict[str, tuple[Wrong, str]] = {
+SAMPLERS: dict[str, tuple[Wrong, str]] = {
     "logits for a law": (Wrong(made=lambda x: x), "laws are normalised"),
     "normalised over the batch": (Wrong(made=normalised_over_all), "laws are normalised"),
     "revives": (Wrong(made=lambda x: x.clamp(min=-9).log_softmax(-1)), "laws are normalised"),
@@ -163,7 +163,7 @@ SELECTS: dict[str, tuple[Wrong, str]] = {
     "int32": (Wrong(drawn=lambda p, r: p.argmax(-1).int()), "choices have a chance"),
     "uniform": (Wrong(drawn=uniform), "choices follow the law"),
     "the best of its law": (Wrong(drawn=lambda p, r: p.argmax(-1)), "choices follow the law"),
-    "greedy in secret": (Wrong(made=Greedy().law), "greedy says what it does"),
+    "greedy in secret": (Wrong(made=Greedy().logprobs), "greedy says what it does"),
     "greedy in name": (Wrong(says_greedy=True), "greedy says what it does"),
     "plain in name": (Wrong(temperature=0.5, says_plain=True), "plain says what it does"),
     "by place": (
@@ -175,21 +175,23 @@ SELECTS: dict[str, tuple[Wrong, str]] = {
         "rows decide for themselves",
     ),
     "by another's address": (Wrong(drawn=stateful), "rows decide for themselves"),
-    "in place": (Wrong(made=spoils), "a select changes nothing in place"),
+    "in place": (Wrong(made=spoils), "a sampler changes nothing in place"),
 }
 
 
-@pytest.mark.parametrize("what", SELECTS)
-def test_each_fault_of_a_select_is_caught(what: str) -> None:
-    select, law = SELECTS[what]
+@pytest.mark.parametrize("what", SAMPLERS)
+def test_each_fault_of_a_sampler_is_caught(what: str) -> None:
+    sampler, law = SAMPLERS[what]
     with pytest.raises(LawError) as caught:
-        check_method(tt.Method("mine", tt.TopK(4), tilt, select, 1.0))
+        check_method(tt.Method("mine", tt.TopK(4), tilt, sampler, 1.0))
     assert law in str(caught.value)
     assert "method 'mine'" in str(caught.value)
 
 
 def test_a_method_is_held_to_its_rule() -> None:
     with pytest.raises(LawError, match="rule 'revives'"):
-        check_method(tt.Method("mine", tt.TopK(4), revives, Sample(), 1.0))
+        check_method(tt.Method("mine", tt.TopK(4), revives, Stochastic(), 1.0))
     with pytest.raises(LawError, match="strength zero"):
-        check_method(tt.Method("mine", tt.Vocabulary(), TILTS["no zero"][0], Sample()), tilts=True)
+        check_method(
+            tt.Method("mine", tt.Vocabulary(), TILTS["no zero"][0], Stochastic()), tilts=True
+        )

@@ -12,7 +12,7 @@ import torch
 import trimtab as tt
 from tests import toys
 from trimtab.decoding.methods import METHODS, Method
-from trimtab.decoding.select import Greedy
+from trimtab.decoding.samplers import Greedy
 
 TILTED: dict[str, Method] = {
     "args": tt.args(beta=2.0, k=5),
@@ -83,14 +83,14 @@ def test_samples_are_those_of_a_fork(method: Method) -> None:
 def test_strength_zero_is_the_base_on_the_candidates(method: Method) -> None:
     done = run(method, toys.prompts(6, 12), beta=0.0, alternatives=3)
     for step in (step for c in done for step in c.steps):
-        if method.select.greedy:
+        if method.sampler.greedy:
             best = max(step.alternatives, key=lambda a: a.ref_logprob)
             assert step.tokens == (best.token,)
         elif isinstance(method.proposal, tt.TopK) and method.proposal.tail == "mean":
             assert step.logprob == pytest.approx(step.ref_logprob, abs=1e-5)
             assert step.kl == pytest.approx(0, abs=1e-5)
         else:  # renormalised over the candidates, and by the method's own temperature
-            t = getattr(method.select, "temperature", 1.0)
+            t = getattr(method.sampler, "temperature", 1.0)
             shift = {a.logprob - a.ref_logprob / t for a in step.alternatives if a.logprob > -50}
             assert max(shift) - min(shift) < 1e-4
 

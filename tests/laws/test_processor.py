@@ -11,7 +11,7 @@ from transformers.generation.streamers import BaseStreamer
 
 import trimtab as tt
 from tests import toys
-from trimtab.decoding.turn import outcomes
+from trimtab.decoding.step import outcomes
 from trimtab.errors import GuideError, IncompatibleError, UsageError
 from trimtab.integrations.transformers import GuidedLogitsProcessor
 from trimtab.rng import Rng
@@ -155,11 +155,11 @@ def full_law(lm: Any, base: Any, guide: Any, aux: Any, method: tt.Method) -> tor
     """pi over the whole vocabulary, from the loop's own parts."""
     candidates = lm.propose(base, method.proposal, Rng(0, *torch.zeros(2, 3).long()))
     reference, scores = outcomes(candidates, guide.score(aux, candidates), False)
-    law = method.select.law(method.rule(reference, scores, method.beta)).exp()
+    law = method.sampler.logprobs(method.rule(reference, scores, method.beta)).exp()
     at = candidates.tokens[:, :, 0]
-    full = torch.zeros_like(base.law).scatter(1, at, law[:, : at.shape[1]])
+    full = torch.zeros_like(base.logprobs).scatter(1, at, law[:, : at.shape[1]])
     if candidates.tail is not None:
-        rest = base.law.exp().scatter(1, at, 0.0)
+        rest = base.logprobs.exp().scatter(1, at, 0.0)
         full = full + law[:, -1:] * rest / rest.sum(-1, keepdim=True)
     return full
 

@@ -1,4 +1,4 @@
-"""What every rule must do, on any numbers (hypothesis), and what each select makes of logits."""
+"""What every rule must do, on any numbers (hypothesis), and what each sampler makes of logits."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.decoding.rules import score_only, tilt
-from trimtab.decoding.select import Greedy, Sample, nucleus
+from trimtab.decoding.samplers import Greedy, Stochastic, nucleus
 from trimtab.rng import Rng
 
 RULES = {"tilt": tilt, "score_only": score_only}
-SELECTS = {
+SAMPLERS = {
     "greedy": Greedy(),
-    "sample": Sample(),
-    "warm": Sample(1.7),
-    "top-k": Sample(0.7, top_k=2),
-    "nucleus": Sample(1.0, top_p=0.6),
-    "all": Sample(0.5, top_k=3, top_p=0.8),
+    "sample": Stochastic(),
+    "warm": Stochastic(1.7),
+    "top-k": Stochastic(0.7, top_k=2),
+    "nucleus": Stochastic(1.0, top_p=0.6),
+    "all": Stochastic(0.5, top_k=3, top_p=0.8),
 }
 
 number = st.floats(-20, 20, width=32)
@@ -89,14 +89,14 @@ def test_a_column_of_strengths_is_each_alone(world: Any, betas: list[float]) -> 
         assert torch.equal(row[None], tilt(logprobs, scores, beta))
 
 
-@pytest.mark.parametrize("select", SELECTS.values(), ids=SELECTS)
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 @given(outcomes(), st.integers(0, 2**31))
-def test_a_choice_has_chance_under_its_law(select: Any, world: Any, seed: int) -> None:
+def test_a_choice_has_chance_under_its_law(sampler: Any, world: Any, seed: int) -> None:
     logprobs, _, _ = world
-    law = select.law(logprobs)
+    law = sampler.logprobs(logprobs)
     torch.testing.assert_close(law.exp().sum(-1), torch.ones(1, dtype=torch.float64))
     zero = torch.zeros(1, dtype=torch.int64)
-    choice = select.choose(law, Rng(seed, zero, zero))
+    choice = sampler.choose(law, Rng(seed, zero, zero))
     assert law[0, choice] > -torch.inf
 
 

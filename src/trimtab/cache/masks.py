@@ -27,7 +27,7 @@ Visible = Callable[[Any, Any, Any, Any], Any]
 
 
 @dataclass(frozen=True)
-class Lanes:
+class QueryLayout:
     """Where the query tokens of one forward stand.
 
     A lane sees the row's prefix and its own chain up to itself; a chain is one candidate, or the
@@ -51,7 +51,7 @@ class Lanes:
         return (self.prefix[:, None] + self.at - self.start).masked_fill(~self.real, 0)
 
 
-def see(lanes: Lanes, width: int, visible: Visible) -> Bool[Tensor, "B 1 Q W"]:
+def see(lanes: QueryLayout, width: int, visible: Visible) -> Bool[Tensor, "B 1 Q W"]:
     """True where a lane attends to a stored position.
 
     Padding stands beyond the width and sees whatever is there: nobody reads what comes of it, and

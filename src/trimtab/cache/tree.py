@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from trimtab.cache.attention import packed
 from trimtab.cache.configs import context_of
 from trimtab.cache.expanded import as_it_is
-from trimtab.cache.masks import Lanes, answering, see
+from trimtab.cache.masks import QueryLayout, answering, see
 from trimtab.cache.slots import Recorder, Slot, SlotStore
 from trimtab.errors import IncompatibleError
 from trimtab.locks import lock_of, one_at_a_time
@@ -130,7 +130,7 @@ class TreeReader:
         """Show the store the shape of every layer's keys and values, by one token."""
         recorder = Recorder()
         zero = torch.zeros(1, 1, dtype=torch.int64, device=self.net.device)
-        lanes = Lanes(zero[0], zero, zero, zero == 0)
+        lanes = QueryLayout(zero[0], zero, zero, zero == 0)
         self._forward(zero, lanes, 1, recorder)
         self.store.lay_out(recorder.seen)
 
@@ -230,7 +230,7 @@ class TreeReader:
         b, k, length = tokens.shape
         lane = torch.arange(k * length, device=tokens.device).expand(b, -1)
         prefix = state.lengths
-        lanes = Lanes(
+        lanes = QueryLayout(
             prefix,
             prefix[:, None] + lane // length * length,
             prefix[:, None] + lane,
@@ -260,12 +260,12 @@ class TreeReader:
         at = torch.where(real, start + lane - shift, self.store.length - 1)
         for i in range(0, total, CHUNK):
             piece = slice(i, i + CHUNK)
-            lanes = Lanes(state.lengths, start[:, piece], at[:, piece], real[:, piece])
+            lanes = QueryLayout(state.lengths, start[:, piece], at[:, piece], real[:, piece])
             out = self._write(state, tokens[:, piece], lanes, width)
         return self._grown(state, out[:, -1], lengths, total)
 
     def _write(
-        self, state: TreeState, tokens: Int[Tensor, "B Q"], lanes: Lanes, width: int
+        self, state: TreeState, tokens: Int[Tensor, "B Q"], lanes: QueryLayout, width: int
     ) -> Float[Tensor, "B O D"]:
         self.store.reserve(width + 1)
         # Rows that lie apart would be gathered, prefix and all, at every layer of every forward.
@@ -274,7 +274,7 @@ class TreeReader:
         return self._forward(tokens, lanes, width, self.store.view(state.slots, lanes.at, width))
 
     def _forward(
-        self, tokens: Int[Tensor, "B Q"], lanes: Lanes, width: int, cache: Any
+        self, tokens: Int[Tensor, "B Q"], lanes: QueryLayout, width: int, cache: Any
     ) -> Float[Tensor, "B O D"]:
         """Outputs of all lanes, or of the last where the arguments say so."""
         tree = partial(see, lanes, width)

@@ -79,7 +79,7 @@ def _describe(name: str, factory: Callable[..., Method]) -> dict[str, Any]:
 def parts_of(method: Method) -> str:
     """Proposal, rule and choice."""
     rule = getattr(method.rule, "__name__", str(method.rule))
-    return f"{method.proposal} > {rule} > {method.select}"
+    return f"{method.proposal} > {rule} > {method.sampler}"
 
 
 def _print(found: list[dict[str, Any]]) -> None:

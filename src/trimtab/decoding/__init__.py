@@ -1,1 +1,1 @@
-"""The decode loop and its parts: rules, selects, methods. Knows no particular model or guide."""
+"""The decode loop and its parts: rules, samplers, methods. Knows no particular model or guide."""

@@ -1,7 +1,7 @@
-"""What went wrong in a turn, and whose fault it is: said on the host, once its numbers are there.
+"""What went wrong in a step, and whose fault it is: said on the host, once its numbers are there.
 
 Nothing is asked of the device for it: a model, guide or rule that fails leaves its mark in the
-ledger of the turn (see `Turn`), which comes over anyhow.
+ledger of the step (see `BatchStep`), which comes over anyhow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.decoding.methods import Method
-from trimtab.decoding.turn import Entry
+from trimtab.decoding.step import StepRow
 from trimtab.errors import GuideError, LawError, ModelError
 from trimtab.protocols import LanguageModel
 
@@ -35,13 +35,13 @@ class Faults:
     betas: Sequence[float]
     lenient: bool
 
-    def check(self, row: int, prompt: int, position: int, entry: Entry) -> None:
-        """Raise unless the numbers of a row's turn are numbers.
+    def check(self, row: int, prompt: int, position: int, entry: StepRow) -> None:
+        """Raise unless the numbers of a row's step are numbers.
 
         Raises:
             ModelError: log pi_ref is not finite: the base's logits were NaN or inf.
             GuideError: the guide's scores were not finite, or too large for their strength.
-            LawError: rule or select made no law of finite numbers.
+            LawError: rule or sampler made no distribution of finite numbers.
         """
         where = f"at row {row} (prompt {prompt}), position {position}"
         if math.isnan(entry.ref_logprob):
@@ -55,7 +55,7 @@ class Faults:
         if not math.isfinite(entry.logprob) or not math.isfinite(entry.ref_logprob):
             rule = getattr(self.method.rule, "__name__", repr(self.method.rule))
             raise LawError(
-                f"rule {rule!r} and {self.method.select} of method {self.method.name!r} must make "
+                f"rule {rule!r} and {self.method.sampler} of method {self.method.name!r} must make "
                 "a law of finite numbers, with no chance for what the base gives none",
                 got=f"log pi {entry.logprob} of a choice of log pi_ref {entry.ref_logprob} {where}",
                 do="try them with trimtab.testing.check_rule and check_method",

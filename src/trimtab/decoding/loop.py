@@ -26,7 +26,7 @@ from trimtab.decoding.checks import (
 from trimtab.decoding.faults import Faults
 from trimtab.decoding.methods import Method
 from trimtab.decoding.rows import Meter, Rows
-from trimtab.decoding.turn import Pending, check_scores, take_turn
+from trimtab.decoding.step import InFlight, check_scores, choose_step
 from trimtab.decoding.unguided import Unguided
 from trimtab.errors import check_keywords, check_whole, check_word
 from trimtab.protocols import Guide, LanguageModel
@@ -53,7 +53,7 @@ def decode_steps(
     lookahead: int | None = None,
     drawn: Sequence[int] | None = None,
 ) -> Iterator[Step]:
-    """Stream a decode: one `Step` per row and turn.
+    """Stream a decode: one `Step` per row and turn of the loop.
 
     Args:
         lm: the base model.
@@ -70,8 +70,8 @@ def decode_steps(
         alternatives: how many of the likeliest candidates each step carries.
         on_guide_error: what a NaN or inf score does: "raise", or "base" to let the base policy
             choose that row's token while the other rows go on guided.
-        lookahead: turns that the host may run behind the device, so that reading a token never
-            waits for the turn in flight; None is 0 on the CPU and 1 elsewhere. The texts are the
+        lookahead: steps that the host may run behind the device, so that reading a token never
+            waits for the step in flight; None is 0 on the CPU and 1 elsewhere. The texts are the
             same; a finished row is read up to this many tokens too far.
         drawn: for each prompt the samples that earlier calls have drawn; their draws are not made
             again, so that many prompts, or samples, in parts are what they are in one call.
@@ -81,7 +81,7 @@ def decode_steps(
         GuideError: a score is not finite, or overflows with its strength, and `on_guide_error` is
             "raise".
         ModelError: the base's logits are not finite.
-        LawError: the method's rule or select makes no law.
+        LawError: the method's rule or sampler makes no distribution.
     """
     check_word("on_guide_error", on_guide_error, OnGuideError)
     check_parts(lm, guide, method)
@@ -93,9 +93,9 @@ def decode_steps(
         return
     check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos)
     reader = cast("Guide[Any]", guide if method.guided else Unguided())
-    behind = int(lm.device.type != "cpu")
-    if lookahead is not None:
-        behind = check_whole("lookahead", lookahead, 0)
+    if lookahead is None:
+        lookahead = int(lm.device.type != "cpu")
+    lookahead = check_whole("lookahead", lookahead, 0)
     context = shared_context(lm, guide if method.guided else None)
     warn_of_context(context, encoded, max_new_tokens)
     rows = Rows(lm, encoded, n, max_new_tokens, stops, stop_at_eos, context.tokens)
@@ -105,27 +105,27 @@ def decode_steps(
         betas = strength[:, 0].tolist()
         strength = strength.to(lm.device)
     else:
-        betas = [strength] * len(rows.flying)
+        betas = [strength] * len(rows.live)
     faults = Faults(lm, reader.name, method, betas, on_guide_error == "base")
     rng = rows.rng(seed, lm.device, check_drawn(drawn, len(encoded)))
     base, aux = lm.prefill(encoded), reader.prefill(encoded)
     if n > 1:
         base, aux = lm.select(base, rows.fork), reader.select(aux, rows.fork)
     meter = Meter(lm, reader)
-    pending: deque[tuple[list[int], Pending, tuple[float, ...]]] = deque()
-    while rows.flying:
+    in_flight: deque[tuple[list[int], InFlight, tuple[float, ...]]] = deque()
+    while rows.live:
         with meter.counting():
             candidates = lm.propose(base, _within(method.proposal, rows.room), rng)
             scores = check_scores(reader.name, reader.score(aux, candidates), candidates)
-            turn = take_turn(lm, base, method, candidates, scores, strength, rng, alternatives)
-        tokens, lengths = turn.tokens, turn.lengths
-        at = rows.launch(candidates.tokens.shape[-1])
-        pending.append((at, Pending(turn), meter.shares(len(at))))
-        if len(pending) > behind:
-            at, landed, shares = pending.popleft()
-            yield from rows.read(at, landed.read(), shares, faults)
-        keep = rows.land()
-        if not rows.flying:
+            step = choose_step(lm, base, method, candidates, scores, strength, rng, alternatives)
+        tokens, lengths = step.tokens, step.lengths
+        at = rows.dispatch(candidates.tokens.shape[-1])
+        in_flight.append((at, InFlight(step), meter.shares(len(at))))
+        if len(in_flight) > lookahead:
+            at, waiting, shares = in_flight.popleft()
+            yield from rows.read(at, waiting.wait(), shares, faults)
+        keep = rows.drop_finished()
+        if not rows.live:
             break
         rng = rng.advance(lengths)
         with meter.counting():
@@ -135,8 +135,8 @@ def decode_steps(
                 tokens, lengths = tokens[there], lengths[there]
                 strength = strength[there] if isinstance(strength, Tensor) else strength
             base, aux = lm.extend(base, tokens, lengths), reader.extend(aux, tokens, lengths)
-    for at, landed, shares in pending:
-        yield from rows.read(at, landed.read(), shares, faults)
+    for at, waiting, shares in in_flight:
+        yield from rows.read(at, waiting.wait(), shares, faults)
 
 
 def _within(proposal: Proposal, room: int) -> Proposal:

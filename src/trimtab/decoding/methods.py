@@ -12,21 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trimtab.decoding.rules import score_only, tilt
-from trimtab.decoding.select import Greedy, Sample
+from trimtab.decoding.samplers import Greedy, Stochastic
 from trimtab.errors import UnknownNameError, UsageError, check_keywords, check_number
-from trimtab.protocols import Rule, Select
+from trimtab.protocols import Rule, Sampler
 from trimtab.types import Outside, Proposal, Samples, TopK, Vocabulary
 
 
 @dataclass(frozen=True)
 class Method:
-    """A decoding method: log pi = select(rule(log pi_ref, scores, beta)) over a proposal.
+    """A decoding method: log pi = sampler(rule(log pi_ref, scores, beta)) over a proposal.
 
     Attributes:
         name: what tables call it.
         proposal: which continuations are candidates.
         rule: how scores tilt them.
-        select: how one is chosen; temperature and nucleus are here.
+        sampler: how one is chosen; temperature and nucleus are here.
         beta: default strength, in nats of log-odds per unit of score; `decode(beta=...)`
             overrides it, per row if wished.
         guided: whether it needs a guide at all.
@@ -35,7 +35,7 @@ class Method:
     name: str
     proposal: Proposal
     rule: Rule
-    select: Select
+    sampler: Sampler
     beta: float = 0.0
     guided: bool = True
 
@@ -44,27 +44,27 @@ class Method:
         strength = check_number("beta", given)
         if not isinstance(given, int | float):  # numpy's, or a tensor's
             object.__setattr__(self, "beta", strength)
-        if self._mean_tail and not (self.select.greedy or self.select.plain):
+        if self._mean_tail and not (self.sampler.greedy or self.sampler.plain):
             raise UsageError(
                 "a tail at the mean score is one outcome for its whole mass, so temperature and "
                 "nucleus cannot act inside it after the rule",
-                got=", ".join(f"{name} {value}" for name, value in vars(self.select).items()),
+                got=", ".join(f"{name} {value}" for name, value in vars(self.sampler).items()),
                 do="shape pi_ref instead: base_temperature=T with beta / T is the same law",
             )
 
     @property
     def lossless(self) -> bool:
         """Whether it is pi_ref itself where the rule changes nothing: none dropped or reshaped."""
-        return self.select.plain and (self._mean_tail or isinstance(self.proposal, Vocabulary))
+        return self.sampler.plain and (self._mean_tail or isinstance(self.proposal, Vocabulary))
 
     @property
     def _mean_tail(self) -> bool:
         return isinstance(self.proposal, TopK) and self.proposal.tail == "mean"
 
 
-def chooser(temperature: float) -> Select:
-    """`Greedy` at temperature 0, else `Sample(temperature)`."""
-    return Greedy() if temperature == 0 else Sample(temperature)
+def chooser(temperature: float) -> Sampler:
+    """`Greedy` at temperature 0, else `Stochastic(temperature)`."""
+    return Greedy() if temperature == 0 else Stochastic(temperature)
 
 
 def greedy() -> Method:
@@ -74,7 +74,9 @@ def greedy() -> Method:
 
 def sampling(temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Method:
     """The base policy itself: one draw from p, with the usual temperature, top_k and top_p."""
-    return Method("sampling", Vocabulary(), tilt, Sample(temperature, top_k, top_p), guided=False)
+    return Method(
+        "sampling", Vocabulary(), tilt, Stochastic(temperature, top_k, top_p), guided=False
+    )
 
 
 def args(beta: float = 1.5, k: int = 10) -> Method:

@@ -13,15 +13,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from trimtab.decoding.faults import Faults
+from trimtab.decoding.step import BatchStep
 from trimtab.decoding.trace import Trace
-from trimtab.decoding.turn import Turn
 from trimtab.protocols import LanguageModel, Reader
 from trimtab.rng import Rng, row_key
 from trimtab.types import Alternative, Prompt, Step, Tally
 
 
 class Rows:
-    """All rows of one call; `flying` are those still on the device, in the states' order.
+    """All rows of one call; `live` are those still on the device, in the states' order.
 
     Rows are prompt-major: prompt i, sample j is row `i * n + j`.
     """
@@ -43,8 +43,8 @@ class Rows:
             for p in prompts
         ]
         self.traces = [Trace(lm.decode, eos, budget, stop) for budget in room for _ in range(n)]
-        self.launched = [0] * len(self.traces)
-        self.flying = list(range(len(self.traces)))
+        self.dispatched = [0] * len(self.traces)
+        self.live = list(range(len(self.traces)))
 
     @property
     def fork(self) -> Int[Tensor, "B"]:
@@ -54,7 +54,7 @@ class Rows:
     @property
     def room(self) -> int:
         """Tokens that every row in flight may still get."""
-        return min(self.traces[r].budget - self.launched[r] for r in self.flying)
+        return min(self.traces[r].budget - self.dispatched[r] for r in self.live)
 
     def rng(self, seed: int, device: torch.device, drawn: Sequence[int]) -> Rng:
         """Addresses of the first draws. The i-th time a prompt occurs it counts as more samples.
@@ -73,32 +73,32 @@ class Rows:
         key = torch.tensor(keys, dtype=torch.int64, device=device)
         return Rng(seed, key, torch.zeros_like(key))
 
-    def launch(self, length: int) -> list[int]:
+    def dispatch(self, length: int) -> list[int]:
         """Note that every row in flight was given `length` tokens at most; the rows in flight."""
-        for row in self.flying:
-            self.launched[row] += length
-        return list(self.flying)
+        for row in self.live:
+            self.dispatched[row] += length
+        return list(self.live)
 
-    def land(self) -> Int[Tensor, "R"] | None:
+    def drop_finished(self) -> Int[Tensor, "R"] | None:
         """Drop rows that have ended or have no room; positions of the others, None if all go on."""
-        keep = [i for i, r in enumerate(self.flying) if self._goes_on(r)]
-        if len(keep) == len(self.flying):
+        keep = [i for i, r in enumerate(self.live) if self._goes_on(r)]
+        if len(keep) == len(self.live):
             return None
-        self.flying = [self.flying[i] for i in keep]
+        self.live = [self.live[i] for i in keep]
         return torch.tensor(keep, dtype=torch.int64)
 
     def _goes_on(self, row: int) -> bool:
         trace = self.traces[row]
-        return trace.finish is None and self.launched[row] < trace.budget
+        return trace.finish is None and self.dispatched[row] < trace.budget
 
     def read(
-        self, at: Sequence[int], turn: Turn, shares: tuple[float, ...], faults: Faults
+        self, at: Sequence[int], step: BatchStep, shares: tuple[float, ...], faults: Faults
     ) -> Iterator[Step]:
-        """The steps of a turn that has reached the host.
+        """The rows of a step that has reached the host.
 
-        A row that ended in an earlier turn may have been flown once more: it says nothing.
+        A row that ended in an earlier step may have been dispatched once more: it yields nothing.
         """
-        for row, one in zip(at, turn.entries(), strict=True):
+        for row, one in zip(at, step.entries(), strict=True):
             trace = self.traces[row]
             if trace.finish is not None:
                 continue

@@ -17,7 +17,7 @@ from typing import Any
 
 import trimtab
 from trimtab.decoding.methods import METHODS, Method
-from trimtab.decoding.select import Sample as SampleSelect
+from trimtab.decoding.samplers import Stochastic
 from trimtab.evaluation.fingerprint import Fingerprint, fingerprint, importable
 from trimtab.evaluation.identity import ModelId, digest
 from trimtab.evaluation.sources import GuideSource
@@ -80,7 +80,7 @@ def describe(part: object, unknown: list[str] | None = None) -> Any:
     described by its fingerprint too.
 
     Args:
-        part: a method, a proposal, a rule, what selects, a number.
+        part: a method, a proposal, a rule, a sampler, a number.
         unknown: takes, in words, what cannot be looked into.
     """
     if part is None or isinstance(part, bool | int | float | str):
@@ -110,7 +110,7 @@ def label(method: Method) -> str:
     """
     usual = METHODS[method.name]() if method.name in METHODS else method
     said = {"beta": f"{method.beta:g}"} if method.guided and method.beta else {}
-    for mine, theirs in ((method.proposal, usual.proposal), (method.select, usual.select)):
+    for mine, theirs in ((method.proposal, usual.proposal), (method.sampler, usual.sampler)):
         plain = asdict(theirs) if is_dataclass(theirs) and not isinstance(theirs, type) else {}
         values = asdict(mine) if is_dataclass(mine) and not isinstance(mine, type) else {}
         alike = type(mine) is type(theirs)
@@ -151,12 +151,12 @@ def title(label: str, guide: str | None, *, named: bool = True) -> str:
 
 def deterministic(method: Method) -> bool:
     """Whether all samples of a prompt would be the same text."""
-    return method.select.greedy and not isinstance(method.proposal, Samples)
+    return method.sampler.greedy and not isinstance(method.proposal, Samples)
 
 
 def plain_sampling(method: Method) -> bool:
     """Whether its texts are the base's own samples."""
-    unchanged = isinstance(method.select, SampleSelect) and method.select.plain
+    unchanged = isinstance(method.sampler, Stochastic) and method.sampler.plain
     return not method.guided and isinstance(method.proposal, Vocabulary) and unchanged
 
 

@@ -17,9 +17,9 @@ from trimtab.evaluation.fingerprint import essence
 from trimtab.evaluation.identity import identify, plain_config, weights_fingerprint
 from trimtab.guides.compose import WeightedSum
 from trimtab.guides.reward import RewardGuide
+from trimtab.guides.reward.chat_template import ChatTemplate
 from trimtab.guides.reward.pairs import PairScorer
 from trimtab.guides.reward.retokenised import Retokenised
-from trimtab.guides.reward.script import Script
 from trimtab.guides.text import TextGuide
 from trimtab.guides.value import ValueGuide
 from trimtab.guides.vocabulary import VocabularyGuide
@@ -110,12 +110,12 @@ def _weighted(guide: WeightedSum) -> object:
 
 @essence.register
 def _reward(guide: RewardGuide) -> object:
-    return [guide.way, guide._script, guide._inner]
+    return [guide.way, guide._chat_template, guide._inner]
 
 
 @essence.register
 def _retokenised(guide: Retokenised) -> object:
-    return [guide.net, guide.head, guide.script]
+    return [guide.net, guide.head, guide.chat_template]
 
 
 @essence.register
@@ -124,5 +124,5 @@ def _pairs(scorer: PairScorer) -> object:
 
 
 @essence.register
-def _script(script: Script) -> object:
-    return [script.tokenizer, script.template, _theirs(script.decode)]
+def _chat_template(chat_template: ChatTemplate) -> object:
+    return [chat_template.tokenizer, chat_template.template, _theirs(chat_template.decode)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trimtab.decoding.select import Sample
+from trimtab.decoding.samplers import Stochastic
 from trimtab.evaluation.cells import Cell, title
 from trimtab.evaluation.store import Store
 from trimtab.types import Vocabulary
@@ -64,4 +64,4 @@ def _base(cells: Sequence[Cell]) -> Cell | None:
         for cell in cells
         if not cell.method.guided and isinstance(cell.method.proposal, Vocabulary)
     ]
-    return min(alone, key=lambda c: not isinstance(c.method.select, Sample), default=None)
+    return min(alone, key=lambda c: not isinstance(c.method.sampler, Stochastic), default=None)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trimtab.decoding.turn import check_scores
+from trimtab.decoding.step import check_scores
 from trimtab.errors import IncompatibleError, UsageError
 from trimtab.protocols import Bounded, Guide
 from trimtab.types import Candidates, Cost, Prompt, TotalCost, Vocab
@@ -24,7 +24,7 @@ Weight: TypeAlias = "float | Sequence[float] | Tensor"
 
 
 @dataclass(frozen=True)
-class Portion:
+class PartState:
     """What one part of a sum has read.
 
     Attributes:
@@ -43,7 +43,7 @@ class SumState:
     """Rows of a sum, and each part's portion of them."""
 
     size: int
-    portions: tuple[Portion, ...]
+    portions: tuple[PartState, ...]
 
 
 @final
@@ -94,7 +94,7 @@ class WeightedSum:
             column = _per_row(weights, len(prompts), guide.name)
             rows = tuple(i for i, w in enumerate(column) if w != 0)
             state = guide.prefill([prompts[i] for i in rows]) if rows else None
-            portions.append(Portion(state, rows, tuple(column[i] for i in rows)))
+            portions.append(PartState(state, rows, tuple(column[i] for i in rows)))
         return SumState(len(prompts), tuple(portions))
 
     def extend(
@@ -107,7 +107,7 @@ class WeightedSum:
             if portion.rows:
                 at = _index(portion.rows, state.size, tokens.device)
                 read = guide.extend(read, tokens[at], lengths[at])
-            portions.append(Portion(read, portion.rows, portion.weights))
+            portions.append(PartState(read, portion.rows, portion.weights))
         return SumState(state.size, tuple(portions))
 
     def select(self, state: SumState, rows: Int[Tensor, "R"]) -> SumState:
@@ -119,7 +119,7 @@ class WeightedSum:
             kept = tuple(j for j, row in enumerate(wanted) if row in place)
             inner = [place[wanted[j]] for j in kept]
             read = guide.select(portion.state, torch.tensor(inner)) if inner else None
-            portions.append(Portion(read, kept, tuple(portion.weights[i] for i in inner)))
+            portions.append(PartState(read, kept, tuple(portion.weights[i] for i in inner)))
         return SumState(len(wanted), tuple(portions))
 
     def join(self, states: Sequence[SumState]) -> SumState:
@@ -130,7 +130,7 @@ class WeightedSum:
             parts = [(start, s.portions[i]) for start, s in zip(starts, states, strict=True)]
             read = [portion.state for _, portion in parts if portion.rows]
             portions.append(
-                Portion(
+                PartState(
                     guide.join(read) if read else None,
                     tuple(start + row for start, portion in parts for row in portion.rows),
                     tuple(w for _, portion in parts for w in portion.weights),

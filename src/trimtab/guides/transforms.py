@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from trimtab.decoding.turn import check_scores
+from trimtab.decoding.step import check_scores
 from trimtab.errors import UsageError
 from trimtab.protocols import Bounded, Guide
 from trimtab.types import Candidates, Cost, Prompt, Vocab

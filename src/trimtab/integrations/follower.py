@@ -41,7 +41,7 @@ def per_row(each: Sequence[X], rows: int, what: str) -> list[X]:
 
 
 @dataclass(frozen=True)
-class Opening:
+class PromptRows:
     """How the rows of a first step become prompts, without their padding.
 
     Attributes:
@@ -110,7 +110,7 @@ class Follower:
         eos_ids: what ends a row.
     """
 
-    def __init__(self, guide: Guide[Any], opening: Opening, eos_ids: frozenset[int]) -> None:
+    def __init__(self, guide: Guide[Any], opening: PromptRows, eos_ids: frozenset[int]) -> None:
         self.guide, self.opening, self.eos_ids = guide, opening, eos_ids
         self.state: Any = None
         self._first: Tensor | None = None  # the rows when they began

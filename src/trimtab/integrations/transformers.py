@@ -20,10 +20,10 @@ from transformers import LogitsProcessor
 from trimtab.decoding.checks import Beta, check_is_method, strengths
 from trimtab.decoding.loop import OnGuideError
 from trimtab.decoding.methods import Method
-from trimtab.decoding.select import Sample
-from trimtab.decoding.turn import check_scores, finite_or_base, mean_score
+from trimtab.decoding.samplers import Stochastic
+from trimtab.decoding.step import check_scores, finite_or_base, mean_score
 from trimtab.errors import GuideError, IncompatibleError, check_word
-from trimtab.integrations.follower import Follower, Opening, per_row
+from trimtab.integrations.follower import Follower, PromptRows, per_row
 from trimtab.models.proposals import everything, top_k
 from trimtab.protocols import Guide
 from trimtab.types import Candidates, Prompt, Samples, TopK
@@ -93,20 +93,20 @@ class GuidedLogitsProcessor(LogitsProcessor):
         ids = [eos_token_id] if isinstance(eos_token_id, int) else eos_token_id or ()
         self.eos_ids = frozenset(map(int, ids))
         self.beta = strengths(method.beta if beta is None else beta)
-        opening = Opening(prompts, attention_mask, pad_token_id)
+        opening = PromptRows(prompts, attention_mask, pad_token_id)
         self._follower = Follower(guide, opening, self.eos_ids)
 
     @property
     def generate_options(self) -> dict[str, Any]:
-        """Arguments that make `generate` choose as the method's select does."""
-        select = self.method.select
-        if select.greedy or not isinstance(select, Sample):
-            return {"do_sample": not select.greedy}
+        """Arguments that make `generate` choose as the method's sampler does."""
+        sampler = self.method.sampler
+        if sampler.greedy or not isinstance(sampler, Stochastic):
+            return {"do_sample": not sampler.greedy}
         return {
             "do_sample": True,
-            "temperature": select.temperature,
-            "top_k": select.top_k or 0,
-            "top_p": select.top_p,
+            "temperature": sampler.temperature,
+            "top_k": sampler.top_k or 0,
+            "top_p": sampler.top_p,
         }
 
     def reset(self) -> None:

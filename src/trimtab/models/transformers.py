@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.cache.configs import text_config
 from trimtab.cache.reader import Attention, CachedReader, open_reader
-from trimtab.decoding.select import nucleus
+from trimtab.decoding.samplers import nucleus
 from trimtab.errors import UsageError, check_word
 from trimtab.models.loading import (
     check_decoder,
@@ -52,7 +52,7 @@ class BaseState:
     read: Any
 
     @property
-    def law(self) -> Float[Tensor, "B V"]:
+    def logprobs(self) -> Float[Tensor, "B V"]:
         """log pi_ref of each row's next token."""
         law: Tensor = self.read.last
         return law
@@ -173,22 +173,22 @@ class TransformersLM:
 
     def next(self, state: BaseState) -> Float[Tensor, "B V"]:
         """log pi_ref of every next token of each row."""
-        return state.law
+        return state.logprobs
 
     def propose(self, state: BaseState, proposal: Proposal, rng: Rng) -> Candidates:
         """Candidate continuations of each row; leaves `state` as it was."""
         if isinstance(proposal, TopK):
-            return top_k(state.law, proposal, self.eos_ids)
+            return top_k(state.logprobs, proposal, self.eos_ids)
         if isinstance(proposal, Samples):
             fork = BaseState(self.reader.fork(state.read, proposal.n))
             return blocks(self, fork, proposal, rng)
-        return everything(state.law, self.eos_ids)
+        return everything(state.logprobs, self.eos_ids)
 
     def draw_tail(
         self, state: BaseState, candidates: Candidates, rng: Rng
     ) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
         """A token of each row from pi_ref outside its candidates, and its log pi_ref."""
-        return tail_draw(state.law, candidates, rng)
+        return tail_draw(state.logprobs, candidates, rng)
 
     def __repr__(self) -> str:
         """Model, pi_ref's shape and how it reads."""

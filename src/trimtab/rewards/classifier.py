@@ -19,9 +19,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from trimtab.errors import GuideError, IncompatibleError, RewardError, UsageError
+from trimtab.guides.reward.chat_template import ChatTemplate
 from trimtab.guides.reward.heads import Label, body, causal_head
 from trimtab.guides.reward.pairs import PairScorer
-from trimtab.guides.reward.script import Script
 from trimtab.models.loading import default_device, from_pretrained, load_tokenizer
 from trimtab.models.text import Codec
 from trimtab.types import Prompt, Sample
@@ -96,10 +96,10 @@ class Classifier:
 def _opened(name: str, label: str | None) -> tuple[PreTrainedModel, Read]:
     model, tokenizer = _load(name), load_tokenizer(name)
     meant = _label(model, name, label)
-    script = Script(tokenizer, "auto", Codec(tokenizer).decode)
+    chat_template = ChatTemplate(tokenizer, "auto", Codec(tokenizer).decode)
     if causal_head(model) is None:
-        return model, _Encoder(script, PairScorer(model, tokenizer, meant))
-    return model, _Decoder(script, model, meant)
+        return model, _Encoder(chat_template, PairScorer(model, tokenizer, meant))
+    return model, _Decoder(chat_template, model, meant)
 
 
 @cache
@@ -132,7 +132,7 @@ def _label(model: PreTrainedModel, name: str, label: str | None) -> Label:
 
 
 def _prompt(sample: Sample) -> Prompt:
-    """A sample as scripts read it: by its text or its messages, without ids."""
+    """A sample as a chat template reads it: by its text or its messages, without ids."""
     return Prompt((), sample.text, None if isinstance(sample.prompt, str) else sample.prompt)
 
 
@@ -140,11 +140,11 @@ def _prompt(sample: Sample) -> Prompt:
 class _Encoder:
     """Reads pairs of prompt and response; pools as it was trained to."""
 
-    script: Script
+    chat_template: ChatTemplate
     scorer: PairScorer
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
-        prompts = [self.script.opening(_prompt(sample)) for sample in samples]
+        prompts = [self.chat_template.opening(_prompt(sample)) for sample in samples]
         try:
             return self.scorer(prompts, list(responses))
         except GuideError as error:
@@ -155,14 +155,16 @@ class _Encoder:
 class _Decoder:
     """Reads whole texts, their turn closed; scores stand at each row's last token."""
 
-    script: Script
+    chat_template: ChatTemplate
     model: PreTrainedModel
     label: Label
 
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         pairs = zip(samples, responses, strict=True)
-        rows = self.script.encode([self.script.closed(_prompt(s), text) for s, text in pairs])
+        rows = self.chat_template.encode(
+            [self.chat_template.closed(_prompt(s), text) for s, text in pairs]
+        )
         lengths = torch.tensor([len(row) for row in rows])
         self._check(int(lengths.max()))
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)

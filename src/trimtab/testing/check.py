@@ -10,8 +10,8 @@ import torch
 from trimtab.decoding.methods import Method
 from trimtab.errors import UsageError
 from trimtab.protocols import Guide, LanguageModel, Rule
-from trimtab.testing.bench import Bench, run_laws, some_prompts
 from trimtab.testing.draws import ModelLaw
+from trimtab.testing.fixture import Fixture, run_laws, some_prompts
 from trimtab.testing.guides import LAWS_OF_GUIDES
 from trimtab.testing.methods import LAWS_OF_METHODS, LAWS_OF_TILTING_METHODS, MethodLaw
 from trimtab.testing.models import LAWS_OF_MODELS
@@ -59,7 +59,7 @@ def check_guide(
             got="a guide that reads text, and no model",
             do="pass vocab_size=... or lm=...",
         )
-    bench = Bench(
+    fixture = Fixture(
         _prompts(prompts, lm, size),
         size,
         lm.eos_ids if lm else eos_ids,
@@ -69,7 +69,7 @@ def check_guide(
         rereads=rereads,
         seam=seam or guide.vocab is None,
     )
-    run_laws(f"guide {guide.name!r}", laws, guide, bench)
+    run_laws(f"guide {guide.name!r}", laws, guide, fixture)
 
 
 def _prompts(
@@ -114,9 +114,9 @@ def check_model(
         LawError: the first law that is broken.
     """
     known = tuple(prompts or some_prompts(lm.vocab.size))
-    bench = Bench(known, lm.vocab.size, lm.eos_ids, lm.device, steps=steps,
+    fixture = Fixture(known, lm.vocab.size, lm.eos_ids, lm.device, steps=steps,
                   tolerance=tolerance, rereads=rereads, k=min(5, lm.vocab.size))  # fmt: skip
-    run_laws(f"model {type(lm).__name__}", laws, lm, bench)
+    run_laws(f"model {type(lm).__name__}", laws, lm, fixture)
 
 
 def check_rule(
@@ -156,8 +156,9 @@ def check_method(
 ) -> None:
     """Hold a method to every law that the decode loop and its users rely on.
 
-    Its rule as by `check_rule`; its select, whose laws must be laws, whose choices must follow them
-    and whose flags must be true; and steps that it makes of a small base and guide.
+    Its rule as by `check_rule`; its sampler, whose distributions must be normalised, whose choices
+    must follow them and whose flags must be true; and the steps that it makes of a small base and
+    guide.
 
     Args:
         method: yours.

@@ -1,4 +1,4 @@
-"""The laws of methods: of their select, and of the steps that they make of a base and a guide.
+"""The laws of methods: of their sampler, and of the steps that they make of a base and a guide.
 
 Legend: B rows, N outcomes.
 """
@@ -16,7 +16,7 @@ from trimtab.decoding.loop import decode
 from trimtab.decoding.methods import Method
 from trimtab.models.table import TableLM
 from trimtab.rng import Rng
-from trimtab.testing.bench import hold, same
+from trimtab.testing.fixture import hold, same
 from trimtab.testing.rules import BOUND, DRAWS, Outcomes
 from trimtab.types import Candidates, Cost, Prompt, Samples, Step, TopK
 
@@ -33,13 +33,13 @@ def _rng(rows: int, seed: int = 0) -> Rng:
     return Rng(seed, keys, torch.zeros_like(keys))
 
 
-# --- its select ----------------------------------------------------------------------------------
+# --- its sampler ---------------------------------------------------------------------------------
 
 
 def laws_are_normalised(method: Method, given: Outcomes) -> None:
     """log pi has the logits' shape, is at most 0 and sums to 1; -inf stays -inf."""
     logits = _logits(given)
-    law = method.select.law(logits)
+    law = method.sampler.logprobs(logits)
     hold(law.shape == logits.shape, "a law must have its logits' shape", list(law.shape))
     hold(not bool(torch.isnan(law).any()), "a law must be of numbers", "NaN")
     hold(bool((law <= given.tolerance).all()), "log pi must not be above 0", float(law.max()))
@@ -51,9 +51,9 @@ def laws_are_normalised(method: Method, given: Outcomes) -> None:
 
 def choices_have_a_chance(method: Method, given: Outcomes) -> None:
     """`choose` gives one index per row, of an outcome that has mass under the law."""
-    law = method.select.law(_logits(given))
+    law = method.sampler.logprobs(_logits(given))
     for seed in range(16):
-        index = method.select.choose(law, _rng(given.rows, seed))
+        index = method.sampler.choose(law, _rng(given.rows, seed))
         must = "choose must return one index per row, int64"
         hold(index.shape == (given.rows,) and index.dtype == torch.int64, must, f"{index.dtype} "
              f"of shape {list(index.shape)}")  # fmt: skip
@@ -65,9 +65,9 @@ def choices_have_a_chance(method: Method, given: Outcomes) -> None:
 
 def choices_follow_the_law(method: Method, given: Outcomes) -> None:
     """Many rows of one law choose each outcome about as often as it is likely."""
-    law = method.select.law(_logits(given))
+    law = method.sampler.logprobs(_logits(given))
     for row in law[: 2 if given.rows > 1 else 1]:
-        index = method.select.choose(row.expand(DRAWS, -1), _rng(DRAWS))
+        index = method.sampler.choose(row.expand(DRAWS, -1), _rng(DRAWS))
         often = torch.bincount(index, minlength=given.size).double() / DRAWS
         away = float((often - row.double().exp()).abs().sum()) / 2
         must = f"{DRAWS} choices must be within {BOUND:.2f} of their law (total variation)"
@@ -75,55 +75,57 @@ def choices_follow_the_law(method: Method, given: Outcomes) -> None:
 
 
 def greedy_says_what_it_does(method: Method, given: Outcomes) -> None:
-    """`greedy` is true of selects that take the best outcome, and of no others."""
+    """`greedy` is true of samplers that take the best outcome, and of no others."""
     logits = _logits(given)
-    best, law = logits.argmax(dim=-1), method.select.law(logits)
-    if method.select.greedy:
-        index = method.select.choose(law, _rng(given.rows))
-        hold(torch.equal(index, best), "a greedy select must choose the best outcome", "another")
+    best, law = logits.argmax(dim=-1), method.sampler.logprobs(logits)
+    if method.sampler.greedy:
+        index = method.sampler.choose(law, _rng(given.rows))
+        hold(torch.equal(index, best), "a greedy sampler must choose the best outcome", "another")
         point = law.gather(1, best[:, None])
         same("a greedy law must be a point mass", point, torch.zeros_like(point), given.tolerance)
         return
-    flat = method.select.law(torch.zeros_like(logits))
+    flat = method.sampler.logprobs(torch.zeros_like(logits))
     spread = bool((flat.max(dim=-1).values < -given.tolerance).any())
-    hold(spread, "a select that says it is not greedy must spread its law", "a point mass")
+    hold(spread, "a sampler that says it is not greedy must spread its law", "a point mass")
 
 
 def plain_says_what_it_does(method: Method, given: Outcomes) -> None:
-    """`plain` is true only of selects whose law is softmax(logits) as it is."""
-    if method.select.plain:
-        law, want = method.select.law(_logits(given)), _logits(given).log_softmax(dim=-1)
+    """`plain` is true only of samplers whose law is softmax(logits) as it is."""
+    if method.sampler.plain:
+        law, want = method.sampler.logprobs(_logits(given)), _logits(given).log_softmax(dim=-1)
         same("a plain law must be softmax(logits)", law, want, given.tolerance)
 
 
 def laws_move_with_their_outcomes(method: Method, given: Outcomes) -> None:
     """The order of outcomes decides nothing (of equals, the first may)."""
     logits = _logits(given)
-    law = method.select.law(logits)
-    moved = method.select.law(logits[:, given.order])
+    law = method.sampler.logprobs(logits)
+    moved = method.sampler.logprobs(logits[:, given.order])
     same("a law must move with its outcomes", moved, law[:, given.order], given.tolerance)
 
 
 def rows_decide_for_themselves(method: Method, given: Outcomes) -> None:
     """A row's law and choice are those that it has alone; its choice is of its own address."""
-    logits, rng, select = _logits(given), _rng(given.rows), method.select
-    law = select.law(logits)
-    index = select.choose(law, rng)
+    logits, rng, sampler = _logits(given), _rng(given.rows), method.sampler
+    law = sampler.logprobs(logits)
+    index = sampler.choose(law, rng)
     for i in range(given.rows):
-        alone = select.law(logits[i : i + 1])
+        alone = sampler.logprobs(logits[i : i + 1])
         same("a row's law must be as alone", law[i : i + 1], alone, given.tolerance)
-        one = select.choose(law[i : i + 1], rng.select(torch.tensor([i])))
+        one = sampler.choose(law[i : i + 1], rng.select(torch.tensor([i])))
         hold(int(one) == int(index[i]), "a row's choice must be as alone", "another")
 
 
-def a_select_changes_nothing_in_place(method: Method, given: Outcomes) -> None:
-    """`law` leaves the logits, and `choose` the law, as they were."""
-    logits, select = _logits(given), method.select
+def a_sampler_changes_nothing_in_place(method: Method, given: Outcomes) -> None:
+    """`logprobs` leaves the logits, and `choose` the log-probabilities as they were."""
+    logits, sampler = _logits(given), method.sampler
     kept = logits.clone()
-    law = select.law(logits)
-    hold(torch.equal(logits, kept), "law must leave the logits as they were", "changed numbers")
+    law = sampler.logprobs(logits)
+    hold(
+        torch.equal(logits, kept), "logprobs must leave the logits as they were", "changed numbers"
+    )
     kept = law.clone()
-    select.choose(law, _rng(given.rows))
+    sampler.choose(law, _rng(given.rows))
     hold(torch.equal(law, kept), "choose must leave the law as it was", "changed numbers")
 
 
@@ -214,7 +216,7 @@ LAWS_OF_METHODS: tuple[MethodLaw, ...] = (
     plain_says_what_it_does,
     laws_move_with_their_outcomes,
     rows_decide_for_themselves,
-    a_select_changes_nothing_in_place,
+    a_sampler_changes_nothing_in_place,
     steps_are_those_of_a_law,
     batch_mates_decide_nothing,
     a_seed_says_the_same_again,

@@ -1,4 +1,4 @@
-"""The laws of rules, one small function each, and the numbers that rules and selects are tried on.
+"""The laws of rules, one small function each, and the numbers that rules and samplers are tried on.
 
 Legend: B rows, N outcomes.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trimtab.protocols import Rule
-from trimtab.testing.bench import hold, same
+from trimtab.testing.fixture import hold, same
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from transformers import (
 from trimtab.cache.configs import text_config
 from trimtab.cache.reader import Attention
 from trimtab.errors import IncompatibleError, check_keywords, check_word
+from trimtab.guides.reward.chat_template import ChatTemplate, Template
 from trimtab.guides.reward.heads import Label, RewardHead, body, causal_head
 from trimtab.guides.reward.pairs import PairScorer
 from trimtab.guides.reward.retokenised import Retokenised
-from trimtab.guides.reward.script import Script, Template
 from trimtab.guides.text import TextGuide
 from trimtab.guides.value import ValueGuide
 from trimtab.models.loading import check_loading, default_device, from_pretrained, load_tokenizer
@@ -88,7 +88,7 @@ class RewardGuide:
         self.model, self.name = model.eval(), name
         self.way: Way = way or choose_way(model, tokenizer, lm.vocab)
         self.vocab = lm.vocab if self.way == "shared" else None
-        self._script = Script(tokenizer, template, lm.decode)
+        self._chat_template = ChatTemplate(tokenizer, template, lm.decode)
         meant = Label.of(model.config, label)
         self._inner: Guide[Any]
         if self.way == "pairs":
@@ -99,7 +99,7 @@ class RewardGuide:
                 name=name,
                 batch_size=batch_size,
                 parallel=True,
-                prompt=self._script.opening,
+                prompt=self._chat_template.opening,
             )
             self._meter: Guide[Any] | PairScorer = scorer
             return
@@ -109,7 +109,7 @@ class RewardGuide:
                 body(model), head, vocab=lm.vocab, attention=attention, name=name
             )
         else:
-            self._inner = Retokenised(body(model), head, self._script, lm.decode)
+            self._inner = Retokenised(body(model), head, self._chat_template, lm.decode)
         self._meter = self._inner
 
     @classmethod
@@ -169,8 +169,10 @@ class RewardGuide:
 
     def prefill(self, prompts: Sequence[Prompt]) -> Any:
         """Read whole prompts, in the reward model's own template."""
-        if self.way == "shared" and self._script.own:
-            ids = self._script.encode([self._script.opening(prompt) for prompt in prompts])
+        if self.way == "shared" and self._chat_template.own:
+            ids = self._chat_template.encode(
+                [self._chat_template.opening(prompt) for prompt in prompts]
+            )
             own = zip(prompts, ids, strict=True)
             prompts = [replace(prompt, ids=tuple(row)) for prompt, row in own]
         return self._inner.prefill(prompts)

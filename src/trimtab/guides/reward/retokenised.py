@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from trimtab.cache.reader import open_reader
 from trimtab.cache.tree import TreeState
+from trimtab.guides.reward.chat_template import ChatTemplate
 from trimtab.guides.reward.heads import RewardHead
-from trimtab.guides.reward.script import Script
 from trimtab.guides.text import UNFINISHED
 from trimtab.types import Candidates, Cost, Prompt
 
@@ -62,7 +62,7 @@ class Retokenised:
     Args:
         model: a decoder with a classification head.
         head: its head.
-        script: the reward model's template and tokenizer.
+        chat_template: the reward model's template and tokenizer.
         decode: the base's ids of a response to its text.
     """
 
@@ -72,10 +72,10 @@ class Retokenised:
         self,
         model: PreTrainedModel,
         head: RewardHead,
-        script: Script,
+        chat_template: ChatTemplate,
         decode: Callable[[Sequence[int]], str],
     ) -> None:
-        self.net, self.head, self.script, self.decode = model, head, script, decode
+        self.net, self.head, self.chat_template, self.decode = model, head, chat_template, decode
         self.name = "retokenised"
         self.reader = open_reader(
             model,
@@ -89,8 +89,8 @@ class Retokenised:
 
     def prefill(self, prompts: Sequence[Prompt]) -> RetokenisedState:
         """Read whole prompts, in the reward model's template."""
-        rows = [Row(prompt, self.script.opening(prompt)) for prompt in prompts]
-        ids = self.script.encode([row.opening for row in rows])
+        rows = [Row(prompt, self.chat_template.opening(prompt)) for prompt in prompts]
+        ids = self.chat_template.encode([row.opening for row in rows])
         return RetokenisedState(rows, self.reader.prefill(ids), ids)
 
     def extend(
@@ -122,7 +122,7 @@ class Retokenised:
     def score(self, state: RetokenisedState, candidates: Candidates) -> Float[Tensor, "B K"]:
         """The reward of each text at its last token."""
         b, k, _ = candidates.shape
-        flat = self.script.encode(self._texts(state, candidates))
+        flat = self.chat_template.encode(self._texts(state, candidates))
         ids = [flat[i * k : (i + 1) * k] for i in range(b)]
         # One token of each text is left to branch on: its output is the score.
         shared = [common([*many, min(many, key=len)[:-1]]) for many in ids]
@@ -145,7 +145,9 @@ class Retokenised:
             for ids, n, end in zip(many, lengths, ends, strict=True):
                 response = self.decode(row.ids + tuple(ids[:n])).rstrip(UNFINISHED)
                 texts.append(
-                    self.script.closed(row.prompt, response) if end else row.opening + response
+                    self.chat_template.closed(row.prompt, response)
+                    if end
+                    else row.opening + response
                 )
         return texts
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.decoding.turn import check_scores
+from trimtab.decoding.step import check_scores
 from trimtab.errors import GuideError, UsageError
 from trimtab.models.proposals import is_eos
 from trimtab.protocols import Guide, LanguageModel

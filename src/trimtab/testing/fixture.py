@@ -43,7 +43,7 @@ def same(must: str, got: Tensor, want: Tensor, tolerance: float) -> None:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Fixture:
     """Prompts of ragged lengths and seeded random candidates.
 
     Attributes:

@@ -1,6 +1,6 @@
-"""One turn of the loop for all rows: weigh the candidates, choose, and write the ledger.
+"""One step of the loop for all rows: weigh the candidates, choose, and write the ledger.
 
-Everything stays on the model's device; a `Pending` carries it to the host, read a turn later.
+Everything stays on the model's device; an `InFlight` carries it to the host, read a step later.
 
 Legend: B rows, K candidates, L tokens of a candidate, N outcomes (K, or K + 1 with a tail),
 M alternatives.
@@ -25,8 +25,8 @@ from trimtab.types import Candidates, Samples
 S = TypeVar("S")
 
 
-class Entry(NamedTuple):
-    """One row of a `Turn` in plain numbers."""
+class StepRow(NamedTuple):
+    """One row of a `BatchStep` in plain numbers."""
 
     tokens: tuple[int, ...]
     logprob: float
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Turn:
+class BatchStep:
     """What every row chose, with its ledger.
 
     Attributes:
@@ -63,26 +63,26 @@ class Turn:
     fault: Float[Tensor, "B"]
     alternatives: Float[Tensor, "B M 4"]
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[StepRow]:
         """Row by row; each column is brought over once."""
         columns = (getattr(self, f.name).tolist() for f in fields(self))
         for tokens, length, *rest in zip(*columns, strict=True):
-            yield Entry(tuple(tokens[:length]), *rest)
+            yield StepRow(tuple(tokens[:length]), *rest)
 
 
-class Pending:
-    """A turn on its way to the host. `read` waits for this turn alone, not for later work."""
+class InFlight:
+    """A step on its way to the host. `wait` waits for this step alone, not for later work."""
 
-    def __init__(self, turn: Turn) -> None:
-        copies = (getattr(turn, f.name).to("cpu", non_blocking=True) for f in fields(turn))
-        self._host = Turn(*copies)
+    def __init__(self, step: BatchStep) -> None:
+        copies = (getattr(step, f.name).to("cpu", non_blocking=True) for f in fields(step))
+        self._host = BatchStep(*copies)
         self._done = None
-        if turn.tokens.is_cuda:
+        if step.tokens.is_cuda:
             self._done = torch.cuda.Event()
             self._done.record()
 
-    def read(self) -> Turn:
-        """The turn in host memory."""
+    def wait(self) -> BatchStep:
+        """The step in host memory."""
         if self._done is not None:
             self._done.synchronize()
         return self._host
@@ -91,7 +91,7 @@ class Pending:
 def finite_or_base(
     scores: Float[Tensor, "B K"], beta: float | Float[Tensor, "B 1"]
 ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B"]]:
-    """Scores with every row that fails set to zero, and the rows' faults (see `Turn`).
+    """Scores with every row that fails set to zero, and the rows' faults (see `BatchStep`).
 
     A row fails if it holds NaN or inf, or would where it is multiplied by its strength.
     """
@@ -142,7 +142,7 @@ def kl_divergence(law: Float[Tensor, "B N"], reference: Float[Tensor, "B N"]) ->
     return torch.where(torch.isneginf(law), 0.0, terms).sum(dim=-1).clamp(min=0.0)
 
 
-def law_of(
+def logprobs_of(
     method: Method,
     reference: Float[Tensor, "B N"],
     scores: Float[Tensor, "B N"],
@@ -160,10 +160,10 @@ def law_of(
             got=f"{list(given.shape) if isinstance(given, Tensor) else type(given).__name__}",
             do="try it with trimtab.testing.check_rule",
         )
-    return method.select.law(logits)
+    return method.sampler.logprobs(logits)
 
 
-def take_turn(
+def choose_step(
     lm: LanguageModel[S],
     base: S,
     method: Method,
@@ -172,15 +172,15 @@ def take_turn(
     beta: float | Float[Tensor, "B 1"],
     rng: Rng,
     alternatives: int = 0,
-) -> Turn:
-    """Choose one outcome per row by the method's rule and select, and account for it."""
+) -> BatchStep:
+    """Choose one outcome per row by the method's rule and sampler, and account for it."""
     if method.guided:
         scores, fault = finite_or_base(scores, beta)
     else:
         fault = torch.zeros_like(candidates.logprobs[:, 0])
-    reference, scores = outcomes(candidates, scores, method.select.greedy)
-    law = law_of(method, reference, scores, beta)
-    choice = method.select.choose(law, rng)
+    reference, scores = outcomes(candidates, scores, method.sampler.greedy)
+    law = logprobs_of(method, reference, scores, beta)
+    choice = method.sampler.choose(law, rng)
     kl = kl_divergence(law, reference)
     if isinstance(method.proposal, Samples):
         # The law over given samples is not the law over responses: no closed form.
@@ -190,7 +190,7 @@ def take_turn(
     tokens, lengths = candidates.take(choice.clamp(max=candidates.tokens.shape[1] - 1))
     if candidates.tail is not None:
         outside = choice == candidates.tokens.shape[1]
-        token, logprob = _from_tail(lm, base, candidates, outside, method.select.greedy, rng)
+        token, logprob = _from_tail(lm, base, candidates, outside, method.sampler.greedy, rng)
         # Inside the tail pi is pi_ref times one factor: what the tail as a whole has gained.
         gained = chosen - chosen_ref
         tokens = torch.where(outside[:, None], token[:, None], tokens)
@@ -199,7 +199,7 @@ def take_turn(
     if law is not reference:  # else NaN is in the choice itself
         lost = ~torch.isfinite(reference.amax(dim=-1))
         chosen_ref = chosen_ref.masked_fill(lost, torch.nan)
-    return Turn(
+    return BatchStep(
         tokens,
         lengths,
         chosen,

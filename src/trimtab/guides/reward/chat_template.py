@@ -17,7 +17,7 @@ Template: TypeAlias = Word | Callable[[Prompt], str]
 user's text as it is ("none"), or whatever a function makes of the prompt."""
 
 
-class Script:
+class ChatTemplate:
     """Prompts and responses as one reward model was trained to read them.
 
     Args:

@@ -1,4 +1,4 @@
-"""Selects: from logits to a choice. Temperature and nucleus act here, after the rule.
+"""Samplers: from logits to a choice. Temperature and nucleus act here, after the rule.
 
 With a temperature T after the rule the effective strength is beta / T, as in transformers and
 vLLM, whose processors run before their temperature. A temperature that shapes pi_ref itself
@@ -45,19 +45,19 @@ class Greedy:
         """False: a point mass is not softmax(logits)."""
         return False
 
-    def law(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def logprobs(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """A point mass: 0 at the argmax, -inf elsewhere; NaN there if that is no finite number."""
         best = logits.max(dim=-1, keepdim=True)
-        law = torch.full_like(logits, -torch.inf)
-        return law.scatter(-1, best.indices, best.values - best.values)
+        nothing = torch.full_like(logits, -torch.inf)
+        return nothing.scatter(-1, best.indices, best.values - best.values)
 
-    def choose(self, law: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
-        """Where the mass is."""
-        return law.argmax(dim=-1)
+    def choose(self, logprobs: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
+        """Index of the argmax."""
+        return logprobs.argmax(dim=-1)
 
 
 @dataclass(frozen=True)
-class Sample:
+class Stochastic:
     """One draw from softmax(logits / temperature), cut to top_k, then to the nucleus top_p.
 
     Attributes:
@@ -75,7 +75,7 @@ class Sample:
             raise UsageError(
                 "a sampling temperature must be above 0",
                 got=f"{self.temperature}",
-                do="select greedily for temperature 0",
+                do="decode greedily for temperature 0: Greedy()",
             )
         if not 0 < self.top_p <= 1:
             raise UsageError("top_p must be in (0, 1]", got=f"{self.top_p}", do="use 1 for all")
@@ -92,7 +92,7 @@ class Sample:
         """Whether it draws from softmax(logits) itself."""
         return self.temperature == 1.0 and self.top_k is None and self.top_p == 1.0
 
-    def law(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def logprobs(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """log softmax of what temperature, top_k and top_p leave."""
         if self.temperature != 1:  # a pass over the vocabulary
             logits = logits / self.temperature
@@ -103,6 +103,6 @@ class Sample:
             logits = nucleus(logits, self.top_p)
         return logits.log_softmax(dim=-1)
 
-    def choose(self, law: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
+    def choose(self, logprobs: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
         """Index of one draw."""
-        return draw(law, rng.uniform())
+        return draw(logprobs, rng.uniform())
