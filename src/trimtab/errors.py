@@ -22,6 +22,7 @@ TrimtabError                      exit code 1 on the command line
 ├── DataError                     training data that is not there, not whole, or not fit for it
 ├── TrainingError                 a training run that went nowhere
 ├── OutputError                   a file that cannot be written
+├── PluginError                   an installed plugin that cannot be loaded
 └── LawError                      a model, guide, rule or method breaks a law of `trimtab.testing`
 """
 
@@ -172,6 +173,10 @@ class TrainingError(TrimtabError):
 
 class OutputError(TrimtabError):
     """A file that cannot be written."""
+
+
+class PluginError(TrimtabError):
+    """A plugin of an installed package that cannot be loaded; the message names the package."""
 
 
 class LawError(TrimtabError):

@@ -127,7 +127,7 @@ def test_rewards_in_python(generate: Run, reward_file: str, tmp_path: Path) -> N
     assert "1 results for" in said(generate("w5", "-r", f"{file}:scores_too_few"), 1)
     assert "FileNotFoundError" in said(generate("w5", "-r", "python:no/such.py:f"), 2)
     assert "No module named" in said(generate("w5", "-r", "python:no_such_module:f"), 2)
-    assert "python:MODULE:FUNCTION" in said(generate("w5", "-r", "python:f"), 2)
+    assert "python:MODULE:NAME" in said(generate("w5", "-r", "python:f"), 2)
     assert "no_such_package" in said(generate("w5", "-r", f"python:{broken}:f"), 2)
 
 

@@ -13,7 +13,6 @@ from rouge_score import rouge_scorer
 
 import trimtab as tt
 from trimtab.errors import UsageError
-from trimtab.evaluation.extras import extra
 from trimtab.evaluation.text_metrics import (
     bleu,
     coherence,
@@ -89,8 +88,3 @@ def test_finish_reasons_are_shares() -> None:
     shares = finish_shares(done)
     assert sum(shares.values()) == pytest.approx(1.0)
     assert shares["eos"] == pytest.approx(np.mean([c.tokens[-1] == 0 for c in done]))
-
-
-def test_a_missing_package_names_its_extra() -> None:
-    with pytest.raises(UsageError, match=r"pip install 'trimtab\[eval\]'"):
-        extra("no_such_package.module")

@@ -9,9 +9,9 @@ import numpy as np
 
 from trimtab.demo.results import kl_per_response
 from trimtab.demo.running import Outcome, Run
-from trimtab.errors import UsageError
 from trimtab.evaluation.best_of import best_of_n_kl_bound
 from trimtab.evaluation.statistics import estimate
+from trimtab.plugins import optional
 
 COLOURS = {"VAS": "#0072b2", "ARGS stochastic": "#d55e00", "ARGS": "#7f3b08"}
 """Told apart by colour-blind eyes too."""
@@ -24,14 +24,7 @@ def check_matplotlib() -> None:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as missing:
-        raise UsageError(
-            "the demonstration's picture needs the package matplotlib",
-            got="none installed",
-            do="run: pip install 'trimtab[demo]'",
-        ) from missing
+    optional("matplotlib.figure", "demo", user="the demonstration's picture")
 
 
 def picture(outcome: Outcome) -> bytes:

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.extras import extra
 from trimtab.evaluation.statistics import ROUNDING, Scores, estimate, finite, levels, mean
+from trimtab.plugins import optional
 
 
 def paired_differences(a: Scores, b: Scores) -> Float[np.ndarray, "P"]:
@@ -84,7 +84,7 @@ def bootstrap(
     if np.ptp(d) <= noise.max():  # every resample is alike: BCa would divide by zero
         return Interval(whole, 0.0, whole, whole, level, n, resamples)
     scale = float(np.abs(d).max())  # BCa cubes the differences: tiny ones would vanish
-    found = extra("scipy.stats").bootstrap(
+    found = optional("scipy.stats", "eval").bootstrap(
         (d / scale,),
         np.mean,
         confidence_level=level,
@@ -136,7 +136,7 @@ def wilcoxon(a: Scores, b: Scores) -> Test:
     n = len(used)
     if n == 0:
         return Test(0.0, 1.0, 0.0, 0.0, 0, len(d), "Wilcoxon signed-rank (no differences)")
-    stats = extra("scipy.stats")
+    stats = optional("scipy.stats", "eval")
     tied = len(np.unique(np.abs(used))) < n
     if tied and n <= 13:
         method, said = stats.PermutationMethod(), "all sign flips"
@@ -209,5 +209,5 @@ def win_tie_lose(a: Scores, b: Scores, margin: float = 0.0) -> Record:
     wins, losses = int((d > margin).sum()), int((d < -margin).sum())
     rate = estimate((np.sign(d) * (np.abs(d) > margin) + 1) / 2)
     decided = wins + losses
-    p = extra("scipy.stats").binomtest(wins, decided).pvalue if decided else 1.0
+    p = optional("scipy.stats", "eval").binomtest(wins, decided).pvalue if decided else 1.0
     return Record(wins, len(d) - decided, losses, rate.mean, rate.se, float(p))

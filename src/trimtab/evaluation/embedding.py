@@ -18,10 +18,10 @@ import numpy as np
 from jaxtyping import Float
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.extras import extra
 from trimtab.evaluation.identity import digest, weights_fingerprint
 from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.text_metrics import Encoder, coherence
+from trimtab.plugins import optional
 from trimtab.rewards.encoder import minilm
 from trimtab.types import Sample
 
@@ -83,7 +83,7 @@ def _encoding(model: Any) -> Encoder:
 
 def _open(encoder: str) -> Any:
     """A sentence-transformers model; what goes wrong inside is said in one sentence."""
-    package = extra("sentence_transformers")
+    package = optional("sentence_transformers", "eval")
     try:
         return package.SentenceTransformer(encoder)
     except Exception as error:  # the hub, a config, a tensor: each raises in its own way

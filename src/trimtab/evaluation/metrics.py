@@ -21,11 +21,11 @@ from typing import TypeAlias
 
 from trimtab.errors import UnknownNameError, UsageError
 from trimtab.evaluation.embedding import coherence_scorer
-from trimtab.evaluation.extras import extra
 from trimtab.evaluation.kl import perplexity
 from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.statistics import Estimate, estimate
 from trimtab.evaluation.text_metrics import distinct, diversity, pairwise_rouge_l, repetition
+from trimtab.plugins import optional
 from trimtab.types import Completion
 
 Figure: TypeAlias = "Estimate | float | None"
@@ -141,7 +141,7 @@ USUAL: tuple[Metric, ...] = (
 
 
 def _make_rouge_l() -> Metric:
-    extra("rouge_score.rouge_scorer")  # a missing package is said before anything is decoded
+    optional("rouge_score.rouge_scorer", "eval")  # said before anything is decoded
     return Metric("rouge-l", (("rouge_l", "ROUGE-L", ".3f"),), _rouge_l)
 
 

@@ -22,7 +22,7 @@ import trimtab
 
 OWN = Path(trimtab.__file__).resolve().parent
 
-_BY_NAME = frozenset({"package", "extra", "import_module"})
+_BY_NAME = frozenset({"optional", "import_module"})
 """Functions that import what their first argument names."""
 
 Import: TypeAlias = tuple[int, str]

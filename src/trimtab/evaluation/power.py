@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.extras import extra
+from trimtab.plugins import optional
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def paired_power(n: int, difference: float, sd: float, alpha: float = 0.05) -> f
     Wilcoxon's test needs about 5% more prompts than this when differences are normal, and fewer
     when their tails are heavy.
     """
-    stats = extra("scipy.stats")
+    stats = optional("scipy.stats", "eval")
     shift = math.sqrt(n) * abs(difference) / sd
     critical = stats.t.isf(alpha / 2, n - 1)
     return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))

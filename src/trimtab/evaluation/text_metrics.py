@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.extras import extra
+from trimtab.plugins import optional
 from trimtab.types import Completion
 
 Split: TypeAlias = Callable[[str], Sequence[Hashable]]
@@ -72,7 +72,7 @@ def pairwise_rouge_l(texts: Sequence[str]) -> float:
             got=f"{len(texts)}",
             do="decode with n >= 2",
         )
-    scorer = extra("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
+    scorer = optional("rouge_score.rouge_scorer", "eval").RougeScorer(["rougeL"])
     pairs = combinations(texts, 2)
     return float(np.mean([scorer.score(a, b)["rougeL"].fmeasure for a, b in pairs]))
 
@@ -95,7 +95,7 @@ class Bleu:
 def bleu(texts: Sequence[str], references: Sequence[str]) -> Bleu:
     """Corpus BLEU against one reference per text, by `sacrebleu` with its defaults (Post 2018)."""
     _same_length(texts, references, "references")
-    metric = extra("sacrebleu.metrics").BLEU()
+    metric = optional("sacrebleu.metrics", "eval").BLEU()
     score = float(metric.corpus_score(list(texts), [list(references)]).score)
     return Bleu(score, len(texts), str(metric.get_signature()))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from trimtab.rewards.packages import package
+from trimtab.plugins import optional
 from trimtab.rewards.references import references
 from trimtab.types import Sample
 
@@ -46,7 +46,7 @@ class Chrf:
 
 @cache
 def _metric(word_order: int) -> Any:
-    module = package("sacrebleu.metrics", reward="chrf", extra="eval")
+    module = optional("sacrebleu.metrics", "eval", user="the reward 'chrf'")
     return module.CHRF(word_order=word_order)
 
 

@@ -6,7 +6,9 @@ from importlib import import_module
 from typing import cast
 
 from trimtab.errors import UnknownNameError, public
+from trimtab.plugins import load_object
 from trimtab.protocols import Reward
+from trimtab.rewards.texts import as_reward
 
 REWARDS: dict[str, str] = {
     "brevity": "length:brevity",
@@ -41,9 +43,7 @@ def named(name: str) -> Reward:
     """
     kind, _, rest = name.partition(":")
     if kind == "python":
-        from trimtab.rewards.python import from_python
-
-        return from_python(rest)
+        return as_reward(load_object(name, "a reward"))
     if kind == "hf":
         from trimtab.rewards.classifier import Classifier
 

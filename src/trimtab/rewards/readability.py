@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from trimtab.rewards.packages import package
+from trimtab.plugins import optional
 from trimtab.types import Sample
 
 _MARK = re.compile(r"[^\w\s]")
@@ -56,4 +56,4 @@ def _syllables(word: str) -> int:
 
 @cache
 def _hyphens() -> Any:
-    return package("pyphen", reward="readability", extra="eval").Pyphen(lang="en_US")
+    return optional("pyphen", "eval", user="the reward 'readability'").Pyphen(lang="en_US")

@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, Literal
 
 from trimtab.errors import check_word
-from trimtab.rewards.packages import package
+from trimtab.plugins import optional
 from trimtab.rewards.references import best
 from trimtab.types import Sample
 
@@ -56,7 +56,7 @@ class Rouge:
 
 @cache
 def _scorer(kind: str, stem: bool) -> Any:
-    module = package("rouge_score.rouge_scorer", reward="rouge", extra="eval")
+    module = optional("rouge_score.rouge_scorer", "eval", user="the reward 'rouge'")
     return module.RougeScorer([kind], use_stemmer=stem)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from trimtab.rewards.packages import package
+from trimtab.plugins import optional
 from trimtab.types import Sample
 
 
@@ -49,5 +49,5 @@ def _unsquashed(compound: float) -> float:
 
 @cache
 def _analyzer() -> Any:
-    found = package("vaderSentiment.vaderSentiment", reward="sentiment", extra="demo")
+    found = optional("vaderSentiment.vaderSentiment", "demo", user="the reward 'sentiment'")
     return found.SentimentIntensityAnalyzer()

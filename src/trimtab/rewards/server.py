@@ -33,7 +33,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from trimtab.errors import RewardError, UnavailableError, UsageError, public
-from trimtab.rewards.packages import package
+from trimtab.plugins import optional
 from trimtab.types import Sample
 
 _TEXTS_FAULT = (400, 413, 422, 500)
@@ -129,7 +129,7 @@ class Server:
             UnavailableError: it did not answer, was busy each time, or knows no such path.
             UsageError: httpx is not installed.
         """
-        httpx = package("httpx", reward="http", extra="api")
+        httpx = optional("httpx", "api", user="a reward behind a server")
         found: list[float] = []
         with httpx.Client(timeout=self.timeout) as client, _quiet(self):
             for at in range(0, len(responses), self.batch_size):

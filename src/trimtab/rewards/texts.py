@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from trimtab.errors import UsageError
 from trimtab.protocols import Reward
@@ -51,15 +51,21 @@ def on_texts(reward: Reward) -> OnTexts:
     return OnTexts(reward)
 
 
-def as_reward(function: Callable[..., Any]) -> Reward:
+def as_reward(function: object) -> Reward:
     """A user's function as a reward.
 
     A function whose first parameter is named `samples` is one already; any other is called with two
     lists of texts.
 
     Raises:
-        UsageError: it cannot be called with two lists.
+        UsageError: it is no function, or cannot be called with two lists.
     """
+    if not callable(function):
+        raise UsageError(
+            "a reward must be a function: (prompts, responses) or (samples, responses)",
+            got=f"{function!r:.80}",
+            do="name a function",
+        )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some builtins do not say

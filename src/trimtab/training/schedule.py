@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from trimtab.errors import UsageError
+from trimtab.plugins import optional
 
 
 def schedule(
@@ -109,11 +109,4 @@ _FIXED: dict[str, Any] = {
 
 def _check_tensorboard() -> None:
     """Raise `UsageError` where transformers would pass over it with a warning, or fail."""
-    from importlib.util import find_spec
-
-    if find_spec("tensorboard") is None:
-        raise UsageError(
-            "TensorBoard's logs need its package",
-            got="none installed",
-            do="run: pip install tensorboard",
-        )
+    optional("tensorboard", "train", user="a log for TensorBoard")

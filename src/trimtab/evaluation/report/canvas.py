@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.evaluation.extras import extra
+from trimtab.plugins import optional
 
 INK, STAND_IN = "#1b1f24", "#010203"
 """Of the PNG's text; and a colour that nothing else has, which the page's own replaces."""
@@ -73,7 +73,9 @@ def draw(
 
 def _figure(paint: Callable[[Any], None], height: float) -> Any:
     """A figure of its own: no window, no global state."""
-    figure = extra("matplotlib.figure").Figure(figsize=(5.2, height), layout="constrained")
+    figure = optional("matplotlib.figure", "eval").Figure(
+        figsize=(5.2, height), layout="constrained"
+    )
     paint(figure)
     for axes in figure.axes:
         axes.grid(alpha=0.15)
@@ -86,7 +88,7 @@ def _figure(paint: Callable[[Any], None], height: float) -> Any:
 @contextmanager
 def _style(ink: str, salt: str) -> Iterator[None]:
     """Whatever the user's own matplotlib settings are, the picture is the same."""
-    matplotlib = extra("matplotlib")
+    matplotlib = optional("matplotlib", "eval")
     colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from trimtab.evaluation.extras import extra
 from trimtab.evaluation.statistics import estimate
+from trimtab.plugins import optional
 
 RESAMPLES = 500
 """Of the bootstrap: enough for a standard error that is right to about 3 %."""
@@ -119,7 +119,7 @@ def ceiling(points: Points) -> float:
 
 def spearman(points: Points) -> float:
     """Pearson's correlation of the ranks, ties at their mean rank (scipy's); NaN for constants."""
-    ranks = [extra("scipy.stats").rankdata(x) for x in (points.predicted, points.labels)]
+    ranks = [optional("scipy.stats", "eval").rankdata(x) for x in (points.predicted, points.labels)]
     if any(np.ptp(x) == 0 for x in ranks):
         return math.nan
     return float(np.corrcoef(*ranks)[0, 1])

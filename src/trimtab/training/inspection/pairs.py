@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from trimtab.errors import DataError
 from trimtab.evaluation.compare import holm
-from trimtab.evaluation.extras import extra
 from trimtab.evaluation.statistics import by_prompt, estimate
+from trimtab.plugins import optional
 from trimtab.training.inspection.findings import Finding
 from trimtab.training.inspection.fits import Figure
 from trimtab.training.inspection.places import SHARES, WHOLE, stops
@@ -104,7 +104,7 @@ def sign_test(ahead: Sequence[float], prompts: Sequence[Hashable]) -> float:
     wins, losses = sum(m > 0.5 for m in means), sum(m < 0.5 for m in means)
     if wins + losses == 0:
         return 1.0
-    test = extra("scipy.stats").binomtest(wins, wins + losses, alternative="greater")
+    test = optional("scipy.stats", "eval").binomtest(wins, wins + losses, alternative="greater")
     return float(test.pvalue)
 
 

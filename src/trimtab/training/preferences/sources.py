@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from trimtab.errors import FetchError, UsageError
+from trimtab.errors import FetchError
+from trimtab.plugins import optional
 from trimtab.tasks.rows import Row, mapped, rows_of
 
 Source: TypeAlias = str | Path | Iterable[Mapping[str, Any]]
@@ -35,14 +35,9 @@ def _hub(name: str) -> Iterator[Row]:
     """A dataset of the Hub, or a folder that the package `datasets` can read."""
     name, _, split = name.partition(":")
     split = split or "train"
+    hub = optional("datasets", "data", user="a data set of the Hub")
     try:
-        found = importlib.import_module("datasets").load_dataset(name, split=split)
-    except ModuleNotFoundError as missing:
-        raise UsageError(
-            "datasets of the Hub need the package datasets",
-            got=f"no module named {missing.name!r}",
-            do="run: pip install 'trimtab[data]', or name a file",
-        ) from missing
+        found = hub.load_dataset(name, split=split)
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FetchError(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from trimtab.errors import FetchError, UsageError, check_word
+from trimtab.plugins import optional
 from trimtab.protocols import Reward, Task
 from trimtab.tasks import PromptTask, read_samples, task
 from trimtab.tasks.rows import Row
@@ -125,14 +125,7 @@ def _from_hub(name: str, split: Split, column: str | None) -> tuple[Sample, ...]
 
 
 def _load(dataset: str, split: Split) -> Any:
-    try:
-        hub: Any = import_module("datasets")
-    except ImportError as error:
-        raise UsageError(
-            "prompts from the Hub need the package datasets",
-            got="none installed",
-            do="pip install 'trimtab[data]'",
-        ) from error
+    hub = optional("datasets", "data", user="a data set of the Hub")
     try:
         wanted = "+".join(hub.get_dataset_split_names(dataset)) if split == "all" else split
         return hub.load_dataset(dataset, split=wanted)
