@@ -19,10 +19,10 @@ from jaxtyping import Float
 
 from trimtab.errors import UsageError
 from trimtab.evaluation.extras import extra
-from trimtab.evaluation.identity import digest, weights_fingerprint
-from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.text_metrics import Encoder, coherence
 from trimtab.rewards.encoder import minilm
+from trimtab.runs.identity import digest, weights_fingerprint
+from trimtab.runs.resolve import Scorer
 from trimtab.types import Sample
 
 MINILM = "minilm"
