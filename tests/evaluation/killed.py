@@ -17,9 +17,9 @@ import trimtab as tt
 from tests import toys
 from tests.evaluation import worlds
 from tests.killing import attempt
-from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.evaluation.sweep import grid, sweep
 from trimtab.evaluation.work import Progress
+from trimtab.runs.resolve import GuideSource, Scorer
 from trimtab.types import Sample
 
 KILLS = 10

@@ -21,8 +21,9 @@ from filelock import FileLock
 
 import trimtab as tt
 from tests import toys
-from tests.evaluation import pairs, worlds
+from tests.evaluation import worlds
 from tests.evaluation.test_store import files
+from tests.runs import pairs
 from trimtab.errors import (
     IncompatibleError,
     PromptError,
@@ -34,14 +35,14 @@ from trimtab.errors import (
 from trimtab.evaluation.bench import items_of
 from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.evaluate import Evaluation, evaluate
-from trimtab.evaluation.identity import identify
 from trimtab.evaluation.report.data import compose
 from trimtab.evaluation.report.reading import read_results
-from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.evaluation.tables import Table
 from trimtab.evaluation.writers import to_json, to_markdown
 from trimtab.protocols import LanguageModel
 from trimtab.rewards.exact import exact
+from trimtab.runs.identity import identify
+from trimtab.runs.resolve import GuideSource, Scorer
 from trimtab.types import Sample
 
 TASK = worlds.Letters()
@@ -438,7 +439,7 @@ def times_two(logprobs: Any, scores: Any, beta: Any = 1.0) -> Any:
 def test_a_unit_keeps_its_key_on_its_way_to_a_worker(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr("trimtab.evaluation.fingerprint.MOST", most)
+    monkeypatch.setattr("trimtab.runs.fingerprint.MOST", most)
     for rule in (times_two, partial(times_two, beta=2.0)):
         items = items_of(worlds.model(), TASK, "test")
         method = replace(tt.cd(k=2), rule=rule)

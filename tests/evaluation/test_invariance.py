@@ -161,7 +161,7 @@ def test_rewards_that_differ_by_rounding_are_chosen_by_their_kl() -> None:
     from tests.evaluation.test_sweep import TASK, worlds
     from trimtab.evaluation.bench import items_of
     from trimtab.evaluation.cells import Cell
-    from trimtab.evaluation.identity import identify
+    from trimtab.runs.identity import identify
 
     lm = worlds.model()
     items = items_of(lm, TASK, "test")

@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -25,7 +25,6 @@ from tests.needs import needs_asset
 from trimtab.errors import NotFetchedError, UnknownNameError, UsageError
 from trimtab.evaluation.embedding import coherence_scorer
 from trimtab.evaluation.flops import Shape
-from trimtab.evaluation.identity import identify
 from trimtab.evaluation.kl import perplexity
 from trimtab.evaluation.metrics import Answers, Figure, Metric, find_metrics, metric
 from trimtab.evaluation.statistics import Estimate, estimate
@@ -310,8 +309,7 @@ def test_responses_of_one_token_have_no_relative_cost(
 ) -> None:
     shape = Shape(100, (4,), (None,), 1, 4)
     lm = worlds.model()
-    told = replace(identify(lm), shape=shape)
-    monkeypatch.setattr("trimtab.evaluation.bench.identify", lambda _: told)
+    monkeypatch.setattr("trimtab.evaluation.bench.shape_of", lambda _: shape)
     table = run(tmp_path, OneToken(), lm=lm).table
     assert [row["length"] for row in table.rows] == [1.0] * len(METHODS)
     assert all(row["flops"] is None for row in table.rows)

@@ -31,8 +31,8 @@ from trimtab.evaluation.report.sentences import number, verdict
 from trimtab.evaluation.report.texts import Texts
 from trimtab.evaluation.report.tint import Piece, Scale, tinted
 from trimtab.evaluation.report.write import write_report
-from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.sweep import grid, sweep
+from trimtab.runs.resolve import Scorer
 from trimtab.types import Sample
 
 NAMES = {

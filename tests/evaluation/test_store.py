@@ -20,10 +20,10 @@ from trimtab.errors import ResultsError
 from trimtab.evaluation.bench import items_of, scorers_of
 from trimtab.evaluation.cells import Cell, Unit
 from trimtab.evaluation.evaluate import evaluate
-from trimtab.evaluation.identity import ModelId, identify
 from trimtab.evaluation.records import dump, load
 from trimtab.evaluation.store import Store, read_manifest
 from trimtab.evaluation.work import Decoder
+from trimtab.runs.identity import ModelId, identify
 
 TASK = worlds.Letters()
 

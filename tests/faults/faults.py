@@ -177,32 +177,32 @@ LEDGER = (
 IDENTITY = (
     Fault(
         "what a closure holds is not looked into",
-        "evaluation/fingerprint.py",
+        "runs/fingerprint.py",
         """        parts.append(self._named(cells, "the closure's "))
 """,
         "",
-        ("tests/evaluation/test_fingerprint.py",),
+        ("tests/runs/test_fingerprint.py",),
     ),
     Fault(
         "a method is known without the object that it is bound to",
-        "evaluation/fingerprint.py",
+        "runs/fingerprint.py",
         'return ["method", self.of(x.__func__), self.of(x.__self__)]',
         'return ["method", self.of(x.__func__)]',
-        ("tests/evaluation/test_fingerprint.py",),
+        ("tests/runs/test_fingerprint.py",),
     ),
     Fault(
         "the helpers that a function calls are not looked into",
-        "evaluation/fingerprint.py",
+        "runs/fingerprint.py",
         "return [*parts, self._globals(f) if own else []]",
         "return parts",
-        ("tests/evaluation/test_fingerprint.py",),
+        ("tests/runs/test_fingerprint.py",),
     ),
     Fault(
         "what cannot be looked into is taken for the same",
-        "evaluation/fingerprint.py",
+        "runs/fingerprint.py",
         'self.unknown.append(f"{where} is a {name}, which cannot be looked into")',
         "pass",
-        ("tests/evaluation/test_fingerprint.py",),
+        ("tests/runs/test_fingerprint.py",),
     ),
 )
 

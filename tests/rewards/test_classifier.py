@@ -18,9 +18,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from tests import toys
 from tests.toys import samples
 from trimtab.errors import FetchError, RewardError, UnknownNameError, UsageError
-from trimtab.evaluation.sources import Scorer
 from trimtab.rewards import ask, reward
 from trimtab.rewards.classifier import Classifier
+from trimtab.runs.resolve import Scorer
 from trimtab.types import Sample
 
 CHAT = (

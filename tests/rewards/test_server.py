@@ -15,9 +15,9 @@ import pytest
 
 from tests.toys import samples
 from trimtab.errors import RewardError, UnavailableError, UsageError
-from trimtab.evaluation.sources import GuideSource, Scorer, short_name
 from trimtab.rewards import ask, reward
 from trimtab.rewards.server import Server
+from trimtab.runs.resolve import GuideSource, Scorer, short_name
 
 Answer: TypeAlias = tuple[int, str]
 Asked: TypeAlias = list[dict[str, list[str]]]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tests.toys import samples
 from trimtab.errors import RewardError, UnknownNameError, UsageError
-from trimtab.evaluation.fingerprint import fingerprint
-from trimtab.evaluation.sources import GuideSource, Scorer, name_of
 from trimtab.rewards import Sum, reward
 from trimtab.rewards.sums import parse, spelled
+from trimtab.runs.fingerprint import fingerprint
+from trimtab.runs.resolve import GuideSource, Scorer, name_of
 
 NAMES = ("words", "brevity", "profanity", "formality")
 ODD_NAMES = (

@@ -19,11 +19,11 @@ from tests import toys
 from tests.training import inspection_world as known
 from tests.training import train_world as world
 from trimtab.errors import CheckpointError, DataError, GuideError, UsageError
-from trimtab.evaluation.identity import identify
 from trimtab.guides.card import verify
 from trimtab.guides.checkpoint import save_guide
 from trimtab.guides.transforms import Center, Clamp, LogSigmoid
 from trimtab.models.text import Codec
+from trimtab.runs.identity import identify
 from trimtab.training.batches import to_batch, token_scores
 from trimtab.training.examples import Example, Row, collate, to_network
 from trimtab.training.inspection import (

@@ -16,7 +16,7 @@ from tests.training import rollouts_world as world
 from tests.training.rollouts_world import files, roll
 from trimtab.decoding.loop import decode
 from trimtab.errors import DataError, PromptError, UsageError
-from trimtab.evaluation.sources import GuideSource
+from trimtab.runs.resolve import GuideSource
 from trimtab.training.rollouts import collect
 from trimtab.training.rollouts.jobs import Item, Job, base_of, items_of
 from trimtab.training.store import read_groups, read_manifest

@@ -15,7 +15,7 @@ from tests import toys
 from tests.training import rollouts_world as world
 from tests.training.rollouts_world import files, roll
 from trimtab.errors import DataError, RewardError, UnavailableError, UsageError
-from trimtab.evaluation.sources import GuideSource, Scorer
+from trimtab.runs.resolve import GuideSource, Scorer
 from trimtab.training.rollouts import relabel
 from trimtab.training.store import read_groups, read_manifest
 from trimtab.types import Sample

@@ -14,11 +14,11 @@ from trimtab.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
     from trimtab.evaluation.metrics import Metric
-    from trimtab.evaluation.sources import GuideSource
     from trimtab.evaluation.tables import Table
     from trimtab.evaluation.times import Clock
     from trimtab.evaluation.work import OnProgress, OpenModel, Progress
     from trimtab.protocols import LanguageModel, Task
+    from trimtab.runs.resolve import GuideSource
 
 METHODS = ("greedy", "sampling", "args", "vas")
 BETAS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -73,7 +73,7 @@ def find_task(
     """
     from dataclasses import replace
 
-    from trimtab.evaluation.sources import NamedReward, Scorer
+    from trimtab.runs.resolve import NamedReward, Scorer
     from trimtab.tasks import PromptTask, task, task_from_file
 
     for given in (reward, judge):
@@ -139,7 +139,7 @@ def open_model(open_lm: OpenModel, threads: int | None) -> LanguageModel[Any]:
 
 def find_guides(names: Sequence[str], task: Task, lm: LanguageModel[Any]) -> list[GuideSource]:
     """The guides that were named, or the task's own reward read on prefixes."""
-    from trimtab.evaluation.sources import GuideSource, Scorer
+    from trimtab.runs.resolve import GuideSource, Scorer
 
     if not names:
         return [GuideSource.on_prefixes(Scorer.of(task.reward))]

@@ -142,9 +142,9 @@ def settings_of(
     """What the texts depend on, in JSON's types: the base, what steers it, the method's parts."""
     import trimtab
     from trimtab.cli.methods import parts_of
-    from trimtab.evaluation.fingerprint import fingerprint
-    from trimtab.evaluation.identity import identify
-    from trimtab.evaluation.sources import Scorer
+    from trimtab.runs.fingerprint import fingerprint
+    from trimtab.runs.identity import identify
+    from trimtab.runs.resolve import Scorer
 
     steering = Scorer.named(reward).fingerprint if reward else guide and fingerprint(guide).value
     return {

@@ -14,9 +14,9 @@ from trimtab.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
-    from trimtab.evaluation.sources import GuideSource
     from trimtab.evaluation.work import OpenModel
     from trimtab.protocols import LanguageModel
+    from trimtab.runs.resolve import GuideSource
     from trimtab.training.rollouts import Source
     from trimtab.types import Split
 
@@ -175,7 +175,7 @@ def _guide(
     name: str | None, method: Method, source: Source, lm: LanguageModel[Any]
 ) -> GuideSource | None:
     """The guide that was named, or the task's own reward read on prefixes."""
-    from trimtab.evaluation.sources import GuideSource, Scorer
+    from trimtab.runs.resolve import GuideSource, Scorer
 
     if not method.guided:
         if name:

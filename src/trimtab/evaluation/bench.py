@@ -12,10 +12,9 @@ from trimtab.decoding.checks import check_call, check_is_method
 from trimtab.decoding.methods import Method
 from trimtab.errors import IncompatibleError, PromptError, UsageError, check_keywords, check_word
 from trimtab.evaluation.cells import Cell, Item, deterministic, plain_sampling
-from trimtab.evaluation.identity import ModelId, digest, identify
+from trimtab.evaluation.flops import shape_of
 from trimtab.evaluation.metrics import Metric, find_metrics
 from trimtab.evaluation.scoring import Failure, reward_error, score
-from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.evaluation.store import Store
 from trimtab.evaluation.tables import Table, make_table
 from trimtab.evaluation.times import Clock, clocks
@@ -23,6 +22,8 @@ from trimtab.evaluation.work import OnProgress, OpenModel, Progress, work, work_
 from trimtab.evaluation.writers import to_csv, to_json, to_markdown
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import LanguageModel, Task
+from trimtab.runs.identity import ModelId, digest, identify
+from trimtab.runs.resolve import GuideSource, Scorer
 from trimtab.types import Split
 
 log = logging.getLogger("trimtab")
@@ -131,7 +132,7 @@ class Bench:
         """Every method with every guide; methods that need none once. Doubles are dropped."""
         items = items_of(self.lm, self.task, split, options.get("prompts"))
         budget = options.get("max_new_tokens") or self.task.max_new_tokens
-        found = dict[str, Cell]()
+        found, shape = dict[str, Cell](), shape_of(self.lm)
         opened = {guide.fingerprint: guide.open(self.lm) for guide in guides}
         unknown = next((i.known.unknown for i in items if i.known.unknown), "")
         warn_of("what is known of a prompt", unknown, "scores are asked anew each time")
@@ -155,6 +156,8 @@ class Bench:
                     budget,
                     items,
                     options.get("rows", 32),
+                    shape,
+                    shape_of(opened[guide.fingerprint]) if guide else None,
                 )
                 warn_of(cell.label, "; ".join(cell.unknown), ANEW)
                 beside = opened[guide.fingerprint] if guide else None

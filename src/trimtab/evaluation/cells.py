@@ -18,9 +18,10 @@ from typing import Any
 import trimtab
 from trimtab.decoding.methods import METHODS, Method
 from trimtab.decoding.samplers import Stochastic
-from trimtab.evaluation.fingerprint import Fingerprint, fingerprint, importable
-from trimtab.evaluation.identity import ModelId, digest
-from trimtab.evaluation.sources import GuideSource
+from trimtab.evaluation.flops import Shape
+from trimtab.runs.fingerprint import Fingerprint, fingerprint, importable
+from trimtab.runs.identity import ModelId, digest
+from trimtab.runs.resolve import GuideSource
 from trimtab.types import Prompt, Sample, Samples, Vocabulary
 
 FORMAT = 1
@@ -225,6 +226,8 @@ class Cell:
         max_new_tokens: token budget of a response.
         items: the prompts.
         rows: most rows that are decoded side by side.
+        shape: what the base costs; None where unknown. No part of the key.
+        guide_shape: the same of the guide; None for functions, whose cost is not counted.
     """
 
     task: str
@@ -237,6 +240,8 @@ class Cell:
     max_new_tokens: int
     items: tuple[Item, ...]
     rows: int = 32
+    shape: Shape | None = None
+    guide_shape: Shape | None = None
 
     @cached_property
     def _described(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -290,7 +295,7 @@ class Cell:
 
     def as_dict(self) -> dict[str, Any]:
         """What `cells/<key>.json` holds."""
-        guide, shape = self.guide, self.guide.shape if self.guide else None
+        guide = self.guide
         return {
             "key": self.key,
             "task": self.task,
@@ -298,7 +303,8 @@ class Cell:
             "label": self.label,
             "method": self.described,
             "guide": guide and {"name": guide.name, "fingerprint": guide.fingerprint},
-            "guide_shape": asdict(shape) if shape else None,
+            "shape": asdict(self.shape) if self.shape else None,
+            "guide_shape": asdict(self.guide_shape) if self.guide_shape else None,
             "n": self.n,
             "seed": self.seed,
             "max_new_tokens": self.max_new_tokens,

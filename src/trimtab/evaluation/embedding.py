@@ -18,11 +18,11 @@ import numpy as np
 from jaxtyping import Float
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.identity import digest, weights_fingerprint
-from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.text_metrics import Encoder, coherence
 from trimtab.plugins import optional
 from trimtab.rewards.encoder import minilm
+from trimtab.runs.identity import digest, weights_fingerprint
+from trimtab.runs.resolve import Scorer
 from trimtab.types import Sample
 
 MINILM = "minilm"

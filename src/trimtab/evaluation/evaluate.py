@@ -15,8 +15,8 @@ from typing import Any, Unpack
 
 from trimtab.decoding.methods import Method
 from trimtab.evaluation.bench import Bench, Evaluation, Options, check_options
-from trimtab.evaluation.sources import GuideSource
 from trimtab.protocols import LanguageModel, Task
+from trimtab.runs.resolve import GuideSource
 from trimtab.types import Split
 
 __all__ = ["Evaluation", "evaluate"]

@@ -16,6 +16,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trimtab.evaluation.weights import met
+from trimtab.guides.reward import RewardGuide
+from trimtab.guides.transforms import Transform
+from trimtab.guides.value import ValueGuide
+from trimtab.guides.vocabulary import VocabularyGuide
+from trimtab.models.transformers import TransformersLM
 from trimtab.types import Completion
 
 
@@ -62,6 +67,18 @@ class Shape:
             n_layer=n_layer,
             d_model=d_model,
         )
+
+
+def shape_of(reader: object) -> Shape | None:
+    """The shape of a language model or a guide; None where it reads with no network of its own."""
+    inner = reader
+    while isinstance(inner, Transform):  # of the user's own, too
+        inner = inner.guide
+    if isinstance(inner, TransformersLM | RewardGuide):
+        return Shape.of(inner.model)
+    if isinstance(inner, ValueGuide | VocabularyGuide):
+        return Shape.of(inner.backbone, inner.head)
+    return None
 
 
 def _layers(config: Any, n_layer: int) -> Sequence[Any]:

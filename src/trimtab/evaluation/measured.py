@@ -13,10 +13,10 @@ from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.flops import forward, spent
 from trimtab.evaluation.kl import ledger_kl
 from trimtab.evaluation.metrics import USUAL, Answers, Figure, Metric
-from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.statistics import Estimate, by_prompt, estimate
 from trimtab.evaluation.store import Store
 from trimtab.evaluation.text_metrics import finish_shares
+from trimtab.runs.resolve import Scorer
 from trimtab.types import Completion
 
 Value: TypeAlias = "str | int | float | None"
@@ -116,7 +116,7 @@ def _mean(m: Measured, role: str) -> Estimate | None:
 def _cost(m: Measured) -> Row:
     """Tokens read per emitted token, and operations against the base decoding alone."""
     emitted = sum(len(c.tokens) for c in m.completions)
-    base, guide = m.cell.model.shape, m.cell.guide.shape if m.cell.guide else None
+    base, guide = m.cell.shape, m.cell.guide_shape
     context = round(float(np.mean([len(c.prompt.ids) + len(c.tokens) / 2 for c in m.completions])))
     flops = None
     if base is not None:

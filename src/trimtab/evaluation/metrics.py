@@ -22,10 +22,10 @@ from typing import TypeAlias
 from trimtab.errors import UnknownNameError, UsageError
 from trimtab.evaluation.embedding import coherence_scorer
 from trimtab.evaluation.kl import perplexity
-from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.statistics import Estimate, estimate
 from trimtab.evaluation.text_metrics import distinct, diversity, pairwise_rouge_l, repetition
 from trimtab.plugins import optional
+from trimtab.runs.resolve import Scorer
 from trimtab.types import Completion
 
 Figure: TypeAlias = "Estimate | float | None"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.evaluation.cells import Item, Unit
-from trimtab.evaluation.identity import canonical
+from trimtab.runs.identity import canonical
 from trimtab.types import Completion, Step
 
 COLUMNS = (

@@ -11,10 +11,10 @@ from typing import Any
 from trimtab.errors import RewardError
 from trimtab.evaluation.cells import Unit
 from trimtab.evaluation.records import Record
-from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.store import Store
 from trimtab.evaluation.work import PATIENCE, OnProgress, Progress
 from trimtab.rewards.asking import ask
+from trimtab.runs.resolve import Scorer
 
 SHOWN = 80
 """Characters of a prompt or a text that an error shows."""

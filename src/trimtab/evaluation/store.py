@@ -31,17 +31,16 @@ from filelock import FileLock, Timeout
 import trimtab
 from trimtab.errors import ResultsError
 from trimtab.evaluation.cells import FORMAT, Cell, Unit
-from trimtab.evaluation.identity import ModelId, canonical
 from trimtab.evaluation.records import Record, dump, load
-from trimtab.evaluation.sources import Scorer
 from trimtab.files import replace_file
+from trimtab.runs.identity import ModelId, canonical
+from trimtab.runs.resolve import Scorer
 from trimtab.types import Completion
 
 
 def describe_model(model: ModelId) -> dict[str, Any]:
     """The model's part of the manifest."""
-    shape = vars(model.shape) if model.shape else None
-    return {"name": model.name, **model.identity(), "shape": shape}
+    return {"name": model.name, **model.identity()}
 
 
 class Store:
@@ -223,8 +222,10 @@ def writing(folder: Path) -> Iterator[None]:
 def _same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse a folder whose results would not belong beside these."""
     theirs, mine = _flat(found), _flat(wanted)
-    for name in ("name", "shape"):  # what a model is called, and what it costs, are no difference
-        theirs.pop(f"model.{name}", None), mine.pop(f"model.{name}", None)
+    (
+        theirs.pop("model.name", None),
+        mine.pop("model.name", None),
+    )  # what it is called is no difference
     other = [k for k in mine if theirs.get(k) != mine[k]]
     if other:
         said = ", ".join(f"{k} {theirs.get(k)!r} (now {mine[k]!r})" for k in other)

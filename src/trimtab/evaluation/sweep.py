@@ -25,9 +25,9 @@ from trimtab.errors import UnknownNameError
 from trimtab.evaluation.bench import Bench, Evaluation, Options, check_options
 from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.measured import Row
-from trimtab.evaluation.sources import GuideSource
 from trimtab.evaluation.statistics import levels
 from trimtab.protocols import LanguageModel, Task
+from trimtab.runs.resolve import GuideSource
 from trimtab.types import Split
 
 

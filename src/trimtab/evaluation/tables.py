@@ -33,8 +33,8 @@ from trimtab.evaluation.cells import Cell, plain_sampling
 from trimtab.evaluation.compare import bootstrap, holm, wilcoxon
 from trimtab.evaluation.measured import Measured, Row, add, figures, measured, natural
 from trimtab.evaluation.metrics import Column, Metric, with_usual
-from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.store import Store
+from trimtab.runs.resolve import Scorer
 from trimtab.types import Samples
 
 

@@ -22,9 +22,9 @@ import torch
 from trimtab.decoding.loop import decode
 from trimtab.errors import ResultsError, UsageError
 from trimtab.evaluation.cells import Unit
-from trimtab.evaluation.identity import identify
 from trimtab.evaluation.store import Store
 from trimtab.protocols import Guide, LanguageModel
+from trimtab.runs.identity import identify
 from trimtab.types import Completion
 
 PATIENCE = 0.2

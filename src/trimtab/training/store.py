@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import DataError
-from trimtab.evaluation.identity import digest
+from trimtab.runs.identity import digest
 from trimtab.training.folder import GroupFolder
 from trimtab.training.manifest import AGAIN, check_whole, read_manifest
 from trimtab.training.shards import Row, Said, dump_rows, dump_scores

@@ -10,8 +10,8 @@ from trimtab.errors import TrimtabError
 from trimtab.evaluation.report.reading import Entry, Sheet
 from trimtab.evaluation.report.texts import Texts
 from trimtab.evaluation.report.tint import Piece, Scale
-from trimtab.evaluation.sources import Scorer
 from trimtab.rewards import on_texts
+from trimtab.runs.resolve import Scorer
 from trimtab.types import Completion
 
 PROMPTS = 4

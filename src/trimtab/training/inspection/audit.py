@@ -9,10 +9,10 @@ from typing import Any
 
 from trimtab.cache.configs import text_config
 from trimtab.errors import AssetError, DataError, UsageError
-from trimtab.evaluation.identity import identify
 from trimtab.guides.card import Card
 from trimtab.models.embedded import locate
 from trimtab.models.transformers import TransformersLM
+from trimtab.runs.identity import identify
 from trimtab.training.baseline import DO, no_better
 from trimtab.training.inspection.findings import Finding
 from trimtab.training.sources import base_temperature

@@ -10,8 +10,8 @@ from trimtab.decoding.checks import check_call
 from trimtab.decoding.methods import Method, sampling
 from trimtab.errors import DataError, UsageError
 from trimtab.evaluation.cells import deterministic
-from trimtab.evaluation.sources import GuideSource, Scorer
 from trimtab.protocols import LanguageModel, Reward
+from trimtab.runs.resolve import GuideSource, Scorer
 from trimtab.training.folder import GroupFolder
 from trimtab.training.manifest import AGAIN, check_whole, read_manifest
 from trimtab.training.rollouts.jobs import Job, Shard, base_of, items_of

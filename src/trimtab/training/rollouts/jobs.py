@@ -18,10 +18,10 @@ from typing import Any
 from trimtab.decoding.methods import Method
 from trimtab.errors import PromptError, UsageError
 from trimtab.evaluation.cells import describe
-from trimtab.evaluation.identity import canonical, identify
-from trimtab.evaluation.sources import GuideSource
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import LanguageModel
+from trimtab.runs.identity import canonical, identify
+from trimtab.runs.resolve import GuideSource
 from trimtab.types import Prompt, Sample, Samples
 
 log = logging.getLogger("trimtab")

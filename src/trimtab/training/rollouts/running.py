@@ -9,9 +9,9 @@ from typing import Any, TypedDict, Unpack
 
 from trimtab.errors import UsageError, check_keywords, check_word
 from trimtab.evaluation.bench import OnRewardError, warn_of
-from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.work import OpenModel
 from trimtab.protocols import Guide, LanguageModel, Reward
+from trimtab.runs.resolve import Scorer
 from trimtab.training.folder import GroupFolder
 from trimtab.training.manifest import read_manifest
 from trimtab.training.rollouts.decoding import Roller

@@ -16,8 +16,8 @@ from typing import Any, Unpack
 from trimtab.decoding.checks import check_call
 from trimtab.decoding.methods import sampling
 from trimtab.errors import DataError, IncompatibleError, UsageError
-from trimtab.evaluation.sources import Scorer
 from trimtab.protocols import LanguageModel, Reward
+from trimtab.runs.resolve import Scorer
 from trimtab.training.folder import GroupFolder
 from trimtab.training.manifest import read_manifest
 from trimtab.training.rollouts.collect import collect

@@ -17,9 +17,9 @@ import torch
 
 from trimtab.errors import DataError
 from trimtab.evaluation.scoring import Failure, reward_error
-from trimtab.evaluation.sources import Scorer
 from trimtab.evaluation.work import PATIENCE
 from trimtab.rewards.asking import ask
+from trimtab.runs.resolve import Scorer
 from trimtab.training.folder import GroupFolder
 from trimtab.training.rollouts.decoding import Roller
 from trimtab.training.rollouts.jobs import Shard, sample_of

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 import trimtab as tt
 from tests import toys
-from tests.evaluation.pairs import PAIRS, Bonus, first_fingerprints, holding
-from trimtab.evaluation.fingerprint import essence, fingerprint
-from trimtab.evaluation.origins import package_of, texts, version
+from tests.runs.pairs import PAIRS, Bonus, first_fingerprints, holding
 from trimtab.rewards import reward
+from trimtab.runs.fingerprint import essence, fingerprint
+from trimtab.runs.origins import package_of, texts, version
 
 
 def told(thing: object) -> str:
@@ -48,7 +48,7 @@ def test_a_thing_that_is_made_again_keeps_its_fingerprint(place: str) -> None:
 
 def test_another_process_finds_the_same_fingerprints() -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.evaluation.pairs"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.runs.pairs"]
     theirs = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     assert json.loads(theirs.stdout) == first_fingerprints()
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_looked_into_is_never_the_same_and_is_named(
 
 
 def test_what_is_too_large_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.evaluation.fingerprint.MOST", 1000)
+    monkeypatch.setattr("trimtab.runs.fingerprint.MOST", 1000)
     assert told(Bonus([[i] for i in range(900)]))
     assert told(Bonus(list(range(5000)))), "numbers are not counted"
     found = fingerprint(Bonus([[i] for i in range(1000)]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.flops import Shape
 from trimtab.models.table import TableLM
 from trimtab.models.transformers import TransformersLM
 
@@ -52,7 +51,6 @@ class ModelId:
         tokenizer: fingerprint of its token-to-id map.
         base_temperature: divides the logits of pi_ref.
         base_top_p: the nucleus of pi_ref.
-        shape: what its cost depends on; None where unknown. No part of its identity.
     """
 
     name: str
@@ -61,11 +59,10 @@ class ModelId:
     tokenizer: str = ""
     base_temperature: float = 1.0
     base_top_p: float = 1.0
-    shape: Shape | None = field(default=None, compare=False)
 
     def identity(self) -> dict[str, Any]:
-        """What results depend on: everything but the name and the cost."""
-        return {k: v for k, v in asdict(self).items() if k not in ("name", "shape")}
+        """What results depend on: everything but the name."""
+        return {k: v for k, v in asdict(self).items() if k != "name"}
 
 
 @singledispatch
@@ -78,7 +75,7 @@ def identify(lm: object) -> ModelId:
     raise UsageError(
         "results are filed under a model's fingerprint, so its kind must be known",
         got=type(lm).__name__,
-        do="register a function with trimtab.evaluation.identity.identify.register",
+        do="register a function with trimtab.runs.identity.identify.register",
     )
 
 
@@ -91,7 +88,6 @@ def _transformers(lm: TransformersLM) -> ModelId:
         tokenizer=lm.vocab.fingerprint or "",
         base_temperature=lm.base_temperature,
         base_top_p=lm.base_top_p,
-        shape=Shape.of(lm.model),
     )
 
 

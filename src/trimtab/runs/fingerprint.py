@@ -40,8 +40,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from trimtab.evaluation.identity import digest
-from trimtab.evaluation.origins import installed, package_of, texts
+from trimtab.runs.identity import digest
+from trimtab.runs.origins import installed, package_of, texts
 from trimtab.types import Cost
 
 DEEPEST = 16
@@ -79,7 +79,7 @@ def fingerprint(thing: object) -> Fingerprint:
     >>> fingerprint(at_most(2)) == fingerprint(at_most(5))
     False
     """
-    import trimtab.evaluation.essences  # noqa: F401  (it registers what our own things are)
+    import trimtab.runs.essences  # noqa: F401  (it registers what our own things are)
 
     given = getattr(thing, "fingerprint", None)
     if isinstance(given, str) and given:

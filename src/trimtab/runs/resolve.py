@@ -11,24 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import public
-from trimtab.evaluation.fingerprint import Fingerprint, essence
-from trimtab.evaluation.fingerprint import fingerprint as fingerprint_of
-from trimtab.evaluation.flops import Shape
-from trimtab.evaluation.identity import digest
 from trimtab.guides.card import CARD
 from trimtab.guides.checkpoint import load_guide
 from trimtab.guides.reward import RewardGuide
 from trimtab.guides.shipped import check_name, guide_folder
 from trimtab.guides.text import TextGuide
-from trimtab.guides.transforms import Transform
-from trimtab.guides.value import ValueGuide
-from trimtab.guides.vocabulary import VocabularyGuide
 from trimtab.protocols import Guide, LanguageModel, Reward
 from trimtab.rewards import REWARDS, Sum, on_texts, reward
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
 from trimtab.rewards.sums import parse, spelled
 from trimtab.rewards.texts import OfTexts
+from trimtab.runs.fingerprint import Fingerprint, essence
+from trimtab.runs.fingerprint import fingerprint as fingerprint_of
+from trimtab.runs.identity import digest
 from trimtab.types import Sample
 
 LONGEST = 80
@@ -153,7 +149,6 @@ class GuideSource:
         name: what tables call it.
         fingerprint: tells it from others of that name.
         open: makes the guide for a base.
-        shape: what a token that it reads costs; None for functions, whose cost is not counted.
         unknown: what of it cannot be looked into, so that its fingerprint is like no other and
             texts that it guides are decoded anew each time; "" where all can.
     """
@@ -161,7 +156,6 @@ class GuideSource:
     name: str
     fingerprint: str
     open: Callable[[LanguageModel[Any]], Guide[Any]]
-    shape: Shape | None = None
     unknown: str = ""
 
     @classmethod
@@ -179,8 +173,7 @@ class GuideSource:
             fingerprint: tells it from others of its name; None finds out what it is made of.
         """
         found = Fingerprint(fingerprint) if fingerprint else fingerprint_of(guide)
-        shape, open_ = shape_of(guide), partial(_given, guide)
-        return cls(guide.name, found.value, open_, shape, found.unknown)
+        return cls(guide.name, found.value, partial(_given, guide), found.unknown)
 
     @classmethod
     def named(cls, name: str, lm: LanguageModel[Any]) -> GuideSource:
@@ -196,14 +189,13 @@ class GuideSource:
             return cls.on_prefixes(Scorer.named(name.removeprefix(ON_PREFIXES)))
         folder = guide_folder(name)
         if folder is not None:
-            guide = load_guide(folder, lm=lm)  # checks every file before its sum is believed
+            load_guide(folder, lm=lm)  # checks every file before its sum is believed
             found = digest(["checkpoint", json.loads((folder / CARD).read_text())["sha256"]])
-            return cls(Path(name).name, found, partial(_load, name), shape_of(guide))
+            return cls(Path(name).name, found, partial(_load, name))
         if Path(name).exists() or ("/" in name and not _spells_reward(name)):
             model = RewardGuide.load(name, lm)
             made, open_ = fingerprint_of(model), partial(RewardGuide.load, name)
-            shape = Shape.of(model.model)
-            return cls(Path(name).name, made.value, open_, shape, made.unknown)
+            return cls(Path(name).name, made.value, open_, made.unknown)
         if name not in REWARDS and not _spells_reward(name):
             check_name(name, REWARDS)
         return cls.on_prefixes(Scorer.named(name))
@@ -212,16 +204,6 @@ class GuideSource:
 def _spells_reward(name: str) -> bool:
     kinds = ("python:", "hf:", "http:", "https:")
     return name.startswith(kinds) or parse(name) is not None
-
-
-def shape_of(guide: Guide[Any]) -> Shape | None:
-    """What a guide's tokens cost, of the kinds that read with a network of their own."""
-    inner = guide
-    while isinstance(inner, Transform):  # of the user's own, too
-        inner = inner.guide
-    if isinstance(inner, ValueGuide | VocabularyGuide):
-        return Shape.of(inner.backbone, inner.head)
-    return None
 
 
 def _on_prefixes(scorer: Scorer, lm: LanguageModel[Any]) -> Guide[Any]:

@@ -1,4 +1,4 @@
-"""Things that differ in one hidden place, by its name; `python -m tests.evaluation.pairs` prints
+"""Things that differ in one hidden place, by its name; `python -m tests.runs.pairs` prints
 the fingerprints of all first ones, so that another process can be compared with this one.
 """
 
@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 import trimtab as tt
 from tests import toys
-from trimtab.evaluation.fingerprint import fingerprint
 from trimtab.guides.transforms import Clamp, Transform
 from trimtab.rewards import as_reward, reward
+from trimtab.runs.fingerprint import fingerprint
 
 Build = Callable[[int], object]
 """0 or 1 to a thing; the two differ in one place, and either can be made again."""

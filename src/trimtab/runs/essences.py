@@ -13,8 +13,6 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from trimtab.evaluation.fingerprint import essence
-from trimtab.evaluation.identity import identify, plain_config, weights_fingerprint
 from trimtab.guides.compose import WeightedSum
 from trimtab.guides.reward import RewardGuide
 from trimtab.guides.reward.chat_template import ChatTemplate
@@ -30,6 +28,8 @@ from trimtab.protocols import LanguageModel
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
 from trimtab.rewards.sums import Sum
+from trimtab.runs.fingerprint import essence
+from trimtab.runs.identity import identify, plain_config, weights_fingerprint
 
 
 @essence.register(TableLM)
