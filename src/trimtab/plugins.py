@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
-from trimtab.errors import PluginError, UnknownNameError, UsageError
+from trimtab.errors import PluginError, UnknownNameError, UsageError, check_word
 
 PYTHON = "python:"
 """What the name of a user's own object begins with."""
@@ -174,6 +174,7 @@ def entry_points(group: Group) -> Mapping[str, Plugin]:
     >>> dict(entry_points("trimtab.rewards"))
     {}
     """
+    check_word("group", group, Group)
     offers: dict[str, list[metadata.EntryPoint]] = {}
     for offer in metadata.entry_points(group=group):
         offers.setdefault(offer.name, []).append(offer)
