@@ -38,8 +38,8 @@ BEHIND = {
     "assets.catalogue.Asset:kind": "written in the catalogue alone",
     "evaluation.bench.Bench.cells:split": "`evaluate` and `sweep`",
     "evaluation.bench.items_of:split": "`Task.samples`",
-    "guides.card.Card:kind": "`verify`, which raises CheckpointError",
-    "guides.card.Card:storage": "`verify`, which raises CheckpointError",
+    "guides.manifest.Manifest:kind": "`verify`, which raises CheckpointError",
+    "guides.manifest.Manifest:storage": "`verify`, which raises CheckpointError",
     "training.networks.make_head:kind": "a constant of each objective",
     "training.networks.make_network:kind": "a constant of each objective",
     "training.rollouts.running.finish:on_reward_error": "`collect`, `relabel`, `collect_values`",
@@ -75,10 +75,8 @@ REAL: dict[str, Callable[[str], object]] = {
     "guides.reward.guide.RewardGuide:template": lambda word: trimtab.RewardGuide(
         toys.causal_lm(), toys.tokenizer(), tiny(), way="retokenised", template=word
     ),
-    "guides.value.ValueGuide:attention": lambda word: toys.value_guide(attention=word),
-    "guides.vocabulary.VocabularyGuide:attention": lambda word: toys.vocabulary_guide(
-        attention=word
-    ),
+    "guides.cached.ValueGuide:attention": lambda word: toys.value_guide(attention=word),
+    "guides.cached.VocabularyGuide:attention": lambda word: toys.vocabulary_guide(attention=word),
 }
 """Doors that look at other arguments first."""
 
@@ -165,7 +163,7 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: trimtab.RewardGuide.load("nowhere", tiny(), temlate="none"),
         "template",
     ),
-    "guides.vocabulary.VocabularyGuide.from_causal_lm": (
+    "guides.cached.VocabularyGuide.from_causal_lm": (
         lambda: trimtab.VocabularyGuide.from_causal_lm(toys.causal_lm(), layer=2),
         "layers",
     ),

@@ -20,7 +20,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import trimtab as tt
-from trimtab.guides.heads import DuelingHead, ScalarHead, VocabularyHead
+from trimtab.guides import DuelingHead, ScalarHead, VocabularyHead
 from trimtab.types import Candidates, Cost, Prompt, Sample
 
 VOCABULARY = 97

@@ -19,7 +19,7 @@ import trimtab as tt
 from tests import toys
 from trimtab.errors import GuideError, LawError, PromptError, UsageError
 from trimtab.evaluation.evaluate import evaluate
-from trimtab.guides.transforms import Clamp, LogSigmoid
+from trimtab.guides import Clamp, LogSigmoid
 from trimtab.integrations.transformers import GuidedLogitsProcessor
 
 LM: Any = tt.TableLM(5)

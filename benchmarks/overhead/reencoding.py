@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from overhead.bounds import matrices
-from trimtab.guides.value import ValueGuide
+from trimtab.guides import ValueGuide
 
 
 class _Row:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 import trimtab as tt
-from trimtab.guides.heads import ScalarHead, VocabularyHead
+from trimtab.guides import ScalarHead, VocabularyHead
 
 # vocabulary, hidden, intermediate, layers, heads, key-value heads, tied embeddings
 SHAPES = {

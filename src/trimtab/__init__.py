@@ -12,8 +12,9 @@ Names load on first use, so importing trimtab imports neither torch nor transfor
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from trimtab.lazy import door
 
 if TYPE_CHECKING:
     from trimtab.decoding.loop import decode, decode_steps
@@ -36,13 +37,18 @@ if TYPE_CHECKING:
         vas,
     )
     from trimtab.errors import TrimtabError
-    from trimtab.guides.checkpoint import load_guide, save_guide
-    from trimtab.guides.compose import WeightedSum
-    from trimtab.guides.reward import RewardGuide
-    from trimtab.guides.text import TextGuide
-    from trimtab.guides.transforms import Center, Clamp, LogSigmoid
-    from trimtab.guides.value import ValueGuide
-    from trimtab.guides.vocabulary import VocabularyGuide
+    from trimtab.guides import (
+        Center,
+        Clamp,
+        LogSigmoid,
+        RewardGuide,
+        TextGuide,
+        ValueGuide,
+        VocabularyGuide,
+        WeightedSum,
+        load_guide,
+        save_guide,
+    )
     from trimtab.models.table import TableLM
     from trimtab.models.transformers import TransformersLM
     from trimtab.types import (
@@ -58,61 +64,45 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "trimtab.decoding.loop": ("decode", "decode_steps"),
-    "trimtab.decoding.methods": (
-        "METHODS",
-        "Method",
-        "args",
-        "args_stochastic",
-        "best_of_n",
-        "cd",
-        "cd_blockwise",
-        "fudge",
-        "genarm",
-        "greedy",
-        "method",
-        "pargs",
-        "pargs_greedy",
-        "rad",
-        "sampling",
-        "vas",
-    ),
-    "trimtab.errors": ("TrimtabError",),
-    "trimtab.guides.checkpoint": ("load_guide", "save_guide"),
-    "trimtab.guides.compose": ("WeightedSum",),
-    "trimtab.guides.reward": ("RewardGuide",),
-    "trimtab.guides.text": ("TextGuide",),
-    "trimtab.guides.transforms": ("Center", "Clamp", "LogSigmoid"),
-    "trimtab.guides.value": ("ValueGuide",),
-    "trimtab.guides.vocabulary": ("VocabularyGuide",),
-    "trimtab.models.table": ("TableLM",),
-    "trimtab.models.transformers": ("TransformersLM",),
-    "trimtab.types": (
-        "Candidates",
-        "Completion",
-        "Cost",
-        "Prompt",
-        "Samples",
-        "Step",
-        "TopK",
-        "Vocabulary",
-    ),
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME)  # noqa: PLE0605  (mypy and users see the imports above)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its home when it is first used."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'trimtab' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """The public names."""
-    return [*__all__, "__version__"]
+__all__ = [
+    "METHODS",
+    "Candidates",
+    "Center",
+    "Clamp",
+    "Completion",
+    "Cost",
+    "LogSigmoid",
+    "Method",
+    "Prompt",
+    "RewardGuide",
+    "Samples",
+    "Step",
+    "TableLM",
+    "TextGuide",
+    "TopK",
+    "TransformersLM",
+    "TrimtabError",
+    "ValueGuide",
+    "Vocabulary",
+    "VocabularyGuide",
+    "WeightedSum",
+    "args",
+    "args_stochastic",
+    "best_of_n",
+    "cd",
+    "cd_blockwise",
+    "decode",
+    "decode_steps",
+    "fudge",
+    "genarm",
+    "greedy",
+    "load_guide",
+    "method",
+    "pargs",
+    "pargs_greedy",
+    "rad",
+    "sampling",
+    "save_guide",
+    "vas",
+]
+__getattr__, __dir__ = door(__name__)

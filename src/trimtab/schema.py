@@ -4,13 +4,35 @@ A schema is called with a value and its name, and raises `SchemaError` where the
 Schemas are put together from smaller ones:
 
     record({"name": text, "layers": whole(1)}, {"reward": maybe(text)})
+
+or read off the annotations of a dataclass or `TypedDict`, so that its fields are declared once:
+
+    @dataclass
+    class Network:
+        name: str
+        layers: Annotated[int, whole(1)]
+        reward: str | None = None
+
+    schema_of(Network)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from trimtab.errors import TrimtabError
 
@@ -221,3 +243,55 @@ def record(
                 raise SchemaError(must, repr(key))
 
     return holds
+
+
+# --- from annotations ----------------------------------------------------------------------------
+
+PLAIN: dict[Any, Schema] = {Any: anything, str: text, bool: truth, int: whole(), float: number}
+
+
+def schema_of(annotation: Any) -> Schema:
+    """The schema of values of a type.
+
+    Args:
+        annotation: `str`, `bool`, `int` (not negative), `float`, `Any`; a `Literal`, `X | None`, a
+            list, tuple or mapping of those; `Annotated[type, schema]` for a narrower schema; a
+            dataclass, which takes no names but its fields; a `TypedDict`, which takes others too.
+
+    Raises:
+        TypeError: an annotation of another kind.
+    """
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if annotation in PLAIN:
+        return PLAIN[annotation]
+    if is_dataclass(annotation) or is_typeddict(annotation):
+        return _record_of(annotation)
+    if origin is Annotated:
+        narrower: Schema = inner[1]
+        return narrower
+    if origin is Literal:
+        return one_of(inner)
+    if origin in (Union, UnionType):
+        several = [kind for kind in inner if kind is not NoneType]
+        if len(several) == 1:
+            return maybe(schema_of(several[0]))
+    if origin in (list, tuple, Sequence):
+        return list_of(schema_of(inner[0]))
+    if origin in (dict, Mapping):
+        return mapping_of(schema_of(inner[1]))
+    raise TypeError(f"no schema for {annotation}")
+
+
+def _record_of(kind: Any) -> Schema:
+    """The fields of a dataclass or `TypedDict`; those with a default may be missing."""
+    schemas = {
+        name: schema_of(hint) for name, hint in get_type_hints(kind, include_extras=True).items()
+    }
+    if is_typeddict(kind):
+        optional: Iterable[str] = kind.__optional_keys__
+    else:
+        optional = [
+            f.name for f in fields(kind) if (f.default, f.default_factory) != (MISSING,) * 2
+        ]
+    needed = {name: schema for name, schema in schemas.items() if name not in optional}
+    return record(needed, {name: schemas[name] for name in optional}, more=is_typeddict(kind))

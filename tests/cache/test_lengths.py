@@ -13,7 +13,7 @@ from tests import toys
 from tests.cache.nets import apart, longrope, net, plain, text
 from trimtab.cache.configs import context_of
 from trimtab.errors import PromptError
-from trimtab.guides.heads import ScalarHead
+from trimtab.guides import ScalarHead
 
 WAYS = ["tree", "expanded"]
 

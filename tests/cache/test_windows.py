@@ -13,7 +13,7 @@ import trimtab as tt
 from tests import toys
 from tests.cache.nets import apart, net, plain, text
 from trimtab.errors import UsageError
-from trimtab.guides.heads import ScalarHead
+from trimtab.guides import ScalarHead
 from trimtab.training.batches import to_batch, token_scores
 from trimtab.training.examples import Example, Row, collate, to_network
 from trimtab.training.networks import make_network

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import Result
 
 from tests import toys
-from trimtab.guides.checkpoint import save_guide
+from trimtab.guides import save_guide
 
 Run = Callable[..., Result]
 

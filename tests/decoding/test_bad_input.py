@@ -22,7 +22,7 @@ from trimtab.errors import (
     UnknownNameError,
     UsageError,
 )
-from trimtab.guides.heads import ScalarHead
+from trimtab.guides import ScalarHead
 from trimtab.types import Candidates, Completion, Prompt, Samples, TopK
 
 

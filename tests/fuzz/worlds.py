@@ -19,10 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import trimtab as tt
 from tests import toys
-from trimtab.guides.compose import WeightedSum
-from trimtab.guides.heads import ScalarHead, VocabularyHead
-from trimtab.guides.text import TextGuide
-from trimtab.guides.transforms import Clamp, LogSigmoid
+from trimtab.guides import Clamp, LogSigmoid, ScalarHead, TextGuide, VocabularyHead, WeightedSum
 from trimtab.types import Prompt, Vocab
 
 Ids = tuple[int, ...]

@@ -16,10 +16,7 @@ import torch
 import trimtab as tt
 from tests import toys
 from trimtab.errors import CheckpointError, IncompatibleError, OutputError, UsageError
-from trimtab.guides import checkpoint
-from trimtab.guides.checkpoint import verify
-from trimtab.guides.heads import Identity, ScalarHead
-from trimtab.guides.transforms import Transform
+from trimtab.guides import Identity, ScalarHead, Transform, checkpoint, verify
 from trimtab.types import Candidates, Vocab
 
 
@@ -212,7 +209,7 @@ def test_files_that_were_not_saved(folder: Path) -> None:
 
 def rewrite(folder: Path, **fields: Any) -> None:
     """A card by another hand, with a sum that fits."""
-    from trimtab.guides.card import _digest
+    from trimtab.guides.manifest import _digest
 
     body = json.loads((folder / "guide.json").read_text())
     body.pop("sha256")

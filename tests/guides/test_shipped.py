@@ -10,8 +10,8 @@ import trimtab as tt
 from tests import toys
 from tests.needs import needs_asset
 from trimtab.errors import IncompatibleError
-from trimtab.guides.checkpoint import verify
-from trimtab.guides.shipped import guide_folder, shipped_guides
+from trimtab.guides import shipped_guides, verify
+from trimtab.guides.shipped import guide_folder
 from trimtab.rewards import reward
 from trimtab.tasks import task
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 import trimtab as tt
 from tests import toys
-from trimtab.guides.heads import ScalarHead
+from trimtab.guides import ScalarHead
 from trimtab.types import Completion
 
 Call = Callable[[], list[Completion]]

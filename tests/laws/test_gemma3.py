@@ -14,7 +14,7 @@ import torch
 
 import trimtab as tt
 from tests.needs import needs_asset
-from trimtab.guides.heads import ScalarHead
+from trimtab.guides import ScalarHead
 from trimtab.testing import check_guide, check_model, guides, models
 from trimtab.types import Prompt
 

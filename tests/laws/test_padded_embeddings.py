@@ -12,7 +12,7 @@ import trimtab as tt
 from tests import toys
 from tests.guides.test_reward import classifier
 from trimtab.errors import IncompatibleError
-from trimtab.guides.heads import ScalarHead, VocabularyHead
+from trimtab.guides import ScalarHead, VocabularyHead
 from trimtab.integrations.transformers import GuidedLogitsProcessor
 from trimtab.models.text import Codec
 from trimtab.types import Vocab

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import trimtab as tt
-from trimtab.guides.heads import ScalarHead
+from trimtab.guides import ScalarHead
 from trimtab.testing import check_guide, check_model, guides, models
 
 pytestmark = pytest.mark.assets

@@ -26,7 +26,7 @@ from tests.laws.many_threads import (
     small,
 )
 from tests.laws.things import GUIDES, MODELS, reward_guide
-from trimtab.guides.heads import ScalarHead
+from trimtab.guides import ScalarHead
 
 # --- many ----------------------------------------------------------------------------------------
 

@@ -8,9 +8,7 @@ from typing import Any
 import trimtab as tt
 from tests import toys
 from tests.guides.test_reward import CHAT, characters, classifier, pair_tokenizer
-from trimtab.guides.compose import WeightedSum
-from trimtab.guides.text import TextGuide
-from trimtab.guides.transforms import Center, Clamp, LogSigmoid
+from trimtab.guides import Center, Clamp, LogSigmoid, TextGuide, WeightedSum
 from trimtab.protocols import Guide, LanguageModel
 
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import trimtab as tt
 from tests import toys
-from trimtab.guides.transforms import Clamp, Transform
+from trimtab.guides import Clamp, Transform
 from trimtab.rewards import as_reward, reward
 from trimtab.runs.fingerprint import fingerprint
 

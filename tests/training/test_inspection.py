@@ -19,9 +19,7 @@ from tests import toys
 from tests.training import inspection_world as known
 from tests.training import train_world as world
 from trimtab.errors import CheckpointError, DataError, GuideError, UsageError
-from trimtab.guides.card import verify
-from trimtab.guides.checkpoint import save_guide
-from trimtab.guides.transforms import Center, Clamp, LogSigmoid
+from trimtab.guides import Center, Clamp, LogSigmoid, save_guide, verify
 from trimtab.models.text import Codec
 from trimtab.runs.identity import identify
 from trimtab.training.batches import to_batch, token_scores

@@ -27,7 +27,7 @@ from trimtab.errors import (
     UnknownNameError,
     UsageError,
 )
-from trimtab.guides.checkpoint import verify
+from trimtab.guides import verify
 from trimtab.training.config import make_config, read_config
 from trimtab.training.inspection import inspect_guide
 from trimtab.training.objectives import OBJECTIVES, objective

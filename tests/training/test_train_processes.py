@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training import train_world as world
-from trimtab.guides.checkpoint import verify
+from trimtab.guides import verify
 from trimtab.training.store import write_groups
 
 pytestmark = pytest.mark.slow

@@ -118,7 +118,7 @@ def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Gu
     Their names are those that `check_steering` found fine.
     """
     if reward:
-        from trimtab.guides.text import TextGuide
+        from trimtab.guides import TextGuide
         from trimtab.rewards import on_texts
         from trimtab.rewards import reward as find
 
@@ -128,10 +128,10 @@ def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Gu
     from trimtab.guides.shipped import guide_folder
 
     if guide_folder(guide) is not None:
-        from trimtab.guides.checkpoint import load_guide
+        from trimtab.guides import load_guide
 
         return load_guide(guide, lm=lm)
-    from trimtab.guides.reward import RewardGuide
+    from trimtab.guides import RewardGuide
 
     return RewardGuide.load(guide, lm)
 

@@ -49,7 +49,7 @@ def demo(
     from trimtab.demo.plot import check_matplotlib
     from trimtab.demo.running import Demo
     from trimtab.demo.settings import TOPICS, Settings
-    from trimtab.guides.checkpoint import load_guide
+    from trimtab.guides import load_guide
     from trimtab.rewards.sentiment import sentiment
 
     check_matplotlib()

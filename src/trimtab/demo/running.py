@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 from trimtab.decoding.loop import decode
 from trimtab.demo.settings import Arm, Settings
-from trimtab.guides.text import UNFINISHED, TextGuide
+from trimtab.guides import TextGuide
+from trimtab.guides.text import UNFINISHED
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.rewards import on_texts, reward
 from trimtab.types import Completion

@@ -16,10 +16,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trimtab.evaluation.weights import met
+from trimtab.guides.cached import ValueGuide, VocabularyGuide
 from trimtab.guides.reward import RewardGuide
 from trimtab.guides.transforms import Transform
-from trimtab.guides.value import ValueGuide
-from trimtab.guides.vocabulary import VocabularyGuide
 from trimtab.models.transformers import TransformersLM
 from trimtab.types import Completion
 

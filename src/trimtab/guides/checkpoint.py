@@ -1,6 +1,6 @@
 """Guides on disk: a folder with `guide.json` and safetensors, written whole or not at all.
 
-    guide.json                 what it is (see `trimtab.guides.card`), sums of all other files
+    guide.json                 what it is (see `trimtab.guides.manifest`), sums of all other files
     head.safetensors           the head, where it has weights
     backbone/                  config and weights, cut to the guide's layers (storage "full")
     adapter/                   a peft adapter on top of the base's own layers (storage "base")
@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,23 +22,27 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from trimtab.cache.configs import text_config
-from trimtab.errors import CheckpointError, FetchError, OutputError, UsageError, check_word
+from trimtab.errors import (
+    CheckpointError,
+    FetchError,
+    IncompatibleError,
+    OutputError,
+    UsageError,
+    check_word,
+)
 from trimtab.files import replace_folder
-from trimtab.guides.backbones import aligned, check_vocab, find_base, from_base, load_net, save_net
-from trimtab.guides.card import Card, verify
-from trimtab.guides.parts import head_card, make_head, unwrap, wrap
+from trimtab.guides.backbones import aligned, find_base, from_base, load_net, save_net
+from trimtab.guides.cached import CachedGuide, ValueGuide, VocabularyGuide
+from trimtab.guides.heads import head_spec, make_head
+from trimtab.guides.manifest import Manifest, Storage, verify
 from trimtab.guides.shipped import guide_folder
-from trimtab.guides.value import ValueGuide
-from trimtab.guides.vocabulary import VocabularyGuide
+from trimtab.guides.transforms import unwrap, wrap
 from trimtab.models.loading import check_device
 from trimtab.protocols import Guide, LanguageModel
 
 __all__ = ["load_guide", "save_guide", "verify"]
 
 Json = Mapping[str, Any]
-
-Storage: TypeAlias = Literal["full", "base"]
-"""Where a guide's backbone is: in its folder, or in the base."""
 
 
 def save_guide(
@@ -83,7 +87,7 @@ def save_guide(
     check_word("storage", storage, Storage)
     target = Path(folder).absolute()
     inner, transforms = unwrap(guide)
-    if not isinstance(inner, ValueGuide | VocabularyGuide):
+    if not isinstance(inner, CachedGuide):
         raise UsageError(
             "a saved guide must be a ValueGuide or VocabularyGuide, or a transform of one",
             got=type(inner).__name__,
@@ -95,38 +99,21 @@ def save_guide(
         raise CheckpointError(
             f"{target} must not exist yet", got="something there", do="pass overwrite=True"
         )
-    try:
-        json.dumps([objective, data, reward])
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            "objective, data and reward must be of JSON's types", got=str(error), do="convert them"
-        ) from error
-    config = text_config(inner.backbone)
-    card = Card(
-        kind="value" if isinstance(inner, ValueGuide) else "vocabulary",
-        name=inner.name,
+    facts = _facts(inner)
+    facts |= {"objective": objective or {}, "data": data or {}, "reward": reward or {}}
+    _check_json([objective, data, reward])
+    manifest = Manifest(
+        **facts,
         base=base,
         revision=revision,
-        vocab=inner.vocab,
         template=template,
-        storage=storage,
-        causal=inner.backbone.can_generate(),
-        model_type=config.model_type,
-        hidden=config.hidden_size,
-        layers=config.num_hidden_layers,
-        dtype=str(inner.backbone.dtype).removeprefix("torch."),
-        implementation=config._attn_implementation,
-        attention=inner.reader.attention,
-        adapter=adapter is not None,
-        head=head_card(inner.head),
         transforms=transforms,
-        objective=objective or {},
-        data=data or {},
-        reward=reward or {},
-        version=version("trimtab"),
+        storage=storage,
+        adapter=adapter is not None,
+        files={},  # those that lie there when it is written
     )
     try:
-        _write(target, inner, adapter, card)
+        _write(target, inner, adapter, manifest)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"{target} must be writable, on a disk with room",
@@ -136,35 +123,53 @@ def save_guide(
     return target
 
 
-def _write(target: Path, guide: ValueGuide | VocabularyGuide, adapter: Any, card: Card) -> None:
-    """Write all files, the card last; nothing half-written has the final name."""
+def _check_json(values: Any) -> None:
+    try:
+        json.dumps(values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            "objective, data and reward must be of JSON's types", got=str(error), do="convert them"
+        ) from error
+
+
+def _facts(guide: CachedGuide) -> dict[str, Any]:
+    """What a manifest says of a guide that can be read off it."""
+    config = text_config(guide.backbone)
+    return {
+        "kind": "value" if isinstance(guide, ValueGuide) else "vocabulary",
+        "name": guide.name,
+        "vocab": guide.vocab,
+        "causal": guide.backbone.can_generate(),
+        "model_type": config.model_type,
+        "hidden": config.hidden_size,
+        "layers": config.num_hidden_layers,
+        "dtype": str(guide.backbone.dtype).removeprefix("torch."),
+        "implementation": config._attn_implementation,
+        "attention": guide.reader.attention,
+        "head": head_spec(guide.head),
+        "version": version("trimtab"),
+    }
+
+
+def _write(target: Path, guide: CachedGuide, adapter: Any, manifest: Manifest) -> None:
+    """Write all files, the manifest last; nothing half-written has the final name."""
     with replace_folder(target) as part:
         weights = {name: w.contiguous() for name, w in guide.head.state_dict().items()}
         if weights:
             save_file(weights, part / "head.safetensors")
-        if card.storage == "full":
+        if manifest.storage == "full":
             save_net(guide.backbone, part / "backbone")
         if adapter is not None:
-            _save_adapter(adapter, part / "adapter", card.base)
-        card.write(part)
+            _save_adapter(adapter, part / "adapter", manifest.base)
+        manifest.write(part)
 
 
 def _save_adapter(adapter: Any, folder: Path, base: str | None) -> None:
-    """The adapter as peft stores it; it names the base as the card does, and no folder of ours."""
+    """The adapter as peft stores it; it names the base, and no folder of ours."""
     for config in adapter.peft_config.values():
         config.base_model_name_or_path = base
     adapter.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's, with everything left to be filled in
-
-
-def _head_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The head's weights; none where it has no file."""
-    try:
-        return load_file(path) if path.is_file() else {}
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} must be safetensors", got=str(error), do="save the guide again"
-        ) from error
 
 
 def load_guide(
@@ -181,7 +186,7 @@ def load_guide(
         lm: the base it will steer: its tokenizer must be the guide's. A guide stored on top of the
             base takes its layers from here.
         backbone: the base's network for a guide stored on top of it, where `lm` is not a
-            `TransformersLM`; None without an `lm` loads the base that the card names.
+            `TransformersLM`; None without an `lm` loads the base that the manifest names.
         device: where; None is the base's, or the CPU.
 
     Raises:
@@ -190,25 +195,67 @@ def load_guide(
     """
     if isinstance(device, str):
         check_device(device)
-    at = guide_folder(folder) or Path(folder)
-    card = verify(at)
+    folder = guide_folder(folder) or Path(folder)
+    manifest = verify(folder)
     if lm is not None:
-        check_vocab(at, card, lm)
+        _check_vocab(folder, manifest, lm)
         device = lm.device if device is None else device
-    if card.storage == "full":
-        try:
-            net = load_net(card, str(at / "backbone"))
-        except FetchError as error:
-            raise CheckpointError(
-                f"{at / 'backbone'} must be a network that transformers can open",
-                got=error.got,
-                do="save the guide again",
-            ) from error
-    else:
-        net = from_base(at, card, find_base(at, card, lm, backbone))
+    backbone = _backbone(folder, manifest, lm, backbone)
     if device is not None:
-        net = net.to(torch.device(device))  # type: ignore[arg-type]  # as torch's own modules
-    head = aligned(make_head(card.head, _head_weights(at / "head.safetensors")))
-    options: dict[str, Any] = {"vocab": card.vocab, "attention": card.attention, "name": card.name}
-    kind = ValueGuide if card.kind == "value" else VocabularyGuide
-    return wrap(kind(net, head, **options), card.transforms)
+        backbone = backbone.to(torch.device(device))  # type: ignore[arg-type]  # as torch's modules
+    head = aligned(make_head(manifest.head, _head_weights(folder / "head.safetensors")))
+    kind = ValueGuide if manifest.kind == "value" else VocabularyGuide
+    guide = kind(
+        backbone,
+        head,
+        vocab=manifest.vocab,
+        attention=manifest.attention,
+        name=manifest.name,
+    )
+    return wrap(guide, manifest.transforms)
+
+
+def _backbone(
+    folder: Path,
+    manifest: Manifest,
+    lm: LanguageModel[Any] | None,
+    backbone: PreTrainedModel | None,
+) -> PreTrainedModel:
+    """The network in the folder, or the base's first layers."""
+    if manifest.storage == "base":
+        return from_base(folder, manifest, find_base(folder, manifest, lm, backbone))
+    try:
+        return load_net(manifest, str(folder / "backbone"))
+    except FetchError as error:
+        raise CheckpointError(
+            f"{folder / 'backbone'} must be a network that transformers can open",
+            got=error.got,
+            do="save the guide again",
+        ) from error
+
+
+def _check_vocab(folder: Path, manifest: Manifest, lm: LanguageModel[Any]) -> None:
+    """Raise `IncompatibleError` unless the guide reads the base's ids, saying what differs."""
+    ours, theirs = manifest.vocab, lm.vocab
+    if ours.reads(theirs):
+        return
+    if ours.fingerprint and theirs.fingerprint and not ours.same(theirs):
+        got = f"tokenizer fingerprint {ours.fingerprint} against the base's {theirs.fingerprint}"
+    else:
+        got = f"{ours.size} tokens against the base's {theirs.size}"
+    trained_for = f", {manifest.base}" if manifest.base else ""
+    raise IncompatibleError(
+        f"the guide in {folder} must read the base's token ids",
+        got=got,
+        do=f"use the base that it was trained for{trained_for}, or another guide",
+    )
+
+
+def _head_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The head's weights; none where it has no file."""
+    try:
+        return load_file(path) if path.is_file() else {}
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} must be safetensors", got=str(error), do="save the guide again"
+        ) from error

@@ -1,121 +1,18 @@
-"""Backbones and heads of guides.
+"""Heads: from a backbone's hidden states to scores, and how each is spelled on disk.
 
-Legend: B rows, D hidden size, V vocabulary; leading dimensions `...` are kept.
+Legend: D hidden size, V vocabulary; leading dimensions `*rows` are kept.
 """
 
 from __future__ import annotations
 
-import copy
+import inspect
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from trimtab.cache.configs import text_config
-from trimtab.errors import IncompatibleError, UsageError
-from trimtab.types import Vocab
-
-
-def truncated(backbone: PreTrainedModel, layers: int | None) -> PreTrainedModel:
-    """The first `layers` layers of a decoder (what follows them stays); None keeps all.
-
-    Layers are shared with the given backbone, not copied; only the containers are new. A causal LM
-    keeps its output layer.
-
-    Raises:
-        UsageError: the backbone has fewer layers, cannot be cut there, or keeps them where we do
-            not know.
-    """
-    total = text_config(backbone).num_hidden_layers
-    if layers is None or layers == total:
-        return backbone
-    if not 1 <= layers < total:
-        raise UsageError(
-            f"layers must be between 1 and the backbone's {total}",
-            got=f"{layers}",
-            do="pass fewer, or None for all",
-        )
-    cut = copy.copy(backbone)
-    cut._modules = dict(backbone._modules)
-    inner = backbone.base_model
-    if isinstance(inner, PreTrainedModel) and inner is not backbone:
-        body = truncated(inner, layers)
-        setattr(cut, backbone.base_model_prefix, body)
-        cut.config = _of_part(backbone.config, body.config)
-        return cut
-    name = next(
-        (n for n in ("layers", "h") if isinstance(getattr(backbone, n, None), nn.ModuleList)), None
-    )
-    if name is None:
-        raise UsageError(
-            "a truncated backbone must keep its layers in `layers` or `h`",
-            got=type(backbone).__name__,
-            do="pass a backbone that is already truncated",
-        )
-    setattr(cut, name, nn.ModuleList(list(getattr(backbone, name))[:layers]))
-    cut.config = _cut_config(backbone.config, layers)
-    return cut
-
-
-def _of_part(whole: Any, part: Any) -> Any:
-    """The config of a model whose part was cut: the part's own, or with the part's inside."""
-    if text_config(whole) is whole:
-        return part
-    config = copy.copy(whole)
-    config.text_config = part
-    return config
-
-
-def _cut_config(config: Any, layers: int) -> Any:
-    """The config of the first layers; everything that it says of each layer is cut as well.
-
-    Raises:
-        UsageError: so many layers, made anew from their config, would be other ones.
-    """
-    total, cut = config.num_hidden_layers, copy.deepcopy(config)
-    if getattr(config, "hidden_size_per_layer_input", 0):
-        raise UsageError(
-            f"{config.model_type} embeds each token for all of its {total} layers, so it needs all",
-            got=f"layers={layers}",
-            do="pass layers=None",
-        )
-    own = config.to_dict().get("per_layer_config")
-    cut.num_hidden_layers = layers
-    for name, value in vars(config).items():
-        if isinstance(value, list) and len(value) == total:
-            setattr(cut, name, value[:layers])
-    if own:
-        cut.per_layer_config = {i: said for i, said in own.items() if int(i) < layers}
-    if getattr(config, "num_kv_shared_layers", 0):
-        cut.num_kv_shared_layers = max(0, config.num_kv_shared_layers - (total - layers))
-    kinds = getattr(cut, "layer_types", None)
-    again = type(cut).from_dict(cut.to_dict())
-    if kinds and again.layer_types != kinds:
-        whole = [i for i, kind in enumerate(config.layer_types, 1) if kind == again.layer_types[-1]]
-        raise UsageError(
-            f"{config.model_type} must end with a layer of {again.layer_types[-1]}",
-            got=f"layers={layers}, of {kinds[-1]}",
-            do=f"pass one of {', '.join(map(str, whole))}",
-        )
-    return cut
-
-
-def vocab_of(backbone: PreTrainedModel, given: Vocab | None) -> Vocab:
-    """Whose ids a guide on this backbone reads: the given ones, or as many as it has rows.
-
-    Raises:
-        IncompatibleError: fewer rows than ids.
-    """
-    config = text_config(backbone)
-    rows = config.vocab_size
-    if given is not None and given.size > rows:
-        raise IncompatibleError(
-            f"a guide must have an embedding for each of the {given.size} token ids that it reads",
-            got=f"{config.model_type} with {rows} rows",
-            do="use a backbone of the base's family, or a TextGuide, which reads text",
-        )
-    return given or Vocab(rows)
+from trimtab.errors import CheckpointError, UsageError
 
 
 class ScalarHead(nn.Module):
@@ -190,3 +87,63 @@ class Identity(nn.Module):
     def forward(self, outputs: Float[Tensor, "*rows V"]) -> Float[Tensor, "*rows V"]:
         """The same, in float32."""
         return outputs.float()
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "scalar": ScalarHead,
+    "vocabulary": VocabularyHead,
+    "dueling": DuelingHead,
+    "advantage": AdvantageHead,
+    "log_probability": LogProbabilityHead,
+    "identity": Identity,
+}
+"""Heads that can be saved, by their names on disk."""
+
+
+def head_sizes(kind: str) -> tuple[str, ...]:
+    """The sizes that a head is made with: the arguments that it needs.
+
+    >>> head_sizes("dueling")
+    ('hidden', 'vocabulary')
+    """
+    parameters = inspect.signature(HEADS[kind]).parameters.values()
+    needed = (p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty)
+    return tuple(p.name for p in needed)
+
+
+def head_spec(head: nn.Module) -> dict[str, Any]:
+    """A head's kind and sizes, as `make_head` takes them.
+
+    Raises:
+        UsageError: a head of a class of one's own, which nobody else could load.
+    """
+    kind = next((name for name, known in HEADS.items() if type(head) is known), None)
+    if kind is None:
+        raise UsageError(
+            f"a head that is saved must be one of {', '.join(h.__name__ for h in HEADS.values())}",
+            got=type(head).__name__,
+            do="use one of those",
+        )
+    widest = max((w.shape for w in head.parameters() if w.dim() == 2), default=(0, 0))
+    sizes = {"vocabulary": widest[0], "hidden": widest[1]}
+    return {"kind": kind, **{name: sizes[name] for name in head_sizes(kind)}}
+
+
+def make_head(spec: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    """The head of a kind and sizes with its weights, in their own precision.
+
+    Raises:
+        CheckpointError: weights that are not this head's.
+    """
+    sizes = {name: size for name, size in spec.items() if name != "kind"}
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
+        head = HEADS[spec["kind"]](**sizes)
+    try:
+        head.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"head.safetensors must fit a head {spec}",
+            got=" ".join(str(error).split()),
+            do="save the guide again",
+        ) from error
+    return head

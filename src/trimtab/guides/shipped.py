@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trimtab.errors import UnknownNameError
-from trimtab.guides.card import CARD
 
-ROOM = Path(__file__).with_name("shipped")
+MANIFEST = "guide.json"
+"""The file that makes a folder a guide's."""
+
+SHIPPED = Path(__file__).with_name("shipped")
 
 
 def shipped_guides() -> dict[str, Path]:
@@ -17,7 +19,7 @@ def shipped_guides() -> dict[str, Path]:
     >>> sorted(shipped_guides())
     ['concise', 'sentiment']
     """
-    return {card.parent.name: card.parent for card in sorted(ROOM.glob(f"*/{CARD}"))}
+    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{MANIFEST}"))}
 
 
 def check_name(name: str, also: Iterable[str] = ()) -> None:
@@ -44,7 +46,7 @@ def check_name(name: str, also: Iterable[str] = ()) -> None:
 
 def guide_folder(name: str | Path) -> Path | None:
     """Where a guide is: the folder of that name, or a shipped guide's; None where it is neither."""
-    at = Path(name)
-    if (at / CARD).is_file():
-        return at
+    folder = Path(name)
+    if (folder / MANIFEST).is_file():
+        return folder
     return shipped_guides().get(str(name))

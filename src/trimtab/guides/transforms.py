@@ -1,13 +1,13 @@
-"""Functions of a guide's score: each wraps a guide and changes nothing else about it.
+"""Guides around one guide: functions of its score, and a reading with the published code's fault.
 
 Legend: B rows, K candidates, L tokens of a candidate, R some rows.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, final
 
 import torch
@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from trimtab.decoding.step import check_scores
 from trimtab.errors import UsageError
+from trimtab.guides.base import Delegate, padded_ids
 from trimtab.protocols import Bounded, Guide
-from trimtab.types import Candidates, Cost, Prompt, Vocab
+from trimtab.types import Candidates, Prompt, Vocab
 
 
 @dataclass(frozen=True)
-class Transform(ABC):
+class Transform(Delegate):
     """A guide whose scores are a function of another's; everything else is the other's.
 
     NaN and inf pass through unchanged, so that no transform hides a guide that fails.
@@ -33,6 +34,11 @@ class Transform(ABC):
     @abstractmethod
     def transform(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         """The new scores."""
+
+    @property
+    def inner(self) -> Guide[Any]:
+        """The guide."""
+        return self.guide
 
     @property
     def name(self) -> str:
@@ -48,27 +54,6 @@ class Transform(ABC):
     def context(self) -> int | None:
         """Most tokens that the guide reads."""
         return self.guide.context if isinstance(self.guide, Bounded) else None
-
-    @property
-    def cost(self) -> Cost:
-        """Tokens the guide has read so far."""
-        return self.guide.cost
-
-    def prefill(self, prompts: Sequence[Prompt]) -> Any:
-        """Read whole prompts."""
-        return self.guide.prefill(prompts)
-
-    def extend(self, state: Any, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Any:
-        """Append tokens."""
-        return self.guide.extend(state, tokens, lengths)
-
-    def select(self, state: Any, rows: Int[Tensor, "R"]) -> Any:
-        """Drop, reorder or fork rows."""
-        return self.guide.select(state, rows)
-
-    def join(self, states: Sequence[Any]) -> Any:
-        """Rows of several states side by side."""
-        return self.guide.join(states)
 
     def score(self, state: Any, candidates: Candidates) -> Float[Tensor, "B K"]:
         """The transformed scores."""
@@ -124,3 +109,112 @@ class Center(Transform):
     def transform(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         """Centred scores."""
         return scores - scores.mean(dim=-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class RereadState:
+    """The inner guide's rows, and the ids that will be fed to them again."""
+
+    inner: Any
+    ids: list[tuple[int, ...]]
+
+
+class RereadingValueGuide(Delegate):
+    """Values as VAS' published decoder computes them, to reproduce its tokens.
+
+    That decoder hands the value model the whole prefix on top of a cache that already holds it: a
+    candidate v after prefix s is valued in the context s s v, then s s' s' v, and so on, where s'
+    is the prefix one token later. The paper's V(s v) is what `ValueGuide` gives; use this one only
+    to compare with published numbers. Its cost grows with the square of the length.
+
+    Args:
+        guide: the value function.
+    """
+
+    def __init__(self, guide: Guide[Any]) -> None:
+        self.guide = guide
+        self.name = f"{guide.name} (prefix read again)"
+        self.vocab = guide.vocab
+
+    @property
+    def inner(self) -> Guide[Any]:
+        """The value function."""
+        return self.guide
+
+    def prefill(self, prompts: Sequence[Prompt]) -> RereadState:
+        """Read the prompts once; the doubling begins with the first candidates."""
+        return RereadState(self.guide.prefill(prompts), [p.ids for p in prompts])
+
+    def score(self, state: RereadState, candidates: Candidates) -> Float[Tensor, "B K"]:
+        """Value of each candidate after the prefix has been read once more."""
+        b, k, length = candidates.shape
+        again, lengths = padded_ids(state.ids, candidates.tokens.device)
+        tokens = torch.cat(
+            [again[:, None].expand(b, k, -1), candidates.tokens.new_zeros(b, k, length)], dim=-1
+        )
+        at = lengths[:, None, None] + torch.arange(length, device=tokens.device)
+        tokens = tokens.scatter(2, at.expand(b, k, length), candidates.tokens)
+        longer = replace(
+            candidates, tokens=tokens, lengths=candidates.lengths + lengths[:, None], tail=None
+        )
+        return self.guide.score(state.inner, longer)
+
+    def extend(
+        self, state: RereadState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+    ) -> RereadState:
+        """Append the whole prefix again, the new tokens at its end."""
+        ids = [
+            row + tuple(new[:n])
+            for row, new, n in zip(state.ids, tokens.tolist(), lengths.tolist(), strict=True)
+        ]
+        return RereadState(self.guide.extend(state.inner, *padded_ids(ids, tokens.device)), ids)
+
+    def select(self, state: RereadState, rows: Int[Tensor, "R"]) -> RereadState:
+        """Drop, reorder or fork rows."""
+        return RereadState(
+            self.guide.select(state.inner, rows), [state.ids[i] for i in rows.tolist()]
+        )
+
+    def join(self, states: Sequence[RereadState]) -> RereadState:
+        """Rows of several states side by side."""
+        inner = self.guide.join([s.inner for s in states])
+        return RereadState(inner, [row for s in states for row in s.ids])
+
+
+# --- on disk -------------------------------------------------------------------------------------
+
+TRANSFORMS: dict[str, type[Transform]] = {
+    "log_sigmoid": LogSigmoid,
+    "clamp": Clamp,
+    "center": Center,
+}
+"""Transforms that can be saved with their guide, by their names on disk."""
+
+
+def unwrap(guide: Guide[Any]) -> tuple[Guide[Any], list[dict[str, Any]]]:
+    """The guide inside its transforms, and these by name with their arguments, innermost first.
+
+    Raises:
+        UsageError: a transform that is not the library's, which no file can spell.
+    """
+    specs: list[dict[str, Any]] = []
+    names = {kind: name for name, kind in TRANSFORMS.items()}
+    while isinstance(guide, Transform):
+        if type(guide) not in names:
+            raise UsageError(
+                f"transforms that are saved are {', '.join(TRANSFORMS)}",
+                got=type(guide).__name__,
+                do="save the guide inside it, and put it around that again after loading",
+            )
+        arguments = {f.name: getattr(guide, f.name) for f in fields(guide) if f.name != "guide"}
+        specs.insert(0, {"kind": names[type(guide)], **arguments})
+        guide = guide.guide
+    return guide, specs
+
+
+def wrap(guide: Guide[Any], specs: Sequence[dict[str, Any]]) -> Guide[Any]:
+    """A guide inside transforms, as `unwrap` spells them."""
+    for spec in specs:
+        arguments = {name: value for name, value in spec.items() if name != "kind"}
+        guide = TRANSFORMS[spec["kind"]](guide, **arguments)
+    return guide

@@ -13,14 +13,10 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from trimtab.guides.compose import WeightedSum
-from trimtab.guides.reward import RewardGuide
+from trimtab.guides import RewardGuide, TextGuide, ValueGuide, VocabularyGuide, WeightedSum
 from trimtab.guides.reward.chat_template import ChatTemplate
 from trimtab.guides.reward.pairs import PairScorer
 from trimtab.guides.reward.retokenised import Retokenised
-from trimtab.guides.text import TextGuide
-from trimtab.guides.value import ValueGuide
-from trimtab.guides.vocabulary import VocabularyGuide
 from trimtab.models.table import TableLM
 from trimtab.models.text import Codec
 from trimtab.models.transformers import TransformersLM

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import public
-from trimtab.guides.card import CARD
-from trimtab.guides.checkpoint import load_guide
-from trimtab.guides.reward import RewardGuide
-from trimtab.guides.shipped import check_name, guide_folder
-from trimtab.guides.text import TextGuide
+from trimtab.guides import (
+    RewardGuide,
+    TextGuide,
+    load_guide,
+)
+from trimtab.guides.shipped import MANIFEST, check_name, guide_folder
 from trimtab.protocols import Guide, LanguageModel, Reward
 from trimtab.rewards import REWARDS, Sum, on_texts, reward
 from trimtab.rewards.classifier import Classifier
@@ -190,7 +191,7 @@ class GuideSource:
         folder = guide_folder(name)
         if folder is not None:
             load_guide(folder, lm=lm)  # checks every file before its sum is believed
-            found = digest(["checkpoint", json.loads((folder / CARD).read_text())["sha256"]])
+            found = digest(["checkpoint", json.loads((folder / MANIFEST).read_text())["sha256"]])
             return cls(Path(name).name, found, partial(_load, name))
         if Path(name).exists() or ("/" in name and not _spells_reward(name)):
             model = RewardGuide.load(name, lm)

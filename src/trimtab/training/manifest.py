@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import DataError
-from trimtab.guides.fields import POLICY
+from trimtab.guides.manifest import PolicyFacts
 from trimtab.schema import (
     SchemaError,
     above,
@@ -17,6 +17,7 @@ from trimtab.schema import (
     maybe,
     number,
     record,
+    schema_of,
     text,
     truth,
     whole,
@@ -79,7 +80,7 @@ MANIFEST = record(
         "trimtab": text,
         "complete": truth,
         "shards": whole(0, 1_000_000),
-        "about": POLICY,
+        "about": schema_of(PolicyFacts),
         "rewards": mapping_of(
             record(
                 {"fingerprint": text, "folder": _plain_name},

@@ -21,15 +21,15 @@ from transformers import PreTrainedModel
 from trimtab.cache.configs import text_config, text_decoder
 from trimtab.cache.masks import Visible, answering, within
 from trimtab.cache.reader import reads_trees
-from trimtab.guides.heads import (
+from trimtab.guides import (
     AdvantageHead,
     DuelingHead,
     Identity,
     LogProbabilityHead,
     ScalarHead,
     VocabularyHead,
-    truncated,
 )
+from trimtab.guides.backbones import truncated
 from trimtab.training.batches import Outputs
 from trimtab.training.objectives import Head
 
@@ -59,7 +59,7 @@ class GuideNetwork(nn.Module):
     Args:
         backbone: a decoder, or a `peft` wrapping of one; a causal LM where the head needs its
             outputs.
-        head: of `trimtab.guides.heads`.
+        head: of `trimtab.guides`.
     """
 
     _keys_to_ignore_on_save = None  # transformers' Trainer asks for it

@@ -11,10 +11,7 @@ from typing import Any, Literal
 import torch
 
 from trimtab.evaluation.statistics import variance
-from trimtab.guides.checkpoint import save_guide
-from trimtab.guides.transforms import Clamp, LogSigmoid
-from trimtab.guides.value import ValueGuide
-from trimtab.guides.vocabulary import VocabularyGuide
+from trimtab.guides import Clamp, LogSigmoid, ValueGuide, VocabularyGuide, save_guide
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide
 from trimtab.training.batches import to_batch, token_scores

@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from trimtab.errors import CheckpointError, TrimtabWarning
-from trimtab.guides.heads import Identity
+from trimtab.guides import Identity
 from trimtab.models.transformers import TransformersLM
 from trimtab.training.baseline import DO
 from trimtab.training.batches import next_scores

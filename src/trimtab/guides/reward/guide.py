@@ -21,12 +21,12 @@ from transformers import (
 from trimtab.cache.configs import text_config
 from trimtab.cache.reader import Attention
 from trimtab.errors import IncompatibleError, check_keywords, check_word
+from trimtab.guides.cached import ValueGuide
 from trimtab.guides.reward.chat_template import ChatTemplate, Template
 from trimtab.guides.reward.heads import Label, RewardHead, body, causal_head
 from trimtab.guides.reward.pairs import PairScorer
 from trimtab.guides.reward.retokenised import Retokenised
 from trimtab.guides.text import TextGuide
-from trimtab.guides.value import ValueGuide
 from trimtab.models.loading import check_loading, default_device, from_pretrained, load_tokenizer
 from trimtab.models.text import Codec
 from trimtab.protocols import Guide, LanguageModel

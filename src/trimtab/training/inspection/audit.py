@@ -9,7 +9,7 @@ from typing import Any
 
 from trimtab.cache.configs import text_config
 from trimtab.errors import AssetError, DataError, UsageError
-from trimtab.guides.card import Card
+from trimtab.guides import Manifest
 from trimtab.models.embedded import locate
 from trimtab.models.transformers import TransformersLM
 from trimtab.runs.identity import identify
@@ -21,7 +21,7 @@ SHOWN = 6
 """Lines of a template's difference."""
 
 
-def audit_card(card: Card, lm: TransformersLM) -> list[Finding]:
+def audit_card(card: Manifest, lm: TransformersLM) -> list[Finding]:
     """Everything that a card says of its base, held against this one."""
     return [
         tokenizer(card, lm),
@@ -34,7 +34,7 @@ def audit_card(card: Card, lm: TransformersLM) -> list[Finding]:
     ]
 
 
-def tokenizer(card: Card, lm: TransformersLM) -> Finding:
+def tokenizer(card: Manifest, lm: TransformersLM) -> Finding:
     """Whether ids mean the same tokens."""
     mine, theirs = card.vocab, lm.vocab
     if not mine.same(theirs):
@@ -70,7 +70,7 @@ def template(mine: str | None, theirs: Any) -> Finding:
     return Finding("warning", about, f"differs (- guide, + base): {shown}{more}", do)
 
 
-def base(card: Card, lm: TransformersLM) -> Finding:
+def base(card: Manifest, lm: TransformersLM) -> Finding:
     """Whether it is the base that the card names, by weights where the rollouts say them."""
     known = [a["model"] for a in sources(card) if a.get("model", {}).get("weights")]
     mine = identify(lm)
@@ -89,7 +89,7 @@ def base(card: Card, lm: TransformersLM) -> Finding:
     return Finding("warning", "base", said, "pass --model with the base that is meant")
 
 
-def revision(card: Card, lm: TransformersLM) -> list[Finding]:
+def revision(card: Manifest, lm: TransformersLM) -> list[Finding]:
     """Whether the base is of the revision that the card names, where both are known."""
     found = getattr(lm.model.config, "_commit_hash", None)
     if card.revision is None:
@@ -103,7 +103,7 @@ def revision(card: Card, lm: TransformersLM) -> list[Finding]:
     return [Finding("warning", "revision", said, "open the base at that revision")]
 
 
-def network(card: Card, lm: TransformersLM) -> Finding:
+def network(card: Manifest, lm: TransformersLM) -> Finding:
     """Whether a guide that stands on the base's layers fits them."""
     config = text_config(lm.model)
     mine = (card.model_type, card.hidden)
@@ -119,7 +119,7 @@ def network(card: Card, lm: TransformersLM) -> Finding:
     return Finding("ok", "network", f"{layers} of the base, {card.model_type}")
 
 
-def policy(card: Card, lm: TransformersLM) -> list[Finding]:
+def policy(card: Manifest, lm: TransformersLM) -> list[Finding]:
     """Whether pi_ref is the policy whose rollouts were learnt from."""
     try:
         trained = base_temperature(sources(card))
@@ -141,7 +141,7 @@ def policy(card: Card, lm: TransformersLM) -> list[Finding]:
     return found
 
 
-def validation(card: Card) -> list[Finding]:
+def validation(card: Manifest) -> list[Finding]:
     """Whether training left the guide better than a constant, where the card says both."""
     found: Mapping[str, Any] = card.objective.get("validation", {})
     if not {"error", "constant"} <= found.keys():
@@ -153,7 +153,7 @@ def validation(card: Card) -> list[Finding]:
     return [Finding("ok", "validation", said)]
 
 
-def sources(card: Card) -> Sequence[Mapping[str, Any]]:
+def sources(card: Manifest) -> Sequence[Mapping[str, Any]]:
     """What made the rollouts that a guide was trained on; empty for files of preferences."""
     found: Iterable[Any] = card.data.get("sources") or ()
     return [about for about in found if isinstance(about, Mapping)]

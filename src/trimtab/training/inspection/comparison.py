@@ -10,13 +10,13 @@ pairs, ILQL, anything else   of no unit of the reward   the reward, by ranks onl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from trimtab.errors import UsageError
-from trimtab.guides.card import Card
-from trimtab.guides.parts import unwrap, wrap
+from trimtab.guides import Manifest
+from trimtab.guides.transforms import unwrap, wrap
 from trimtab.protocols import Guide
 from trimtab.training.objectives import Objective, Rad, objective
 from trimtab.training.targets import RewardStatistics, labels, unit_interval
@@ -50,7 +50,7 @@ def same(value: float) -> float:
     return value
 
 
-def compare(card: Card | None) -> Comparison:
+def compare(card: Manifest | None) -> Comparison:
     """What the scores of a saved guide are compared with; None is a reward model of others."""
     if card is None:
         return Comparison("score and reward, by ranks only", False, same, same, pairs=True)
@@ -73,7 +73,7 @@ def compare(card: Card | None) -> Comparison:
     return Comparison("score and reward", True, same, same)
 
 
-def objective_of(card: Card) -> Objective | None:
+def objective_of(card: Manifest) -> Objective | None:
     """The objective that a card names; None where it names none that is known here."""
     try:
         return objective(card.objective["name"], **card.objective.get("settings", {}))
@@ -81,12 +81,13 @@ def objective_of(card: Card) -> Objective | None:
         return None
 
 
-def statistics_of(card: Card) -> RewardStatistics | None:
+def statistics_of(card: Manifest) -> RewardStatistics | None:
     """The statistics of the reward that a card holds, where it holds them all."""
     names = [f.name for f in fields(RewardStatistics)]
-    if any(card.reward.get(name) is None for name in names):
+    reward: Mapping[str, Any] = card.reward
+    if any(reward.get(name) is None for name in names):
         return None
-    return RewardStatistics(**{name: card.reward[name] for name in names})
+    return RewardStatistics(**{name: reward[name] for name in names})
 
 
 def without_center(guide: Guide[Any]) -> Guide[Any]:
@@ -96,19 +97,19 @@ def without_center(guide: Guide[Any]) -> Guide[Any]:
     return guide if len(kept) == len(transforms) else wrap(inner, kept)
 
 
-def _ranked(card: Card) -> Comparison:
+def _ranked(card: Manifest) -> Comparison:
     summed = card.head["kind"] == "log_probability"
     said = "sum of the tokens' scores" if summed else "score"
     said += " (log-odds of being preferred) and reward, by ranks only"
     return Comparison(said, False, same, same, summed=summed, pairs=True)
 
 
-def _probability(card: Card, known: RewardStatistics | None) -> Comparison:
+def _probability(card: Manifest, known: RewardStatistics | None) -> Comparison:
     """exp(score) against the frequency of the class, or the mean of the soft label."""
     if known is None:
         said = "exp(score) and reward, by ranks only: the card does not say which class"
         return Comparison(said, False, math.exp, same)
-    training: dict[str, Any] = card.objective.get("training", {})
+    training: Mapping[str, Any] = card.objective.get("training", {})
     threshold, tau = training.get("label_threshold"), training.get("label_softness")
     if tau is not None:
         said = f"exp(score) and exp((min(reward, {known.most:g}) - {known.most:g}) / {tau:g})"

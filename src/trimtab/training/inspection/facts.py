@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trimtab.guides.card import Card
-from trimtab.guides.reward import RewardGuide
+from trimtab.guides import Manifest, RewardGuide
 from trimtab.protocols import Guide
 from trimtab.training.tally import Tally
 
 Facts = tuple[tuple[str, str], ...]
 
 
-def facts_of(card: Card | None, guide: Guide[Any] | None) -> Facts:
+def facts_of(card: Manifest | None, guide: Guide[Any] | None) -> Facts:
     """Names and values, the most telling first; without a card, what the model itself says."""
     if card is None:
         return _of_model(guide)
@@ -44,7 +43,7 @@ def _of_model(guide: Guide[Any] | None) -> Facts:
     )  # fmt: skip
 
 
-def _transforms(card: Card) -> str:
+def _transforms(card: Manifest) -> str:
     return "".join(f", through {t['kind']}" for t in card.transforms)
 
 
@@ -88,7 +87,7 @@ def _reward(reward: Mapping[str, Any]) -> str:
     )
 
 
-def _unit(card: Card) -> str:
+def _unit(card: Manifest) -> str:
     if any(t["kind"] == "log_sigmoid" for t in card.transforms):
         return "log-probability of the class"
     if any(t["kind"] == "clamp" for t in card.transforms):
@@ -101,7 +100,7 @@ def _unit(card: Card) -> str:
     return unit.get(card.reward.get("unit", ""), "")
 
 
-def _network(card: Card) -> str:
+def _network(card: Manifest) -> str:
     where = "stored with it" if card.storage == "full" else "on the base's layers"
     adapter = ", by an adapter" if card.adapter else ""
     return f"{card.model_type}, {card.layers} layers {where}{adapter}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def inspect_guide(
     """
     opened = open_guide(guide, lm, label=label)
     card, compared = opened.card, compare(opened.card)
-    training: dict[str, Any] = card.objective.get("training", {}) if card is not None else {}
+    training: Mapping[str, Any] = card.objective.get("training", {}) if card is not None else {}
     most = max_length or training.get("max_length") or MAX_LENGTH
     found = read(
         card,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.guides.card import Card
+from trimtab.guides import Manifest
 from trimtab.models.transformers import TransformersLM
 from trimtab.training.inspection.audit import sources
 from trimtab.training.inspection.findings import Finding
@@ -39,7 +39,7 @@ class Measured:
 
 
 def read(
-    card: Card | None,
+    card: Manifest | None,
     lm: TransformersLM,
     *,
     ranked: bool,
@@ -91,7 +91,7 @@ def read(
 
 
 def unseen(
-    card: Card | None, found: Collected, groups: tuple[Group, ...]
+    card: Manifest | None, found: Collected, groups: tuple[Group, ...]
 ) -> tuple[tuple[Group, ...], list[Finding]]:
     """The groups that a guide was not trained on, as far as that can be told.
 
@@ -101,7 +101,7 @@ def unseen(
     learnt = list(sources(card)) if card is not None else []
     if card is None or not any(about in learnt for about in found.about):
         return groups, []
-    training: dict[str, Any] = card.objective.get("training", {})
+    training: Mapping[str, Any] = card.objective.get("training", {})
     alone = len(learnt) == len(found.about) and all(about in learnt for about in found.about)
     if alone and training.get("validation") is None and "held_out" in training:
         kept = held_out(groups, training["held_out"])[1]
@@ -116,7 +116,7 @@ def _pairs(
     source: str,
     lm: TransformersLM,
     reward: str | None,
-    card: Card | None,
+    card: Manifest | None,
     findings: list[Finding],
     max_length: int,
     seed: int,

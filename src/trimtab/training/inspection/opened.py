@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import CheckpointError, UsageError
-from trimtab.guides.card import Card, verify
-from trimtab.guides.checkpoint import load_guide
-from trimtab.guides.reward import RewardGuide
+from trimtab.guides import Manifest, RewardGuide, load_guide, verify
 from trimtab.guides.shipped import check_name, guide_folder
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide
@@ -29,7 +27,7 @@ class Opened:
     """
 
     name: str
-    card: Card | None
+    card: Manifest | None
     guide: Guide[Any] | None
     problem: Finding | None = None
 

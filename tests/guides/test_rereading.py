@@ -9,7 +9,7 @@ import torch
 
 import trimtab as tt
 from tests import toys
-from trimtab.guides.published import RereadingValueGuide
+from trimtab.guides import RereadingValueGuide
 
 
 @torch.no_grad()

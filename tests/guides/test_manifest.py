@@ -16,11 +16,8 @@ import trimtab as tt
 from tests import toys
 from tests.mutations import mutations
 from trimtab.errors import CheckpointError, IncompatibleError, UsageError
-from trimtab.guides.card import Card, verify
-from trimtab.guides.fields import HEAD_SIZES
-from trimtab.guides.parts import HEADS
-from trimtab.guides.shipped import shipped_guides
-from trimtab.guides.transforms import Clamp, LogSigmoid
+from trimtab.guides import Clamp, LogSigmoid, Manifest, shipped_guides, verify
+from trimtab.guides.heads import HEADS, head_sizes, head_spec
 from trimtab.training.inspection.audit import audit_card
 from trimtab.training.inspection.comparison import compare
 from trimtab.training.inspection.facts import facts_of
@@ -79,7 +76,7 @@ def test_a_tampered_card_is_a_checkpoint_error_or_a_guide(place: Path, storage: 
         assert "\n" not in said
         assert len(said) < 1000
 
-    def use(card: dict[str, Any], found: Card) -> None:
+    def use(card: dict[str, Any], found: Manifest) -> None:
         assert facts_of(found, None)
         compare(found)
         audit_card(found, LM)
@@ -160,9 +157,9 @@ def test_whatever_lies_under_a_cards_name_is_read_or_refused(place: Path, data: 
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="card: reward.std must be a number, above 0; got -1"):
+    with pytest.raises(UsageError, match="manifest: reward.std must be a number, above 0; got -1"):
         tt.save_guide(toys.value_guide(), tmp_path / "g", reward={"std": -1})
-    with pytest.raises(UsageError, match="card: data.loss must be a finite number; got nan"):
+    with pytest.raises(UsageError, match="manifest: data.loss must be a finite number; got nan"):
         tt.save_guide(toys.value_guide(), tmp_path / "g", data={"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
 
@@ -172,5 +169,7 @@ def test_shipped_cards_are_in_order() -> None:
         assert verify(at).name == at.name
 
 
-def test_every_kind_of_head_has_its_sizes() -> None:
-    assert HEADS.keys() == HEAD_SIZES.keys()
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_kind_of_head_is_made_from_what_is_said_of_it(kind: str) -> None:
+    sizes = {name: {"hidden": 3, "vocabulary": 2}[name] for name in head_sizes(kind)}
+    assert head_spec(HEADS[kind](**sizes)) == {"kind": kind, **sizes}
