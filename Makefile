@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model assets demo test check docs fuzz faults bench recipe-sentiment recipe-concise clean
+.PHONY: help setup model assets demo test check coverage house docs fuzz faults bench recipe-sentiment recipe-concise clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 26
@@ -31,6 +31,12 @@ check: setup  ## formatting, lint, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict src
 	$(BIN)/lint-imports
+
+coverage: assets  ## the tests once more, slower: which lines and branches do they reach?
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
+house: setup  ## count the code: lines, longest parts, circles of imports, files that a walk passes
+	@$(ONE_THREAD) $(BIN)/python -m tools.house
 
 docs: setup  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
