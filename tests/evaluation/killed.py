@@ -17,9 +17,9 @@ import trimtab as tt
 from tests import toys
 from tests.evaluation import worlds
 from tests.killing import attempt
-from trimtab.evaluation.sweep import grid, sweep
+from trimtab.evaluation.sweep import sweep
 from trimtab.evaluation.work import Progress
-from trimtab.runs.resolve import GuideSource, Scorer
+from trimtab.runs.resolve import GuideSource, find_methods, find_reward
 from trimtab.types import Sample
 
 KILLS = 10
@@ -51,8 +51,10 @@ def one_sweep(folder: Path) -> int:
             with (folder / "started").open("a") as log:
                 log.write(progress.unit + "\n")
 
-    guide = GuideSource.on_prefixes(Scorer.of(sevens))
-    methods = grid(["greedy", "sampling", "args", "vas"], {"beta": [1.0, 2.0, 4.0], "k": [5]})
+    guide = GuideSource.on_prefixes(find_reward(sevens))
+    methods = find_methods(
+        ["greedy", "sampling", "args", "vas"], {"beta": [1.0, 2.0, 4.0], "k": [5]}
+    )
     task = Words(reward=sevens, judge=lengths, max_new_tokens=8)
     lm = toys.language_model()
     return sweep(lm, task, methods, folder, guides=[guide], n=2, rows=4, on=note).computed

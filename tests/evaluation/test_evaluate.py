@@ -42,11 +42,11 @@ from trimtab.evaluation.writers import to_json, to_markdown
 from trimtab.protocols import LanguageModel
 from trimtab.rewards.exact import exact
 from trimtab.runs.identity import identify
-from trimtab.runs.resolve import GuideSource, Scorer
+from trimtab.runs.resolve import GuideSource, find_guide, find_reward
 from trimtab.types import Sample
 
 TASK = worlds.Letters()
-GUIDE = GuideSource.on_prefixes(Scorer.of(worlds.count_b))
+GUIDE = GuideSource.on_prefixes(find_reward(worlds.count_b))
 METHODS = [tt.greedy(), tt.sampling(), tt.args(1.0, k=2), tt.vas(2.0, k=2), tt.best_of_n(2)]
 
 
@@ -223,9 +223,9 @@ def test_a_missing_reference_is_said(tmp_path: Path) -> None:
 
 
 def test_a_sum_by_name_measures_and_guides(tmp_path: Path) -> None:
-    scorer = Scorer.named("2*words - 0.5*brevity")
+    scorer = find_reward("2*words - 0.5*brevity")
     task = replace(TASK, reward=scorer.function)
-    guides = [GuideSource.named("2*words - 0.5*brevity", worlds.model())]
+    guides = [find_guide("2*words - 0.5*brevity", worlds.model())]
     table = run(tmp_path, task, [tt.sampling(), tt.vas(2.0, k=2)], guides=guides).table
     assert table.about["reward"] == "2*words - 0.5*brevity"
     assert {row["guide"] for row in table.rows} == {None, "2*words - 0.5*brevity"}

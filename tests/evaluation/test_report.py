@@ -31,8 +31,8 @@ from trimtab.evaluation.report.sentences import number, verdict
 from trimtab.evaluation.report.texts import Texts
 from trimtab.evaluation.report.tint import Piece, Scale, tinted
 from trimtab.evaluation.report.write import write_report
-from trimtab.evaluation.sweep import grid, sweep
-from trimtab.runs.resolve import Scorer
+from trimtab.evaluation.sweep import sweep
+from trimtab.runs.resolve import Scorer, find_methods
 from trimtab.types import Sample
 
 NAMES = {
@@ -55,7 +55,7 @@ def opposite(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]
 
 def swept(folder: Path, judge: Any = worlds.early) -> Path:
     names = ["sampling", "greedy", "args", "vas", "best-of-n"]
-    methods = grid(names, {"beta": [0.5, 3.0, 9.0], "k": [2], "n": [2]})
+    methods = find_methods(names, {"beta": [0.5, 3.0, 9.0], "k": [2], "n": [2]})
     task = replace(TASK, judge=judge)
     sweep(worlds.model(), task, methods, folder, guides=[GUIDE], n=16)
     return folder

@@ -17,14 +17,15 @@ from tests.evaluation.test_evaluate import GUIDE, TASK
 from tests.evaluation.test_store import a_cell, files
 from trimtab.errors import UnknownNameError
 from trimtab.evaluation.measured import Row
-from trimtab.evaluation.sweep import Sweep, choose, frontier, grid, sweep
+from trimtab.evaluation.sweep import Sweep, choose, frontier, sweep
+from trimtab.runs.resolve import find_methods
 
 # --- the grid ------------------------------------------------------------------------------------
 
 
 def test_the_grid_crosses_the_parameters_that_a_method_takes() -> None:
     axes = {"beta": [1.0, 2.0], "k": [5, 10], "n": [4, 8]}
-    found = grid(["greedy", "vas", "best-of-n", "genarm"], axes)
+    found = find_methods(["greedy", "vas", "best-of-n", "genarm"], axes)
     assert [m.name for m in found] == ["greedy"] + ["vas"] * 4 + ["best-of-n"] * 2 + ["genarm"] * 2
     assert {(m.beta, m.proposal.k) for m in found if m.name == "vas"} == {
         (1.0, 5),
@@ -36,7 +37,7 @@ def test_the_grid_crosses_the_parameters_that_a_method_takes() -> None:
 
 def test_an_unknown_method_offers_near_names() -> None:
     with pytest.raises(UnknownNameError, match="did you mean .*pargs"):
-        grid(["parg"], {})
+        find_methods(["parg"], {})
 
 
 # --- the choice ----------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ def test_the_frontier_is_what_no_other_beats_in_both() -> None:
 
 
 def run(folder: Path, **options: Any) -> Sweep:
-    methods = grid(["greedy", "sampling", "args", "vas"], {"beta": [1.0, 3.0], "k": [2]})
+    methods = find_methods(["greedy", "sampling", "args", "vas"], {"beta": [1.0, 3.0], "k": [2]})
     return sweep(worlds.model(), TASK, methods, folder, guides=[GUIDE], n=2, **options)
 
 

@@ -20,7 +20,7 @@ from tests.toys import samples
 from trimtab.errors import FetchError, RewardError, UnknownNameError, UsageError
 from trimtab.rewards import ask, reward
 from trimtab.rewards.classifier import Classifier
-from trimtab.runs.resolve import Scorer
+from trimtab.runs.resolve import find_reward
 from trimtab.types import Sample
 
 CHAT = (
@@ -152,7 +152,7 @@ def test_what_is_too_long_costs_only_itself(tmp_path: Path) -> None:
 
 def test_a_scorer_knows_a_model_by_its_weights(tmp_path: Path) -> None:
     one, two = decoder(tmp_path / "one" / "m"), decoder(tmp_path / "two" / "m", labels=2)
-    scorers = [Scorer.named(f"hf:{one}"), Scorer.named(f"hf:{two}#1"), Scorer.named(f"hf:{two}#0")]
+    scorers = [find_reward(f"hf:{one}"), find_reward(f"hf:{two}#1"), find_reward(f"hf:{two}#0")]
     assert [s.name for s in scorers] == ["m", "m#1", "m#0"]
     assert len({s.fingerprint for s in scorers}) == 3
 

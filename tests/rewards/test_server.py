@@ -17,7 +17,7 @@ from tests.toys import samples
 from trimtab.errors import RewardError, UnavailableError, UsageError
 from trimtab.rewards import ask, reward
 from trimtab.rewards.server import Server
-from trimtab.runs.resolve import GuideSource, Scorer, short_name
+from trimtab.runs.resolve import GuideSource, find_reward, short_name
 
 Answer: TypeAlias = tuple[int, str]
 Asked: TypeAlias = list[dict[str, list[str]]]
@@ -215,7 +215,7 @@ def silent(*said: object) -> None:
 @pytest.mark.parametrize("spelled", ["{}", "http:{}", "0.5*{} - 0.01*length", "-2*{}"])
 def test_no_name_shows_a_secret(spelled: str) -> None:
     name = spelled.format(secret("http://127.0.0.1:9/score"))
-    scorer = Scorer.named(name)
+    scorer = find_reward(name)
     guide = GuideSource.on_prefixes(scorer)
     silent(scorer.name, scorer.key, scorer, guide, reward(name), short_name(name))
     assert "127.0.0.1:9/score" in scorer.name
@@ -263,7 +263,7 @@ def test_secrets_are_sent_and_tell_no_server_from_another() -> None:
     assert mine.fingerprint == Server("http://host/score?model=m1&token=other").fingerprint
     assert mine.fingerprint != Server("http://host/score?model=m2&api_key=QUERY7").fingerprint
     assert mine.fingerprint != Server("http://other/score?model=m1").fingerprint
-    assert Scorer.named(mine.url).key == Scorer.named("http://host/score?model=m1").key
+    assert find_reward(mine.url).key == find_reward("http://host/score?model=m1").key
     with listening(lengths) as (url, asked):
         assert quick(secret(url))(samples("a"), ["x"]) == [1.1]
     assert len(asked) == 1

@@ -14,7 +14,7 @@ from trimtab.errors import RewardError, UnknownNameError, UsageError
 from trimtab.rewards import Sum, reward
 from trimtab.rewards.sums import parse, spelled
 from trimtab.runs.fingerprint import fingerprint
-from trimtab.runs.resolve import GuideSource, Scorer, name_of
+from trimtab.runs.resolve import GuideSource, Scorer, find_reward, name_of
 
 NAMES = ("words", "brevity", "profanity", "formality")
 ODD_NAMES = (
@@ -104,10 +104,10 @@ def test_a_sum_travels_and_keeps_its_fingerprint() -> None:
 
 def test_tables_call_a_sum_as_it_is_written(tmp_path: Path) -> None:
     spec = "0.5*words - 2*http://me:secret@host:80/score"
-    scorer = Scorer.named(spec)
+    scorer = find_reward(spec)
     assert scorer.name == "0.5*words - 2*host:80/score" == name_of(reward(spec))
-    assert Scorer.of(reward(spec)) == Scorer(scorer.name, reward(spec), scorer.fingerprint)
-    assert len(Scorer.named(" + ".join(["words"] * 80)).key) < 120
+    assert find_reward(reward(spec)) == Scorer(scorer.name, reward(spec), scorer.fingerprint)
+    assert len(find_reward(" + ".join(["words"] * 80)).key) < 120
     pickle.dumps(GuideSource.on_prefixes(scorer))
 
 
@@ -121,6 +121,6 @@ def test_a_sum_may_hold_a_function_of_the_users(tmp_path: Path) -> None:
     )
     both = reward(f"10*python:{path}:texts + python:{path}:whole")
     assert both(samples("abc", "d", reference="yes"), ["yes", "no"]) == [31.0, 10.0]
-    scorer = Scorer.named(f"python:{path}:texts")
+    scorer = find_reward(f"python:{path}:texts")
     assert scorer.name == "texts"
-    assert scorer.fingerprint != Scorer.named(f"python:{path}:whole").fingerprint
+    assert scorer.fingerprint != find_reward(f"python:{path}:whole").fingerprint

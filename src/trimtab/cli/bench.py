@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab.errors import UnknownNameError, UsageError
+from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
@@ -33,11 +33,9 @@ def find_methods(
         UnknownNameError: no such method; near names are offered.
         UsageError: a parameter that none of the methods takes.
     """
-    import inspect
     import json
 
-    from trimtab.decoding.methods import METHODS as KNOWN
-    from trimtab.evaluation.sweep import grid
+    from trimtab.runs import resolve
 
     axes: dict[str, list[object]] = {"beta": list(betas), "k": list(ks)}
     for setting in settings:
@@ -49,12 +47,7 @@ def find_methods(
         except ValueError:  # a word, such as tail=drop
             value = text
         axes.setdefault(name, []).append(value)
-    found = grid(names, axes)
-    takes = {p for name in names for p in inspect.signature(KNOWN[name]).parameters}
-    for name, values in axes.items():
-        if values and name not in takes:
-            raise UnknownNameError(f"a parameter of {', '.join(names)}", name, takes)
-    return found
+    return resolve.find_methods(names, axes)
 
 
 def find_task(
@@ -73,12 +66,12 @@ def find_task(
     """
     from dataclasses import replace
 
-    from trimtab.runs.resolve import NamedReward, Scorer
+    from trimtab.runs.resolve import NamedReward, find_reward
     from trimtab.tasks import PromptTask, task, task_from_file
 
     for given in (reward, judge):
         if given is not None:
-            Scorer.named(given)  # a name that is not known is said before anything is loaded
+            find_reward(given)  # a name that is not known is said before anything is loaded
     if column and file is None:
         raise UsageError("--column names a column of --prompts", got="no --prompts", do="add it")
     if (name is None) == (file is None):
@@ -139,11 +132,11 @@ def open_model(open_lm: OpenModel, threads: int | None) -> LanguageModel[Any]:
 
 def find_guides(names: Sequence[str], task: Task, lm: LanguageModel[Any]) -> list[GuideSource]:
     """The guides that were named, or the task's own reward read on prefixes."""
-    from trimtab.runs.resolve import GuideSource, Scorer
+    from trimtab.runs.resolve import GuideSource, find_guide, find_reward
 
     if not names:
-        return [GuideSource.on_prefixes(Scorer.of(task.reward))]
-    return [GuideSource.named(name, lm) for name in names]
+        return [GuideSource.on_prefixes(find_reward(task.reward))]
+    return [find_guide(name, lm) for name in names]
 
 
 def find_metrics(names: Sequence[str]) -> tuple[Metric, ...]:

@@ -144,9 +144,9 @@ def settings_of(
     from trimtab.cli.methods import parts_of
     from trimtab.runs.fingerprint import fingerprint
     from trimtab.runs.identity import identify
-    from trimtab.runs.resolve import Scorer
+    from trimtab.runs.resolve import find_reward
 
-    steering = Scorer.named(reward).fingerprint if reward else guide and fingerprint(guide).value
+    steering = find_reward(reward).fingerprint if reward else guide and fingerprint(guide).value
     return {
         "trimtab": trimtab.__version__,
         "base": identify(lm).identity(),

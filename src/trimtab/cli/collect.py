@@ -175,17 +175,17 @@ def _guide(
     name: str | None, method: Method, source: Source, lm: LanguageModel[Any]
 ) -> GuideSource | None:
     """The guide that was named, or the task's own reward read on prefixes."""
-    from trimtab.runs.resolve import GuideSource, Scorer
+    from trimtab.runs.resolve import GuideSource, find_guide, find_reward
 
     if not method.guided:
         if name:
             raise UsageError(f"{method.name} needs no guide", got=repr(name), do="drop one of them")
         return None
     if name:
-        return GuideSource.named(name, lm)
+        return find_guide(name, lm)
     if source.reward is None:
         raise UsageError(f"{method.name} needs a guide", got="none", do="add --guide")
-    return GuideSource.on_prefixes(Scorer.of(source.reward))
+    return GuideSource.on_prefixes(find_reward(source.reward))
 
 
 def _device(name: str | None) -> str | None:

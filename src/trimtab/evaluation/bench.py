@@ -23,7 +23,7 @@ from trimtab.evaluation.writers import to_csv, to_json, to_markdown
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import LanguageModel, Task
 from trimtab.runs.identity import ModelId, digest, identify
-from trimtab.runs.resolve import GuideSource, Scorer
+from trimtab.runs.resolve import GuideSource, Scorer, find_reward
 from trimtab.types import Split
 
 log = logging.getLogger("trimtab")
@@ -263,9 +263,9 @@ def check_template(lm: LanguageModel[Any], task: Task) -> None:
 
 def scorers_of(task: Task) -> dict[str, Scorer]:
     """A task's reward and judge by role, under their names."""
-    found = {"reward": Scorer.of(task.reward)}
+    found = {"reward": find_reward(task.reward)}
     if task.judge is not None:
-        found["judge"] = Scorer.of(task.judge)
+        found["judge"] = find_reward(task.judge)
     return found
 
 

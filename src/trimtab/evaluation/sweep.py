@@ -10,18 +10,15 @@ under the caps, and then scored on prompts that had no say in the choice. Beside
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from trimtab.decoding.methods import METHODS, Method, method
-from trimtab.errors import UnknownNameError
+from trimtab.decoding.methods import Method
 from trimtab.evaluation.bench import Bench, Evaluation, Options, check_options
 from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.measured import Row
@@ -75,27 +72,6 @@ class Sweep:
         return self.grid.reused + (self.test.reused if self.test else 0)
 
 
-def grid(names: Sequence[str], parameters: Mapping[str, Sequence[object]]) -> list[Method]:
-    """Every method with every combination of those parameters that it takes.
-
-    >>> [m.beta for m in grid(["greedy", "args"], {"beta": [1.0, 2.0], "n": [4]})]
-    [0.0, 1.0, 2.0]
-
-    Raises:
-        UnknownNameError: no such method.
-    """
-    found: list[Method] = []
-    for name in names:
-        if name not in METHODS:
-            raise UnknownNameError("a method", name, METHODS)
-        takes = inspect.signature(METHODS[name]).parameters
-        axes = {p: values for p, values in parameters.items() if p in takes and values}
-        found += [
-            method(name, **dict(zip(axes, point, strict=True))) for point in product(*axes.values())
-        ]
-    return found
-
-
 def sweep(
     lm: LanguageModel[Any],
     task: Task,
@@ -114,7 +90,7 @@ def sweep(
     Args:
         lm: the base.
         task: prompts, a reward and perhaps a judge.
-        methods: the grid; see `grid`.
+        methods: the grid; see `trimtab.runs.resolve.find_methods`.
         folder: where results are kept; of one model and one task.
         guides: guided methods run with every one of them.
         choose_on: split on which strengths are chosen.

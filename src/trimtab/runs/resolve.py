@@ -1,24 +1,42 @@
-"""Rewards, judges and guides by name and fingerprint, ready to be sent to another process."""
+"""What a name means: models, guides, rewards and methods, for the command line, YAML and Python.
+
+    model     a fetched asset ("smollm2"), a folder, an id of the Hub
+    reward    one of `trimtab.rewards.REWARDS`, a plugin's, python:FILE.py:FUNCTION, hf:MODEL#LABEL,
+              http://HOST/PATH, a sum of such: "sentiment - 0.01*length"
+    guide     a folder that `save_guide` wrote, a shipped guide, a plugin's, python:FILE.py:NAME,
+              a reward model (folder or ORG/NAME, with #LABEL); or a reward's name, or
+              reward:NAME where both have it: the reward is then read on prefixes
+    method    one of `trimtab.decoding.methods.METHODS`, a plugin's, python:FILE.py:FUNCTION
+
+`FILE.py:NAME` is short for `python:FILE.py:NAME`. What comes back bears a name and a fingerprint,
+and can be sent to another process.
+"""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import json
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from trimtab.errors import public
-from trimtab.guides import (
-    RewardGuide,
-    TextGuide,
-    load_guide,
-)
+import torch
+
+from trimtab.decoding.methods import METHODS, Method
+from trimtab.errors import UnknownNameError, UsageError, check_keywords, public
+from trimtab.guides import RewardGuide, TextGuide, load_guide, verify
 from trimtab.guides.shipped import MANIFEST, check_name, guide_folder
+from trimtab.models.embedded import assets, locate
+from trimtab.models.transformers import TransformersLM
+from trimtab.plugins import PYTHON, entry_points, load_object
 from trimtab.protocols import Guide, LanguageModel, Reward
-from trimtab.rewards import REWARDS, Sum, on_texts, reward
+from trimtab.rewards import REWARDS, Sum, as_reward, on_texts, reward
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
 from trimtab.rewards.sums import parse, spelled
@@ -26,12 +44,125 @@ from trimtab.rewards.texts import OfTexts
 from trimtab.runs.fingerprint import Fingerprint, essence
 from trimtab.runs.fingerprint import fingerprint as fingerprint_of
 from trimtab.runs.identity import digest
-from trimtab.types import Sample
+from trimtab.types import Sample, Template
 
-LONGEST = 80
-"""Characters of a reward's name in the name of its folder."""
+OpenModel: TypeAlias = Callable[[], LanguageModel[Any]]
+"""Opens the base, in this process or another."""
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+_OWN_CODE = re.compile(r"[^:*]+\.py:\w+")
+
+
+def with_scheme(name: str) -> str:
+    """A name in full: `mine.py:score` becomes `python:mine.py:score`, others stay as they are."""
+    return PYTHON + name if _OWN_CODE.fullmatch(name) else name
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def find_model(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    base_temperature: float = 1.0,
+    base_top_p: float = 1.0,
+    template: Template = "auto",
+) -> OpenModel:
+    """A function that opens a base; it can be sent to workers. Nothing is loaded before its call.
+
+    Args:
+        name: a fetched asset, a folder or an id of the Hub.
+        device: "cpu", "cuda", "cuda:1", "mps"; None takes the accelerator where there is one.
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        base_temperature: as for `TransformersLM`.
+        base_top_p: as for `TransformersLM`.
+        template: as for `TransformersLM`.
+
+    Raises:
+        UnknownNameError: a near miss of an asset's name, or no such dtype.
+        NotFetchedError: an asset that is not on this machine yet.
+        UsageError: a path where nothing is, or a device that torch cannot use here.
+    """
+    known = [asset.name for asset in assets()]
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
+    if near and name not in known and "/" not in name and not Path(name).exists():
+        raise UnknownNameError("a model", name, known)
+    locate(name)
+    if dtype not in DTYPES:
+        raise UnknownNameError("a dtype", dtype, DTYPES)
+    loading: dict[str, Any] = {"dtype": dtype}
+    if device is not None:
+        loading["device"] = _device(device)
+    return partial(
+        TransformersLM,
+        name,
+        base_temperature=base_temperature,
+        base_top_p=base_top_p,
+        template=template,
+        **loading,
+    )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            "a device must be one that torch can use here",
+            got=f"{name!r}",
+            do="use cpu, or cuda where there is one",
+        ) from error
+
 
 # --- rewards and judges --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A reward or judge by name.
+
+    Attributes:
+        name: what tables call it.
+        function: `(samples, responses) -> one score each`.
+        fingerprint: tells it from others of that name.
+        unknown: what of it cannot be looked into, so that its fingerprint is like no other and it
+            is asked anew each time; "" where all can.
+    """
+
+    name: str
+    function: Reward
+    fingerprint: str
+    unknown: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name of its folder."""
+        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.name)
+        return f"{plain[:80]}-{self.fingerprint[:8]}"
+
+
+def find_reward(given: str | Reward | Scorer) -> Scorer:
+    """A reward with its name and fingerprint.
+
+    Args:
+        given: a name (see above), or a reward: `(samples, responses) -> one score each`.
+
+    Raises:
+        UnknownNameError: there is none of that name; near names are offered.
+    """
+    if isinstance(given, Scorer):
+        return given
+    if isinstance(given, NamedReward):
+        given = given.name
+    if isinstance(given, str):
+        name = with_scheme(given)
+        made = fingerprint_of(_loaded_reward(name))
+        return Scorer(short_name(name), NamedReward(name), made.value, made.unknown)
+    made = fingerprint_of(given)
+    return Scorer(name_of(given), given, made.value, made.unknown)
 
 
 def name_of(function: Callable[..., object]) -> str:
@@ -55,15 +186,15 @@ def name_of(function: Callable[..., object]) -> str:
 
 
 def short_name(name: str) -> str:
-    """What tables call a reward of that name: without the folders, schemes and secrets of it."""
-    found = _resolved(name)
-    if isinstance(found, Sum | Server | Classifier):
-        return name_of(found)
+    """What tables call a reward of that name: without its folders, schemes and secrets."""
+    loaded = _loaded_reward(name)
+    if isinstance(loaded, Sum | Server | Classifier):
+        return name_of(loaded)
     return name.rpartition(":")[2]
 
 
 @cache
-def _resolved(name: str) -> Reward:
+def _loaded_reward(name: str) -> Reward:
     return reward(name)
 
 
@@ -83,63 +214,18 @@ class NamedReward:
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> Sequence[float]:
         """The scores of the reward of that name."""
-        return _resolved(self.name)(samples, responses)
+        return _loaded_reward(self.name)(samples, responses)
 
 
 @essence.register
-def _named(reward: NamedReward) -> object:
-    return _resolved(reward.name)
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A reward or judge by name.
-
-    Attributes:
-        name: what tables call it.
-        function: `(samples, responses) -> one score each`.
-        fingerprint: tells it from others of that name.
-        unknown: what of it cannot be looked into, so that its fingerprint is like no other and it
-            is asked anew each time; "" where all can.
-    """
-
-    name: str
-    function: Reward
-    fingerprint: str
-    unknown: str = ""
-
-    @classmethod
-    def of(cls, function: Reward) -> Scorer:
-        """A scorer under its own name."""
-        if isinstance(function, NamedReward):
-            return cls.named(function.name)
-        return cls._known_by(name_of(function), function, fingerprint_of(function))
-
-    @classmethod
-    def named(cls, name: str) -> Scorer:
-        """A reward by name, as for `trimtab.rewards.reward`.
-
-        Raises:
-            UnknownNameError: there is none; near names are offered.
-        """
-        return cls._known_by(short_name(name), NamedReward(name), fingerprint_of(_resolved(name)))
-
-    @classmethod
-    def _known_by(cls, name: str, function: Reward, found: Fingerprint) -> Scorer:
-        return cls(name, function, found.value, found.unknown)
-
-    @property
-    def key(self) -> str:
-        """The name of its folder."""
-        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.name)
-        return f"{plain[:LONGEST]}-{self.fingerprint[:8]}"
-
-
-ON_PREFIXES = "reward:"
-"""Before the name of a reward that is read on prefixes, where a guide has the same name."""
+def _named_reward(named: NamedReward) -> object:
+    return _loaded_reward(named.name)
 
 
 # --- guides --------------------------------------------------------------------------------------
+
+ON_PREFIXES = "reward:"
+"""Before the name of a reward that is read on prefixes, where a guide has the same name."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +248,8 @@ class GuideSource:
     @classmethod
     def on_prefixes(cls, scorer: Scorer) -> GuideSource:
         """A reward for finished texts that scores prefixes as if they were finished."""
-        found = digest(["prefixes", scorer.fingerprint])
-        return cls(scorer.name, found, partial(_on_prefixes, scorer), unknown=scorer.unknown)
+        made = digest(["prefixes", scorer.fingerprint])
+        return cls(scorer.name, made, partial(_on_prefixes, scorer), scorer.unknown)
 
     @classmethod
     def ready(cls, guide: Guide[Any], *, fingerprint: str | None = None) -> GuideSource:
@@ -173,38 +259,130 @@ class GuideSource:
             guide: it.
             fingerprint: tells it from others of its name; None finds out what it is made of.
         """
-        found = Fingerprint(fingerprint) if fingerprint else fingerprint_of(guide)
-        return cls(guide.name, found.value, partial(_given, guide), found.unknown)
-
-    @classmethod
-    def named(cls, name: str, lm: LanguageModel[Any]) -> GuideSource:
-        """A guide's folder, the name of a reward to read on prefixes, or a reward model.
-
-        Args:
-            name: a folder with `guide.json`, the name of a guide that comes with the package,
-                what `trimtab.rewards.reward` knows (after `reward:`, where a guide has its name),
-                or what `RewardGuide.load` takes.
-            lm: the base that it is for.
-        """
-        if name.startswith(ON_PREFIXES):
-            return cls.on_prefixes(Scorer.named(name.removeprefix(ON_PREFIXES)))
-        folder = guide_folder(name)
-        if folder is not None:
-            load_guide(folder, lm=lm)  # checks every file before its sum is believed
-            found = digest(["checkpoint", json.loads((folder / MANIFEST).read_text())["sha256"]])
-            return cls(Path(name).name, found, partial(_load, name))
-        if Path(name).exists() or ("/" in name and not _spells_reward(name)):
-            model = RewardGuide.load(name, lm)
-            made, open_ = fingerprint_of(model), partial(RewardGuide.load, name)
-            return cls(Path(name).name, made.value, open_, made.unknown)
-        if name not in REWARDS and not _spells_reward(name):
-            check_name(name, REWARDS)
-        return cls.on_prefixes(Scorer.named(name))
+        made = Fingerprint(fingerprint) if fingerprint else fingerprint_of(guide)
+        return cls(guide.name, made.value, partial(_given, guide), made.unknown)
 
 
-def _spells_reward(name: str) -> bool:
-    kinds = ("python:", "hf:", "http:", "https:")
-    return name.startswith(kinds) or parse(name) is not None
+GuideKind: TypeAlias = Literal["folder", "reward", "plugin", "model"]
+
+
+def guide_kind(name: str) -> GuideKind:
+    """What a guide's name means; nothing is loaded, and the Hub is not asked.
+
+    Returns:
+        "folder" (a guide's own or a shipped one), "reward" (read on prefixes), "plugin" (of an
+        installed package, or `python:`) or "model" (a reward model of transformers).
+
+    Raises:
+        UnknownNameError: there is no such guide or reward; near names are offered.
+        UsageError: a path where nothing is.
+    """
+    name = with_scheme(name)
+    if name.startswith(ON_PREFIXES):
+        reward(with_scheme(name.removeprefix(ON_PREFIXES)))
+        return "reward"
+    if guide_folder(name) is not None:
+        return "folder"
+    if name in entry_points("trimtab.guides"):
+        return "plugin"
+    if name.startswith(PYTHON) and parse(name) is None:
+        return "reward" if _takes_two_lists(load_object(name, "a guide")) else "plugin"
+    if name.startswith(("hf:", "http:", "https:")) or parse(name) is not None:
+        reward(name)
+        return "reward"
+    rewards = {*REWARDS, *entry_points("trimtab.rewards")}
+    if name in rewards and not Path(name).exists():
+        return "reward"
+    check_name(name, {*rewards, *entry_points("trimtab.guides")})
+    locate(name.partition("#")[0])
+    return "model"
+
+
+def find_guide(
+    given: str | Path | Guide[Any] | Scorer | GuideSource | Reward, lm: LanguageModel[Any]
+) -> GuideSource:
+    """A guide with its name and fingerprint.
+
+    Args:
+        given: a name (see above), a guide, or a reward or `Scorer` to read on prefixes.
+        lm: the base that it is for.
+
+    Raises:
+        UnknownNameError: there is no such guide or reward; near names are offered.
+        CheckpointError: a guide's folder that is not whole, not ours or not safe.
+        FetchError: a reward model that could not be had.
+    """
+    if isinstance(given, GuideSource):
+        return given
+    if isinstance(given, Guide):
+        return GuideSource.ready(given)
+    if not isinstance(given, str | Path):
+        return GuideSource.on_prefixes(find_reward(given))
+    name = with_scheme(str(given))
+    kind = guide_kind(name)
+    if kind == "reward":
+        return GuideSource.on_prefixes(find_reward(name.removeprefix(ON_PREFIXES)))
+    if kind == "folder":
+        folder = guide_folder(name) or Path(name)
+        verify(folder)  # every file, before the manifest's sum of them is believed
+        made = digest(["checkpoint", json.loads((folder / MANIFEST).read_text())["sha256"]])
+        return GuideSource(Path(name).name, made, partial(_load, name))
+    if kind == "plugin":
+        guide = _open_plugin(name, lm)
+        known = fingerprint_of(guide)
+        return GuideSource(guide.name, known.value, partial(_open_plugin, name), known.unknown)
+    opener = ReusedGuide(partial(RewardGuide.load, name), lm)
+    known = fingerprint_of(opener(lm))
+    return GuideSource(Path(name).name, known.value, opener, known.unknown)
+
+
+class ReusedGuide:
+    """Opens a guide once for one base, and anew for others: reward models are large.
+
+    Args:
+        load: makes the guide for a base; what is sent to other processes.
+        lm: the base.
+    """
+
+    def __init__(
+        self, load: Callable[[LanguageModel[Any]], Guide[Any]], lm: LanguageModel[Any]
+    ) -> None:
+        self.load, self.lm, self.guide = load, lm, load(lm)
+
+    def __call__(self, lm: LanguageModel[Any]) -> Guide[Any]:
+        """The guide for a base."""
+        return self.guide if lm is self.lm else self.load(lm)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial, (self.load,)
+
+
+def _takes_two_lists(thing: object) -> bool:
+    """Whether an object of the user's is a reward: what makes a guide takes the base alone."""
+    if isinstance(thing, Guide) or not callable(thing):
+        return False
+    try:
+        inspect.signature(thing).bind(None)
+    except (TypeError, ValueError):
+        as_reward(thing)  # says what it must be
+        return True
+    return False
+
+
+def _open_plugin(name: str, lm: LanguageModel[Any]) -> Guide[Any]:
+    """The guide that a package or a file of the user's offers, or makes of a base."""
+    plugin = entry_points("trimtab.guides").get(name)
+    made = load_object(name, "a guide") if plugin is None else plugin.load()
+    must = f"{name} must be a guide, a function of the base that returns one, or a reward"
+    do = "a reward is called with two lists, (prompts, responses)"
+    if not isinstance(made, Guide) and callable(made):
+        try:
+            made = made(lm)
+        except Exception as error:  # a user's code raises what it likes
+            raise UsageError(must, got=f"{type(error).__name__}: {error}", do=do) from error
+    if not isinstance(made, Guide):
+        raise UsageError(must, got=type(made).__name__, do=do)
+    return made
 
 
 def _on_prefixes(scorer: Scorer, lm: LanguageModel[Any]) -> Guide[Any]:
@@ -217,3 +395,66 @@ def _given(guide: Guide[Any], _: LanguageModel[Any]) -> Guide[Any]:
 
 def _load(folder: str, lm: LanguageModel[Any]) -> Guide[Any]:
     return load_guide(folder, lm=lm)
+
+
+# --- methods -------------------------------------------------------------------------------------
+
+
+def find_method(name: str, **parameters: object) -> Method:
+    """A method by name with some of its parameters, as in `find_method("vas", beta=2.0, k=10)`.
+
+    Raises:
+        UnknownNameError: no such method, or no such parameter of it; near names are offered.
+        UsageError: a parameter of a wrong type.
+    """
+    make = _method_maker(name)
+    check_keywords(name, parameters, inspect.signature(make).parameters)
+    try:
+        made = make(**parameters)
+    except TypeError as error:  # k="many"
+        raise UsageError(
+            f"the parameters of {name} must have the right types",
+            got=", ".join(f"{k} = {v!r}" for k, v in parameters.items()),
+            do="`trimtab methods` shows its defaults",
+        ) from error
+    if not isinstance(made, Method):
+        raise UsageError(
+            f"{name} must return a Method", got=type(made).__name__, do="see trimtab.Method"
+        )
+    return made
+
+
+def find_methods(names: Sequence[str], parameters: Mapping[str, Sequence[object]]) -> list[Method]:
+    """Every method with every combination of those parameters that it takes.
+
+    >>> [m.beta for m in find_methods(["greedy", "args"], {"beta": [1.0, 2.0], "k": [4]})]
+    [0.0, 1.0, 2.0]
+
+    Raises:
+        UnknownNameError: no such method, or a parameter that none of them takes.
+    """
+    made, takes = list[Method](), set[str]()
+    for name in names:
+        known = inspect.signature(_method_maker(name)).parameters
+        axes = {p: values for p, values in parameters.items() if p in known and values}
+        takes.update(known)
+        for point in product(*axes.values()):
+            made.append(find_method(name, **dict(zip(axes, point, strict=True))))
+    for name, values in parameters.items():
+        if values and name not in takes:
+            raise UnknownNameError(f"a parameter of {', '.join(names)}", name, takes)
+    return made
+
+
+def _method_maker(name: str) -> Callable[..., object]:
+    name = with_scheme(name)
+    if name.startswith(PYTHON):
+        made: Callable[..., object] = load_object(name, "a method")
+        return made
+    plugins = entry_points("trimtab.methods")
+    if name in METHODS or name not in plugins:
+        if name not in METHODS:
+            raise UnknownNameError("a method", name, {*METHODS, *plugins})
+        return METHODS[name]
+    loaded: Callable[..., object] = plugins[name].load()
+    return loaded

@@ -11,7 +11,7 @@ from trimtab.evaluation.report.reading import Entry, Sheet
 from trimtab.evaluation.report.texts import Texts
 from trimtab.evaluation.report.tint import Piece, Scale
 from trimtab.rewards import on_texts
-from trimtab.runs.resolve import Scorer
+from trimtab.runs.resolve import Scorer, find_reward
 from trimtab.types import Completion
 
 PROMPTS = 4
@@ -114,7 +114,7 @@ def _same_scale(entry: Entry, sheet: Sheet, texts: Texts) -> Scorer | None:
     if place is None or name not in {e.guide for e in sheet.entries}:
         return None
     try:
-        scorer = Scorer.named(name)
+        scorer = find_reward(name)
     except TrimtabError:  # a function of the user's, or a model that is not on this machine
         return None
     return scorer if scorer.key == place.name else None

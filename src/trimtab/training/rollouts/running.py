@@ -11,7 +11,7 @@ from trimtab.errors import UsageError, check_keywords, check_word
 from trimtab.evaluation.bench import OnRewardError, warn_of
 from trimtab.evaluation.work import OpenModel
 from trimtab.protocols import Guide, LanguageModel, Reward
-from trimtab.runs.resolve import Scorer
+from trimtab.runs.resolve import Scorer, find_reward
 from trimtab.training.folder import GroupFolder
 from trimtab.training.manifest import read_manifest
 from trimtab.training.rollouts.decoding import Roller
@@ -59,9 +59,9 @@ def scorers_of(rewards: Sequence[Scorer | Reward | str]) -> tuple[Scorer, ...]:
     found: dict[str, Scorer] = {}
     for reward in rewards:
         if isinstance(reward, str):
-            scorer = Scorer.named(reward)
+            scorer = find_reward(reward)
         else:
-            scorer = reward if isinstance(reward, Scorer) else Scorer.of(reward)
+            scorer = reward if isinstance(reward, Scorer) else find_reward(reward)
         if scorer.name in found:
             raise UsageError(
                 "rewards must differ in name", got=f"{scorer.name!r} twice", do="rename one"
