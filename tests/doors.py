@@ -72,7 +72,7 @@ REAL: dict[str, Callable[[str], object]] = {
     "decoding.loop.decode:on_guide_error": lambda word: trimtab.decode(
         tiny(), None, trimtab.greedy(), ["a"], on_guide_error=word
     ),
-    "guides.reward.guide.RewardGuide:template": lambda word: trimtab.RewardGuide(
+    "guides.reward.RewardGuide:template": lambda word: trimtab.RewardGuide(
         toys.causal_lm(), toys.tokenizer(), tiny(), way="retokenised", template=word
     ),
     "guides.cached.ValueGuide:attention": lambda word: toys.value_guide(attention=word),
@@ -159,7 +159,7 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: home("evaluation.sweep").sweep(*[NOTHING] * 4, on_reward_eror="skip"),
         "on_reward_error",
     ),
-    "guides.reward.guide.RewardGuide.load": (
+    "guides.reward.RewardGuide.load": (
         lambda: trimtab.RewardGuide.load("nowhere", tiny(), temlate="none"),
         "template",
     ),

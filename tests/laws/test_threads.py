@@ -97,7 +97,7 @@ def test_a_sum_whose_parts_share_a_reader() -> None:
 def test_pairs_that_are_cut_and_pairs_that_are_not() -> None:
     """An encoder's tokenizer is told call by call where to cut."""
     guide = reward_guide("bert", pair_tokenizer())
-    scorer: Any = guide._meter
+    scorer: Any = guide.scorer
     scorer.limit = 12
     cases = [(["w5 " * 30], ["w6 w7"]), (["w5"], ["w6 w7"]), (["w8 w9 " * 9], ["w3"])]
     want = [scorer(*case) for case in cases]

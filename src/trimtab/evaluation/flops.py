@@ -16,9 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trimtab.evaluation.weights import met
-from trimtab.guides.cached import ValueGuide, VocabularyGuide
-from trimtab.guides.reward import RewardGuide
-from trimtab.guides.transforms import Transform
+from trimtab.guides import RewardGuide, Transform, ValueGuide, VocabularyGuide
 from trimtab.models.transformers import TransformersLM
 from trimtab.types import Completion
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         VocabularyHead,
     )
     from trimtab.guides.manifest import Manifest, verify
+    from trimtab.guides.retokenised import Retokenised
     from trimtab.guides.reward import RewardGuide
     from trimtab.guides.shipped import shipped_guides
     from trimtab.guides.text import TextGuide
@@ -51,6 +52,7 @@ __all__ = [
     "LogSigmoid",
     "Manifest",
     "RereadingValueGuide",
+    "Retokenised",
     "RewardGuide",
     "ScalarHead",
     "TextGuide",

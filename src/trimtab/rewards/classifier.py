@@ -19,11 +19,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from trimtab.errors import GuideError, IncompatibleError, RewardError, UsageError
-from trimtab.guides.reward.chat_template import ChatTemplate
-from trimtab.guides.reward.heads import Label, body, causal_head
-from trimtab.guides.reward.pairs import PairScorer
+from trimtab.models.classifier import Label, PairScorer, body, causal_head
 from trimtab.models.loading import default_device, from_pretrained, load_tokenizer
-from trimtab.models.text import Codec
+from trimtab.models.text import ChatTemplate, Codec
 from trimtab.types import Prompt, Sample
 
 Read: TypeAlias = Callable[[Sequence[Sample], Sequence[str]], list[float]]

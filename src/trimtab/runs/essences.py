@@ -14,11 +14,10 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.guides import RewardGuide, TextGuide, ValueGuide, VocabularyGuide, WeightedSum
-from trimtab.guides.reward.chat_template import ChatTemplate
-from trimtab.guides.reward.pairs import PairScorer
-from trimtab.guides.reward.retokenised import Retokenised
+from trimtab.guides.retokenised import Retokenised
+from trimtab.models.classifier import PairScorer
 from trimtab.models.table import TableLM
-from trimtab.models.text import Codec
+from trimtab.models.text import ChatTemplate, Codec
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import LanguageModel
 from trimtab.rewards.classifier import Classifier
@@ -106,7 +105,7 @@ def _weighted(guide: WeightedSum) -> object:
 
 @essence.register
 def _reward(guide: RewardGuide) -> object:
-    return [guide.way, guide._chat_template, guide._inner]
+    return [guide.way, guide.chat_template, guide.inner]
 
 
 @essence.register

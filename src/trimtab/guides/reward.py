@@ -1,6 +1,6 @@
 """Any sequence-classification reward model of transformers as a guide on prefixes.
 
-Legend: B rows, K candidates, L tokens of a candidate, R some rows.
+Legend: B rows, K candidates.
 """
 
 from __future__ import annotations
@@ -10,25 +10,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, final
 
-from jaxtyping import Float, Int
-from torch import Tensor
-from transformers import (
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.cache.configs import text_config
 from trimtab.cache.reader import Attention
 from trimtab.errors import IncompatibleError, check_keywords, check_word
+from trimtab.guides.base import Delegate
 from trimtab.guides.cached import ValueGuide
-from trimtab.guides.reward.chat_template import ChatTemplate, Template
-from trimtab.guides.reward.heads import Label, RewardHead, body, causal_head
-from trimtab.guides.reward.pairs import PairScorer
-from trimtab.guides.reward.retokenised import Retokenised
+from trimtab.guides.retokenised import Retokenised
 from trimtab.guides.text import TextGuide
-from trimtab.models.loading import check_loading, default_device, from_pretrained, load_tokenizer
-from trimtab.models.text import Codec
+from trimtab.models.classifier import Label, PairScorer, body, causal_head, load_classifier
+from trimtab.models.loading import load_tokenizer
+from trimtab.models.text import ChatTemplate, Codec, RewardTemplate
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.types import Candidates, Cost, Prompt, Vocab
 
@@ -41,8 +36,21 @@ which reads every pair of prompt and response anew, B * K rows in one batch.
 """
 
 
+class RewardHead(nn.Module):
+    """A decoder's own classification head: hidden states to one label's score."""
+
+    def __init__(self, score: nn.Linear, label: Label) -> None:
+        super().__init__()
+        self.score, self.label = score, label
+
+    def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows"]:
+        """One score per state, in float32."""
+        scores: Tensor = self.label(self.score(hidden))
+        return scores
+
+
 @final
-class RewardGuide:
+class RewardGuide(Delegate):
     """score(s + v) = the reward model's output on prompt and response so far.
 
     The score stands at the last token by its index, never at "the last that is not padding": the
@@ -67,6 +75,17 @@ class RewardGuide:
     Raises:
         UsageError: several labels and none named, or no such label.
         IncompatibleError: a way of reading that the model does not have.
+
+    >>> from tokenizers import Tokenizer, models
+    >>> from transformers import LlamaConfig, LlamaForSequenceClassification, TokenizersBackend
+    >>> import trimtab as tt
+    >>> letters = models.WordLevel({"a": 0, "b": 1, "c": 2}, unk_token="a")
+    >>> model = LlamaForSequenceClassification(
+    ...     LlamaConfig(vocab_size=3, hidden_size=8, num_attention_heads=1, num_labels=1)
+    ... )
+    >>> tokenizer = TokenizersBackend(tokenizer_object=Tokenizer(letters))
+    >>> tt.RewardGuide(model, tokenizer, tt.TableLM(5), name="tiny")
+    RewardGuide('tiny', llama, way='retokenised')
     """
 
     def __init__(
@@ -76,7 +95,7 @@ class RewardGuide:
         lm: LanguageModel[Any],
         *,
         label: int | str | None = None,
-        template: Template = "auto",
+        template: RewardTemplate = "auto",
         way: Way | None = None,
         attention: Attention = "tree",
         batch_size: int | None = None,
@@ -88,29 +107,28 @@ class RewardGuide:
         self.model, self.name = model.eval(), name
         self.way: Way = way or choose_way(model, tokenizer, lm.vocab)
         self.vocab = lm.vocab if self.way == "shared" else None
-        self._chat_template = ChatTemplate(tokenizer, template, lm.decode)
-        meant = Label.of(model.config, label)
+        self.chat_template = ChatTemplate(tokenizer, template, lm.decode)
+        self.scorer: PairScorer | None = None
         self._inner: Guide[Any]
-        if self.way == "pairs":
-            scorer = _pair_scorer(model, tokenizer, meant)
+        chosen, head = Label.of(model.config, label), _check_way(model, self.way)
+        if head is None:
+            self.scorer = PairScorer(model, tokenizer, chosen)
             self._inner = TextGuide(
-                scorer,
+                self.scorer,
                 lm.decode,
                 name=name,
                 batch_size=batch_size,
                 parallel=True,
-                prompt=self._chat_template.opening,
+                prompt=self.chat_template.opening,
             )
-            self._meter: Guide[Any] | PairScorer = scorer
             return
-        head = RewardHead(_head(model, self.way), meant)
+        net, reward_head = body(model), RewardHead(head, chosen)
         if self.way == "shared":
             self._inner = ValueGuide(
-                body(model), head, vocab=lm.vocab, attention=attention, name=name
+                net, reward_head, vocab=lm.vocab, attention=attention, name=name
             )
         else:
-            self._inner = Retokenised(body(model), head, self._chat_template, lm.decode)
-        self._meter = self._inner
+            self._inner = Retokenised(net, reward_head, self.chat_template, lm.decode)
 
     @classmethod
     def load(
@@ -134,28 +152,17 @@ class RewardGuide:
             IncompatibleError: a checkpoint whose weights lack the classification head.
         """
         check_keywords("RewardGuide.load", options, (*OPTIONS, "loading"))
-        loading = loading or {}
-        check_loading(loading)
         name_or_path, _, label = name_or_path.partition("#")
         if label:
             options["label"] = label
-        model, info = from_pretrained(
-            AutoModelForSequenceClassification,
-            name_or_path,
-            "reward model",
-            output_loading_info=True,
-            **loading,
-        )
-        if missing := sorted(info["missing_keys"]):
-            raise IncompatibleError(
-                "a reward model must bring the weights of its classification head",
-                got=f"{name_or_path!r} without {', '.join(missing)}",
-                do="pass a model that was trained as a classifier",
-            )
-        if not loading.keys() & {"device_map", "quantization_config"}:
-            model = model.to(default_device())
+        model = load_classifier(name_or_path, loading)
         options.setdefault("name", name_or_path.rstrip("/").rsplit("/", 1)[-1])
         return cls(model, load_tokenizer(name_or_path), lm, **options)
+
+    @property
+    def inner(self) -> Guide[Any]:
+        """The guide that reads in this way."""
+        return self._inner
 
     @property
     def context(self) -> int | None:
@@ -165,29 +172,14 @@ class RewardGuide:
     @property
     def cost(self) -> Cost:
         """Tokens of the reward model read so far."""
-        return self._meter.cost
+        return self._inner.cost if self.scorer is None else self.scorer.cost
 
     def prefill(self, prompts: Sequence[Prompt]) -> Any:
         """Read whole prompts, in the reward model's own template."""
-        if self.way == "shared" and self._chat_template.own:
-            ids = self._chat_template.encode(
-                [self._chat_template.opening(prompt) for prompt in prompts]
-            )
-            own = zip(prompts, ids, strict=True)
-            prompts = [replace(prompt, ids=tuple(row)) for prompt, row in own]
+        if self.way == "shared" and self.chat_template.own:
+            rows = self.chat_template.encode([self.chat_template.opening(p) for p in prompts])
+            prompts = [replace(p, ids=tuple(ids)) for p, ids in zip(prompts, rows, strict=True)]
         return self._inner.prefill(prompts)
-
-    def extend(self, state: Any, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Any:
-        """Append tokens."""
-        return self._inner.extend(state, tokens, lengths)
-
-    def select(self, state: Any, rows: Int[Tensor, "R"]) -> Any:
-        """Drop, reorder or fork rows."""
-        return self._inner.select(state, rows)
-
-    def join(self, states: Sequence[Any]) -> Any:
-        """Rows of several states side by side."""
-        return self._inner.join(states)
 
     def score(self, state: Any, candidates: Candidates) -> Float[Tensor, "B K"]:
         """The reward of each prefix with each candidate."""
@@ -210,29 +202,23 @@ def choose_way(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocab
     return "shared" if Vocab(size, Codec(tokenizer).fingerprint).reads(vocab) else "retokenised"
 
 
-def _head(model: PreTrainedModel, way: Way) -> Any:
-    """The head of a decoder.
+def _check_way(model: PreTrainedModel, way: Way) -> nn.Linear | None:
+    """A decoder's head; None of an encoder, which reads pairs.
 
     Raises:
-        IncompatibleError: the model is an encoder.
+        IncompatibleError: the model cannot read in this way.
     """
     head = causal_head(model)
-    if head is None:
+    if way == "pairs" and head is not None:
+        raise IncompatibleError(
+            'way="pairs" needs an encoder: a decoder pools at the last token that is not padding',
+            got=type(model).__name__,
+            do='pass way="retokenised"',
+        )
+    if way != "pairs" and head is None:
         raise IncompatibleError(
             f"way={way!r} needs a decoder with a classification head",
             got=type(model).__name__,
             do='pass way="pairs"',
         )
     return head
-
-
-def _pair_scorer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, label: Label
-) -> PairScorer:
-    if causal_head(model) is not None:
-        raise IncompatibleError(
-            'way="pairs" needs an encoder: a decoder pools at the last token that is not padding',
-            got=type(model).__name__,
-            do='pass way="retokenised"',
-        )
-    return PairScorer(model, tokenizer, label)

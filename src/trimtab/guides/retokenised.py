@@ -11,14 +11,14 @@ from typing import final
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.cache.reader import open_reader
 from trimtab.cache.tree import TreeState
-from trimtab.guides.reward.chat_template import ChatTemplate
-from trimtab.guides.reward.heads import RewardHead
+from trimtab.guides.base import padded_ids
 from trimtab.guides.text import UNFINISHED
+from trimtab.models.text import ChatTemplate
 from trimtab.types import Candidates, Cost, Prompt
 
 Ids = list[int]
@@ -71,7 +71,7 @@ class Retokenised:
     def __init__(
         self,
         model: PreTrainedModel,
-        head: RewardHead,
+        head: nn.Module,
         chat_template: ChatTemplate,
         decode: Callable[[Sequence[int]], str],
     ) -> None:
@@ -157,7 +157,7 @@ class Retokenised:
         state.cache = shortened(state.cache, kept)
         new = [ids[n:] for ids, n in zip(wanted, kept, strict=True)]
         if any(new):
-            tokens, lengths = _padded(new, self.net.device)
+            tokens, lengths = padded_ids(new, self.net.device)
             state.cache = self.reader.extend(state.cache, tokens, lengths)
             state.cache = shortened(state.cache, [len(ids) for ids in wanted])
         state.read = list(wanted)
@@ -165,7 +165,7 @@ class Retokenised:
     def _branches(self, rest: list[list[Ids]], like: Candidates) -> Candidates:
         """What is left of each text, as candidates in the reward model's ids."""
         b, k, _ = like.shape
-        tokens, lengths = _padded([ids for many in rest for ids in many], self.net.device)
+        tokens, lengths = padded_ids([ids for many in rest for ids in many], self.net.device)
         return Candidates(tokens.view(b, k, -1), like.logprobs, lengths.view(b, k), like.ends)
 
 
@@ -174,13 +174,3 @@ def common(rows: Sequence[Ids]) -> Ids:
     first, last = min(rows), max(rows)  # whatever these two share, all between them share
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
     return first[:same]
-
-
-def _padded(
-    rows: Sequence[Ids], device: torch.device
-) -> tuple[Int[Tensor, "N L"], Int[Tensor, "N"]]:
-    """Rows of ids, padded on the right, with their lengths."""
-    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-    for i, ids in enumerate(rows):
-        tokens[i, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
-    return tokens.to(device), torch.tensor([len(ids) for ids in rows]).to(device)
