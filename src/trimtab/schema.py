@@ -19,7 +19,7 @@ or read off the annotations of a dataclass or `TypedDict`, so that its fields ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import (
@@ -170,21 +170,33 @@ def maybe(inner: Schema) -> Schema:
     return holds
 
 
-def either(*schemas: Schema, must: str) -> Schema:
+def either(*schemas: Schema, must: str = "") -> Schema:
     """One of several schemas.
 
     Args:
         *schemas: which.
-        must: all of them, in words.
+        must: all of them, in words; "" puts their own words together.
     """
 
     def holds(value: Any, name: str) -> None:
+        words = []
         for inner in schemas:
             try:
                 return inner(value, name)
-            except SchemaError:
-                continue
-        raise _refuse(name, must, value)
+            except SchemaError as broken:
+                words.append(broken.must.partition(" must be ")[2])
+        raise _refuse(name, must or ", or ".join(words), value)
+
+    return holds
+
+
+def some_of(inner: Schema) -> Schema:
+    """A list of one or more of one schema."""
+
+    def holds(value: Any, name: str) -> None:
+        list_of(inner)(value, name)
+        if not value:
+            raise SchemaError(f"{name} must have one at least", "none")
 
     return holds
 
@@ -254,16 +266,17 @@ def schema_of(annotation: Any) -> Schema:
     """The schema of values of a type.
 
     Args:
-        annotation: `str`, `bool`, `int` (not negative), `float`, `Any`; a `Literal`, `X | None`, a
-            list, tuple or mapping of those; `Annotated[type, schema]` for a narrower schema; a
-            dataclass, which takes no names but its fields; a `TypedDict`, which takes others too.
+        annotation: `str`, `bool`, `int` (not negative), `float`, `Any`; a `Literal`, a union, a
+            list, a tuple of one entry at least, a mapping; `Annotated[type, schema]` for a narrower
+            schema; a dataclass, which takes no names but its fields; a `TypedDict`, which takes
+            others too.
 
-    Raises:
-        TypeError: an annotation of another kind.
+    >>> schema_of(Annotated[float, above(0)] | Literal["all"])("some", "prefixes")
+    Traceback (most recent call last):
+    ...
+    trimtab.schema.SchemaError: ('prefixes must be a number, or one of all', "'some'")
     """
     origin, inner = get_origin(annotation), get_args(annotation)
-    if annotation in PLAIN:
-        return PLAIN[annotation]
     if is_dataclass(annotation) or is_typeddict(annotation):
         return _record_of(annotation)
     if origin is Annotated:
@@ -272,14 +285,16 @@ def schema_of(annotation: Any) -> Schema:
     if origin is Literal:
         return one_of(inner)
     if origin in (Union, UnionType):
-        several = [kind for kind in inner if kind is not NoneType]
-        if len(several) == 1:
-            return maybe(schema_of(several[0]))
-    if origin in (list, tuple, Sequence):
+        several = [schema_of(kind) for kind in inner if kind is not NoneType]
+        one = several[0] if len(several) == 1 else either(*several)
+        return maybe(one) if NoneType in inner else one
+    if origin is tuple:
+        return some_of(schema_of(inner[0]))
+    if origin is list:
         return list_of(schema_of(inner[0]))
     if origin in (dict, Mapping):
         return mapping_of(schema_of(inner[1]))
-    raise TypeError(f"no schema for {annotation}")
+    return PLAIN[annotation]
 
 
 def _record_of(kind: Any) -> Schema:
