@@ -17,11 +17,9 @@ from trimtab.guides.reward import RewardGuide
 from trimtab.guides.shipped import check_name, guide_folder
 from trimtab.guides.text import TextGuide
 from trimtab.protocols import Guide, LanguageModel, Reward
-from trimtab.rewards import REWARDS, Sum, on_texts, reward
+from trimtab.rewards import REWARDS, OfTexts, Sum, find, on_texts, parse, spelled
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
-from trimtab.rewards.sums import parse, spelled
-from trimtab.rewards.texts import OfTexts
 from trimtab.runs.fingerprint import Fingerprint, essence
 from trimtab.runs.fingerprint import fingerprint as fingerprint_of
 from trimtab.runs.identity import digest
@@ -63,7 +61,7 @@ def short_name(name: str) -> str:
 
 @cache
 def _resolved(name: str) -> Reward:
-    return reward(name)
+    return find(name)
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class NamedReward:
     """A reward that is found when it is asked: its name travels where its code cannot.
 
     Attributes:
-        name: as for `trimtab.rewards.reward`.
+        name: as for `trimtab.rewards.find`.
     """
 
     name: str
@@ -116,7 +114,7 @@ class Scorer:
 
     @classmethod
     def named(cls, name: str) -> Scorer:
-        """A reward by name, as for `trimtab.rewards.reward`.
+        """A reward by name, as for `trimtab.rewards.find`.
 
         Raises:
             UnknownNameError: there is none; near names are offered.
@@ -181,7 +179,7 @@ class GuideSource:
 
         Args:
             name: a folder with `guide.json`, the name of a guide that comes with the package,
-                what `trimtab.rewards.reward` knows (after `reward:`, where a guide has its name),
+                what `trimtab.rewards.find` knows (after `reward:`, where a guide has its name),
                 or what `RewardGuide.load` takes.
             lm: the base that it is for.
         """
