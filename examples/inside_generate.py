@@ -4,11 +4,13 @@ import torch
 from transformers import TextStreamer
 
 import trimtab as tt
+from trimtab import rewards
 from trimtab.integrations.transformers import GuidedLogitsProcessor
-from trimtab.rewards import on_texts, reward
 
 lm = tt.TransformersLM("smollm2")
-guide = tt.TextGuide(on_texts(reward("sentiment")), decode=lm.decode, name="sentiment")
+guide = tt.TextGuide(
+    rewards.on_texts(rewards.find("sentiment")), decode=lm.decode, name="sentiment"
+)
 prompt = lm.encode("Write a one sentence opinion about the following topic: trains.")
 ids = torch.tensor([prompt.ids], device=lm.device)
 

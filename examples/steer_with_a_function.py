@@ -5,10 +5,12 @@ python examples/steer_with_a_function.py
 """
 
 import trimtab as tt
-from trimtab.rewards import on_texts, reward
+from trimtab import rewards
 
 lm = tt.TransformersLM("smollm2", base_temperature=0.7)
-guide = tt.TextGuide(on_texts(reward("sentiment")), decode=lm.decode, name="sentiment")
+guide = tt.TextGuide(
+    rewards.on_texts(rewards.find("sentiment")), decode=lm.decode, name="sentiment"
+)
 prompt = "Write a one sentence opinion about the following topic: winter."
 
 for beta in (0.0, 8.0):

@@ -20,7 +20,7 @@ import torch
 from scipy.stats import spearmanr
 
 from recipes.packages import checked, store
-from trimtab.rewards.encoder import minilm
+from trimtab.rewards.similarity import encoder
 
 SHA256 = "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa"
 SOURCES = ("movieReviewSnippets", "amazonReviewSnippets", "nytEditorialSnippets", "tweets")
@@ -64,7 +64,7 @@ def main(archive: str) -> None:
     """Fits, prints the held-out figures, writes rated.safetensors and the tests' rows."""
     table = list(rows(archive))
     torch.set_num_threads(1)
-    x = minilm()([row.text for row in table]).double().numpy()
+    x = encoder()([row.text for row in table]).double().numpy()
     y = np.array([row.rating for row in table])
     fifth = np.array([row.fifth for row in table])
     source = np.array([row.source for row in table])

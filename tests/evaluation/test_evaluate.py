@@ -40,7 +40,7 @@ from trimtab.evaluation.report.reading import read_results
 from trimtab.evaluation.tables import Table
 from trimtab.evaluation.writers import to_json, to_markdown
 from trimtab.protocols import LanguageModel
-from trimtab.rewards.exact import exact
+from trimtab.rewards.references import exact
 from trimtab.runs.identity import identify
 from trimtab.runs.resolve import GuideSource, find_guide, find_reward
 from trimtab.types import Sample

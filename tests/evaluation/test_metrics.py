@@ -30,7 +30,7 @@ from trimtab.evaluation.metrics import Answers, Figure, Metric, find_metrics, me
 from trimtab.evaluation.statistics import Estimate, estimate
 from trimtab.evaluation.text_metrics import pairwise_rouge_l
 from trimtab.evaluation.writers import to_csv, to_markdown
-from trimtab.rewards.encoder import minilm
+from trimtab.rewards.similarity import encoder
 from trimtab.types import Completion, Prompt, Step
 
 TEXTS = {"p": ["a b a b a b", "a b c"], "q": ["a b c", "c c c c"]}
@@ -148,10 +148,10 @@ def test_without_minilm_the_command_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path))
-    minilm.cache_clear(), coherence_scorer.cache_clear()
+    encoder.cache_clear(), coherence_scorer.cache_clear()
     with pytest.raises(NotFetchedError, match="run `trimtab assets fetch minilm`"):
         metric("coherence")
-    minilm.cache_clear(), coherence_scorer.cache_clear()
+    encoder.cache_clear(), coherence_scorer.cache_clear()
 
 
 # --- in a table ----------------------------------------------------------------------------------
@@ -216,22 +216,24 @@ class Letters(nn.Module):
 
     asked: ClassVar[list[str]] = []
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, device: str | None) -> None:
         if name == "broken":
             raise OSError("no such model")
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
 
-    def encode(self, texts: Sequence[str], show_progress_bar: bool) -> np.ndarray:
+    def encode(self, texts: Sequence[str], **options: bool) -> torch.Tensor:
         self.asked += texts
-        return np.array([[float(text.count(letter)) for letter in "abc"] for text in texts])
+        assert options["normalize_embeddings"]
+        counts = [[float(text.count(letter)) for letter in "abc"] for text in texts]
+        return torch.nn.functional.normalize(torch.tensor(counts), dim=-1)
 
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(SentenceTransformer=Letters)
     monkeypatch.setitem(sys.modules, "sentence_transformers", fake)
-    coherence_scorer.cache_clear()
+    coherence_scorer.cache_clear(), encoder.cache_clear()
     Letters.asked.clear()
 
 

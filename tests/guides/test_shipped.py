@@ -9,11 +9,10 @@ import pytest
 import trimtab as tt
 from tests import toys
 from tests.needs import needs_asset
+from trimtab import rewards, tasks
 from trimtab.errors import IncompatibleError
 from trimtab.guides import shipped_guides, verify
 from trimtab.guides.shipped import guide_folder
-from trimtab.rewards import reward
-from trimtab.tasks import task
 
 MOST = 3_000_000
 
@@ -45,14 +44,14 @@ def test_another_base_is_refused():
 def test_the_sentiment_guide_steers_topics_that_it_has_not_seen():
     lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="float32")
     guide = tt.load_guide("sentiment", lm=lm)
-    samples = task("sentiment").samples("test")[:6]
+    samples = tasks.find("sentiment").samples("test")[:6]
     asked = [s for s in samples for _ in range(2)]
 
     def mean(beta: float) -> float:
         out = tt.decode(
             lm, guide, tt.vas(beta, k=10), [s.prompt for s in samples], n=2, max_new_tokens=32
         )
-        return fmean(reward("sentiment")(asked, [c.text for c in out]))
+        return fmean(rewards.find("sentiment")(asked, [c.text for c in out]))
 
     assert mean(20.0) > mean(0.0) + 0.2
 
@@ -62,7 +61,7 @@ def test_the_sentiment_guide_steers_topics_that_it_has_not_seen():
 def test_the_concise_guide_shortens():
     lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="float32")
     guide = tt.load_guide("concise", lm=lm)
-    prompts = [s.prompt for s in task("verbosity").samples("test")[:4]]
+    prompts = [s.prompt for s in tasks.find("verbosity").samples("test")[:4]]
 
     def mean(beta: float) -> float:
         out = tt.decode(lm, guide, tt.vas(beta, k=10), prompts, n=2, max_new_tokens=100)

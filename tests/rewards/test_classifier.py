@@ -17,8 +17,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tests import toys
 from tests.toys import samples
+from trimtab import rewards
 from trimtab.errors import FetchError, RewardError, UnknownNameError, UsageError
-from trimtab.rewards import ask, reward
+from trimtab.rewards import ask
 from trimtab.rewards.classifier import Classifier
 from trimtab.runs.resolve import find_reward
 from trimtab.types import Sample
@@ -103,7 +104,7 @@ def test_a_decoder_gives_its_own_logit_at_the_end_of_the_text(
 
 def test_a_decoder_reads_its_own_chat_template(tmp_path: Path) -> None:
     folder = decoder(tmp_path, chat=CHAT)
-    got = reward(f"hf:{folder}")(samples(*PROMPTS), RESPONSES)
+    got = rewards.find(f"hf:{folder}")(samples(*PROMPTS), RESPONSES)
     for prompt, response, score in zip(PROMPTS, RESPONSES, got, strict=True):
         text = f"w3 w4 {prompt} w0 w3 w5 {response} w0"
         want = by_hand(folder, text, add_special_tokens=False)
@@ -114,7 +115,7 @@ def test_a_conversation_is_read_whole(tmp_path: Path) -> None:
     folder = decoder(tmp_path, chat=CHAT)
     turns = [("user", "w10"), ("assistant", "w11"), ("user", "w12")]
     sample = Sample(tuple({"role": r, "content": c} for r, c in turns), "t")
-    (score,) = reward(f"hf:{folder}")([sample], ["w13"])
+    (score,) = rewards.find(f"hf:{folder}")([sample], ["w13"])
     text = "w3 w4 w10 w0 w3 w5 w11 w0 w3 w4 w12 w0 w3 w5 w13 w0"
     want = by_hand(folder, text, add_special_tokens=False)
     assert score == pytest.approx(want.item(), abs=1e-4)
@@ -132,22 +133,24 @@ def test_labels_that_exclude_each_other_give_log_odds(tmp_path: Path) -> None:
     folder = decoder(tmp_path, labels=3, chat=CHAT, id2label={0: "bad", 1: "so", 2: "good"})
     asked, text = samples("w10"), "w3 w4 w10 w0 w3 w5 w20 w0"
     p = by_hand(folder, text, add_special_tokens=False).double().softmax(0)
-    (named,), (numbered,) = (reward(f"hf:{folder}#{x}")(asked, ["w20"]) for x in ("good", "2"))
+    (named,), (numbered,) = (
+        rewards.find(f"hf:{folder}#{x}")(asked, ["w20"]) for x in ("good", "2")
+    )
     assert named == numbered == pytest.approx((p[2] / (1 - p[2])).log().item(), abs=1e-3)
     with pytest.raises(UsageError, match="bad, so, good; write hf:.*#LABEL"):
-        reward(f"hf:{folder}")(asked, ["w20"])
+        rewards.find(f"hf:{folder}")(asked, ["w20"])
     with pytest.raises(UnknownNameError, match="did you mean good"):
-        reward(f"hf:{folder}#goood")(asked, ["w20"])
+        rewards.find(f"hf:{folder}#goood")(asked, ["w20"])
 
 
 def test_what_is_too_long_costs_only_itself(tmp_path: Path) -> None:
     long = "w20 " * 200
     for folder in (decoder(tmp_path / "decoder", chat=CHAT), encoder(tmp_path / "encoder")):
-        first, second = ask(reward(f"hf:{folder}"), samples("w10", "w10"), [long, "w20"])
+        first, second = ask(rewards.find(f"hf:{folder}"), samples("w10", "w10"), [long, "w20"])
         assert isinstance(second, float)
         assert "tokens that the reward model reads" in str(first)
         with pytest.raises(RewardError, match="lower max_new_tokens"):
-            reward(f"hf:{folder}")(samples("w10"), [long])
+            rewards.find(f"hf:{folder}")(samples("w10"), [long])
 
 
 def test_a_scorer_knows_a_model_by_its_weights(tmp_path: Path) -> None:
@@ -159,9 +162,9 @@ def test_a_scorer_knows_a_model_by_its_weights(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="reward model must be a folder"):
-        reward(f"hf:{tmp_path}")(samples("x"), ["y"])
+        rewards.find(f"hf:{tmp_path}")(samples("x"), ["y"])
     with pytest.raises(UsageError, match="a folder must be there"):
-        reward(f"hf:{tmp_path}/none")(samples("x"), ["y"])
+        rewards.find(f"hf:{tmp_path}/none")(samples("x"), ["y"])
     with pytest.raises(UsageError, match="must be hf:FOLDER"):
-        reward("hf:#good")
+        rewards.find("hf:#good")
     assert Classifier("never/loaded")([], []) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.toys import samples
-from trimtab.rewards import reward
+from trimtab import rewards
 from trimtab.rewards.formality import features, shape, tokens
 from trimtab.rewards.vendored import tensors, words
 
@@ -24,14 +24,14 @@ INFORMAL = [
 
 
 def test_formal_sentences_are_told_from_informal_ones() -> None:
-    formal = reward("formality")(samples(*FORMAL), FORMAL)
-    informal = reward("formality")(samples(*INFORMAL), INFORMAL)
+    formal = rewards.find("formality")(samples(*FORMAL), FORMAL)
+    informal = rewards.find("formality")(samples(*INFORMAL), INFORMAL)
     assert min(formal) > 0 > max(informal)
 
 
 def test_a_text_has_the_mean_of_its_sentences() -> None:
     both = f"{FORMAL[0]} {INFORMAL[2]}"
-    one, two, mean, none = reward("formality")(
+    one, two, mean, none = rewards.find("formality")(
         samples(*"1234"), [FORMAL[0], INFORMAL[2], both, " \n"]
     )
     assert mean == pytest.approx((one + two) / 2)
@@ -49,4 +49,4 @@ def test_a_score_is_the_bias_and_the_weights_of_distinct_features() -> None:
     found = set(features(["the", "fog", "the"]))
     assert {"at 2", "word fog", "after the", "before fog", "first3 the", "last4 fog"} <= found
     want = tensors("formality")["bias"].item() + sum(known.get(f, 0.0) for f in found)
-    assert reward("formality")(samples("x"), ["the fog the"]) == [pytest.approx(want)]
+    assert rewards.find("formality")(samples("x"), ["the fog the"]) == [pytest.approx(want)]

@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.toys import samples
+from trimtab import rewards
 from trimtab.errors import RewardError, UnavailableError, UsageError
-from trimtab.rewards import ask, reward
+from trimtab.rewards import ask
 from trimtab.rewards.server import Server
 from trimtab.runs.resolve import GuideSource, find_reward, short_name
 
@@ -76,9 +77,9 @@ def test_texts_go_there_in_batches_and_scores_come_back() -> None:
             {"prompts": ["a", "bb"], "responses": ["x", "yy"]},
             {"prompts": ["ccc"], "responses": ["z"]},
         ]
-        assert reward(url)(samples("a"), ["x"]) == [1.1]
-        assert reward(f"http:{url}") == reward(url) == Server(url)
-        assert reward(f"-2*{url}")(samples("a"), ["x"]) == [-2.2]
+        assert rewards.find(url)(samples("a"), ["x"]) == [1.1]
+        assert rewards.find(f"http:{url}") == rewards.find(url) == Server(url)
+        assert rewards.find(f"-2*{url}")(samples("a"), ["x"]) == [-2.2]
         assert quick(url)([], []) == []
 
 
@@ -194,7 +195,7 @@ def test_one_text_that_it_cannot_score_costs_only_itself() -> None:
 @pytest.mark.parametrize("name", ["http:", "http:host/score", "https:///score", "http://"])
 def test_a_server_must_be_named(name: str) -> None:
     with pytest.raises(UsageError, match="must be http://HOST/PATH"):
-        reward(name)
+        rewards.find(name)
 
 
 # --- secrets and redirects -----------------------------------------------------------------------
@@ -217,7 +218,7 @@ def test_no_name_shows_a_secret(spelled: str) -> None:
     name = spelled.format(secret("http://127.0.0.1:9/score"))
     scorer = find_reward(name)
     guide = GuideSource.on_prefixes(scorer)
-    silent(scorer.name, scorer.key, scorer, guide, reward(name), short_name(name))
+    silent(scorer.name, scorer.key, scorer, guide, rewards.find(name), short_name(name))
     assert "127.0.0.1:9/score" in scorer.name
 
 
@@ -235,7 +236,7 @@ def test_no_name_shows_a_secret(spelled: str) -> None:
 )
 def test_no_error_on_a_name_shows_a_secret(name: str) -> None:
     with pytest.raises(UsageError) as got:
-        reward(name)
+        rewards.find(name)
     silent(got.value, got.value.must, got.value.got, got.value.do, repr(got.value))
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from tests.toys import samples
-from trimtab.rewards.profanity import cleanliness, profanity
-from trimtab.rewards.toxicity import Toxicity, toxicity
+from trimtab.rewards.toxicity import Toxicity, cleanliness, profanity, toxicity
 
 CALM = [
     "What a lovely garden, thank you.",

@@ -28,8 +28,9 @@ from torch import Tensor, nn
 
 import trimtab as tt
 from tests import toys
+from trimtab import rewards
 from trimtab.guides import Clamp, Transform
-from trimtab.rewards import as_reward, reward
+from trimtab.rewards import as_reward
 from trimtab.runs.fingerprint import fingerprint
 
 Build = Callable[[int], object]
@@ -254,7 +255,7 @@ def _files(**texts: str) -> Build:
                 path = Path(folder, *f"pair_{name}".split("__")).with_suffix(".py")
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(textwrap.dedent(text).replace("@", str(i)))
-            return fingerprint(reward(f"python:{folder}/pair_main.py:score")).value
+            return fingerprint(rewards.find(f"python:{folder}/pair_main.py:score")).value
 
     return build
 
@@ -329,8 +330,8 @@ PAIRS: dict[str, Build] = {
     "a network's buffer": lambda i: Net(i, "buffer"),
     "a network's attribute": lambda i: Net(i, "power"),
     "a function of texts": lambda i: as_reward(lambda prompts, texts: [i for _ in texts]),
-    "a sum's weight": lambda i: reward(f"0.{i + 1}*words - 0.01*length"),
-    "a sum's term": lambda i: reward(f"0.5*words - {['length', 'brevity'][i]}"),
+    "a sum's weight": lambda i: rewards.find(f"0.{i + 1}*words - 0.01*length"),
+    "a sum's term": lambda i: rewards.find(f"0.5*words - {['length', 'brevity'][i]}"),
     "a file's constant": _files(main=PLAIN + ONE),
     "a file's comment": _files(main=PLAIN + "def one(text): return 0  # @\n"),
     "a file's value that differs with equal text": _files(

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import trimtab as tt
 from tests import toys
 from tests.runs.pairs import PAIRS, Bonus, first_fingerprints, holding
-from trimtab.rewards import reward
+from trimtab import rewards
 from trimtab.runs.fingerprint import essence, fingerprint
 from trimtab.runs.origins import package_of, texts, version
 
@@ -217,7 +217,7 @@ def test_what_is_installed_is_known_by_name_and_version() -> None:
     assert package_of("json") == ["python"]
     assert package_of(__name__) is None
     assert version("yaml"), "the distribution has another name"
-    own = package_of(reward("sentiment").__module__)
+    own = package_of(rewards.find("sentiment").__module__)
     assert own is not None
     assert own[:2] == ["trimtab", tt.__version__]
     assert f"vaderSentiment {version('vaderSentiment')}" in own, "it is imported by name"
@@ -236,4 +236,4 @@ def test_a_file_stands_for_what_it_imports(tmp_path: Path) -> None:
 
 def test_rewards_by_name_are_known_in_no_time() -> None:
     for name in ("words", "brevity", "sentiment", "0.7*words - 0.01*length"):
-        assert told(reward(name))
+        assert told(rewards.find(name))

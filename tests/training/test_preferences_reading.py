@@ -190,10 +190,10 @@ def test_the_hub_is_read_by_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))  # type: ignore[arg-type]
     want = read_preferences([ROW], toys.language_model())
     assert read_preferences("hub:someone/pairs", toys.language_model()) == want
-    assert read_preferences("hub:pairs:test[:9]", toys.language_model()) == want
+    assert read_preferences("hub:pairs@test[:9]", toys.language_model()) == want
     assert asked == [("someone/pairs", "train"), ("pairs", "test[:9]")]
-    with pytest.raises(FetchError, match="'pairs', split 'dev' \\(Unknown split 'dev'.\\)"):
-        read_preferences("hub:pairs:dev", toys.language_model())
+    with pytest.raises(FetchError, match="'pairs', split 'dev' .ValueError: Unknown split"):
+        read_preferences("hub:pairs@dev", toys.language_model())
     with pytest.raises(FetchError, match="ConnectionError"):
         read_preferences("hub:far/away", toys.language_model())
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from tests.training.rollouts_world import roll
+from trimtab import tasks
 from trimtab.errors import FetchError, PromptError, UnknownNameError, UsageError
-from trimtab.tasks import task
+from trimtab.tasks import split_of
 from trimtab.training.rollouts import find_prompts, find_responses
 
 
 def test_a_task_brings_its_split_reward_length_and_template() -> None:
-    found, detox = find_prompts("detox", None, "validation"), task("detox")
+    found, detox = find_prompts("detox", None, "validation"), tasks.find("detox")
     assert found.samples == tuple(detox.samples("validation"))
     assert (found.reward, found.max_new_tokens, found.template) == (detox.reward, 20, "none")
     assert found.name == "detox/validation"
@@ -49,7 +50,7 @@ def test_what_cannot_be_meant_is_said(tmp_path: Path) -> None:
 def test_responses_that_are_cut_say_how_they_were_asked_for(tmp_path: Path) -> None:
     roll(tmp_path)
     found = find_responses(tmp_path, "detox")
-    assert (found.max_new_tokens, found.reward) == (6, task("detox").reward)
+    assert (found.max_new_tokens, found.reward) == (6, tasks.find("detox").reward)
     assert find_responses(tmp_path).reward is None
 
 
@@ -94,18 +95,39 @@ def test_prompts_come_from_a_column_of_a_data_set(hub: list[tuple[str, str]]) ->
     found = find_prompts(None, "hub:some/one", "test")
     assert [s.prompt for s in found.samples] == ["one", "two"]
     assert found.samples[1].meta["id"] == 2
-    chats = find_prompts(None, "hub:some/one:chat", "all").samples
+    chats = find_prompts(None, "hub:some/one#chat", "all").samples
     assert chats[1].prompt == ({"role": "user", "content": "ho"},)
     assert chats[1].topic == "ho"
-    assert hub == [("some/one", "test"), ("some/one", "train+test")]
+    assert [sample.meta["split"] for sample in chats] == ["train", "train", "test", "test"]
+    assert hub == [("some/one", "test"), ("some/one", "train"), ("some/one", "test")]
+
+
+def test_rows_of_a_named_split_are_split_by_topic(hub: list[tuple[str, str]]) -> None:
+    found = find_prompts(None, "hub:some/one@train[:9]", "all")
+    assert [s.prompt for s in found.samples] == ["one", "two"]
+    for sample in found.samples:
+        split = split_of(sample.topic)
+        assert sample in find_prompts(None, "hub:some/one@train[:9]", split).samples
+    assert set(hub) == {("some/one", "train[:9]")}
 
 
 def test_a_data_set_that_cannot_be_had_is_said_in_a_line(hub: list[tuple[str, str]]) -> None:
     with pytest.raises(UsageError, match="must have the column 'text'; got prompt, chat, id"):
-        find_prompts(None, "hub:some/one:text")
-    with pytest.raises(FetchError, match="doesn't exist on the Hub; check the name") as caught:
+        find_prompts(None, "hub:some/one#text")
+    with pytest.raises(FetchError, match="doesn't exist on the Hub.*; check the name") as caught:
         find_prompts(None, "hub:no/one")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["hub:", "hub:@train", "hub:some/one:text", "hub:#text"])
+def test_a_data_set_is_written_in_one_way(source: str) -> None:
+    with pytest.raises(UsageError, match=r"must be written hub:DATASET\[@SPLIT\]\[#COLUMN\]"):
+        find_prompts(None, source)
+
+
+def test_a_column_is_named_once(hub: list[tuple[str, str]]) -> None:
+    with pytest.raises(UsageError, match="must be named once; got #chat and 'prompt'"):
+        find_prompts(None, "hub:some/one#chat", column="prompt")
 
 
 def test_the_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,8 @@ from filelock import FileLock
 
 import trimtab as tt
 from recipes.guides.ablations.arms import BASE, EACH, TOPICS, Arm
+from trimtab import rewards, tasks
 from trimtab.evaluation.best_of import best_of_n_kl, best_of_n_reward
-from trimtab.rewards import reward
-from trimtab.tasks import task
 from trimtab.training.config import make_config
 from trimtab.training.inspection import inspect_guide
 from trimtab.training.preferences import pairs_of
@@ -75,7 +74,7 @@ def decoded(guide: Path, how: dict[str, Any], seed: int) -> dict[str, float]:
     """Mean reward, judge, relevance, KL and tokens on test topics."""
     lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="bfloat16")
     steer = tt.load_guide(guide, lm=lm)
-    samples = task("sentiment").samples("test")[:TESTED]
+    samples = tasks.find("sentiment").samples("test")[:TESTED]
     found = tt.decode(
         lm, steer, tt.vas(**how), [s.prompt for s in samples], n=RESPONSES, max_new_tokens=48,
         seed=seed,
@@ -85,7 +84,7 @@ def decoded(guide: Path, how: dict[str, Any], seed: int) -> dict[str, float]:
     measures = {"reward": "sentiment", "judge": "rated-sentiment", "relevance": "similarity"}
     return {
         "beta": how["beta"],
-        **{name: fmean(reward(by)(asked, texts)) for name, by in measures.items()},
+        **{name: fmean(rewards.find(by)(asked, texts)) for name, by in measures.items()},
         "kl": fmean(c.kl or 0.0 for c in found),
         "tokens": fmean(len(c.tokens) for c in found),
     }
@@ -114,11 +113,13 @@ def best_of_n(folder: Path) -> list[dict[str, float]]:
     if not done.is_file():
         lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="bfloat16")
         gold = {}
-        for sample in task("sentiment").samples("test")[:TESTED]:
+        for sample in tasks.find("sentiment").samples("test")[:TESTED]:
             found = tt.decode(
                 lm, None, tt.sampling(), [sample.prompt], n=SAMPLES, max_new_tokens=48, seed=0
             )
-            gold[sample.text] = reward("sentiment")([sample] * SAMPLES, [c.text for c in found])
+            gold[sample.text] = rewards.find("sentiment")(
+                [sample] * SAMPLES, [c.text for c in found]
+            )
         points = [
             {"n": n, "kl": best_of_n_kl(gold, n).mean, "reward": best_of_n_reward(gold, n).mean}
             for n in (1, 2, 4, 8, 16, 32)

@@ -67,7 +67,7 @@ def find_task(
     from dataclasses import replace
 
     from trimtab.runs.resolve import NamedReward, find_reward
-    from trimtab.tasks import PromptTask, task, task_from_file
+    from trimtab.tasks import PromptTask, find, task_from_file
 
     for given in (reward, judge):
         if given is not None:
@@ -86,7 +86,7 @@ def find_task(
             file, gold, second, column=column, max_new_tokens=max_new_tokens or 128
         )
     assert name is not None
-    found = task(name)
+    found = find(name)
     if not isinstance(found, PromptTask):
         return found
     return replace(found, reward=gold or found.reward, judge=second or found.judge)

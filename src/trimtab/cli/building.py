@@ -107,7 +107,7 @@ def check_steering(guide: str | None, reward: str | None) -> None:
         if guide_folder(guide) is None:
             locate(guide.partition("#")[0])
     if reward:
-        from trimtab.rewards import reward as find
+        from trimtab.rewards import find
 
         find(reward)
 
@@ -119,8 +119,7 @@ def build_guide(lm: TransformersLM, guide: str | None, reward: str | None) -> Gu
     """
     if reward:
         from trimtab.guides import TextGuide
-        from trimtab.rewards import on_texts
-        from trimtab.rewards import reward as find
+        from trimtab.rewards import find, on_texts
 
         return TextGuide(on_texts(find(reward)), lm.decode, name=public(reward))
     if not guide:

@@ -15,7 +15,7 @@ Prompts: TypeAlias = Annotated[
         "--prompts",
         metavar="FILE",
         help="Instead of TASK: a file (.txt, .jsonl, .csv, .parquet, ...), or "
-        "hub:DATASET[:COLUMN].",
+        "hub:DATASET[@SPLIT][#COLUMN].",
         rich_help_panel=_PROMPTS,
     ),
 ]

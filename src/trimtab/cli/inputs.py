@@ -42,7 +42,7 @@ def read_prompts(
 
 def _from_file(file: str, column: str | None) -> list[PromptLike]:
     from trimtab.tasks import read_samples, samples_of
-    from trimtab.tasks.rows import rows_in
+    from trimtab.tasks.files import rows_in
 
     if file != STDIN:
         return [sample.prompt for sample in read_samples(file, column)]

@@ -13,7 +13,7 @@ from trimtab.demo.settings import Arm, Settings
 from trimtab.guides import TextGuide
 from trimtab.guides.text import UNFINISHED
 from trimtab.protocols import Guide, LanguageModel
-from trimtab.rewards import on_texts, reward
+from trimtab.rewards import find, on_texts
 from trimtab.types import Completion
 
 Trace: TypeAlias = list[tuple[str, float]]
@@ -111,7 +111,7 @@ class Demo:
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
-        self.judge = on_texts(reward(self.settings.reward))
+        self.judge = on_texts(find(self.settings.reward))
         arms = self.settings.arms
         rows = sum(arm.n * arm.draws for arm in (*arms, *self._clocked()))
         rows += sum(len(arm.betas) for arm in arms) * self.settings.sweep_n

@@ -13,7 +13,7 @@ from trimtab.evaluation.cells import Unit
 from trimtab.evaluation.records import Record
 from trimtab.evaluation.store import Store
 from trimtab.evaluation.work import PATIENCE, OnProgress, Progress
-from trimtab.rewards.asking import ask
+from trimtab.rewards import ask
 from trimtab.runs.resolve import Scorer
 
 SHOWN = 80

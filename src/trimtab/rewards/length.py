@@ -1,4 +1,4 @@
-"""How long a response is, or how short.
+"""How long a response is, how short, and how easily it is read.
 
 `length` and `words` rise with the length, `conciseness` and `brevity` are their negatives.
 """
@@ -12,9 +12,12 @@ from typing import Any
 
 from trimtab.assets import path_of
 from trimtab.locks import lock_of
+from trimtab.plugins import optional
 from trimtab.types import Sample
 
 _PIECE = re.compile(r"\w+|[^\w\s]")
+_MARK = re.compile(r"[^\w\s]")
+_SENTENCE = re.compile(r"\b[^.!?]+[.!?]*")
 
 
 def words(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
@@ -61,3 +64,48 @@ def _tokenizer() -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path_of("smollm2"))
+
+
+def readability(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+    """Flesch's reading ease, for English.
+
+        206.835 - 1.015 * words / sentences - 84.6 * syllables / words
+
+    0 to 30 is academic prose, 60 to 70 plain, above 90 a child's; at most 121.22. A text without a
+    word is not easy to read: it has 0. Words, sentences and syllables are counted as textstat 0.7.3
+    counts them (a syllable more than the places where TeX's patterns would hyphenate a word; a
+    sentence of one or two words is none of its own), but its figure has both ratios rounded to one
+    decimal, which makes steps of eight points.
+
+    Source: R. Flesch, "A new readability yardstick", Journal of Applied Psychology 32, 1948.
+
+    Raises:
+        UsageError: pyphen is not installed.
+    """
+    return [_ease(response) for response in responses]
+
+
+def _ease(text: str) -> float:
+    words = _plain_words(text.lower())
+    if not words:
+        return 0.0
+    syllables = sum(map(_syllables, words))
+    return 206.835 - 1.015 * len(words) / _sentences(text) - 84.6 * syllables / len(words)
+
+
+def _plain_words(text: str) -> list[str]:
+    """What stands between blanks, without marks: "well-read" is one word."""
+    return _MARK.sub("", text).split()
+
+
+def _sentences(text: str) -> int:
+    return max(1, sum(len(_plain_words(found)) > 2 for found in _SENTENCE.findall(text)))
+
+
+def _syllables(word: str) -> int:
+    return len(_hyphens().positions(word)) + 1
+
+
+@cache
+def _hyphens() -> Any:
+    return optional("pyphen", "eval", user="the reward 'readability'").Pyphen(lang="en_US")

@@ -1,13 +1,14 @@
-"""Between rewards, which see samples, and functions of plain texts."""
+"""Rewards and functions of plain texts, each as the other; and asking a reward for many texts."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from trimtab.errors import UsageError
+from trimtab.errors import RewardError, TrimtabError, UnavailableError, UsageError
 from trimtab.protocols import Reward
 from trimtab.types import Sample
 
@@ -44,7 +45,7 @@ class OnTexts:
 
 
 def on_texts(reward: Reward) -> OnTexts:
-    """A reward as `TextGuide` takes it: `tt.TextGuide(on_texts(reward("sentiment")), ...)`.
+    """A reward as `TextGuide` takes it: `tt.TextGuide(on_texts(find("sentiment")), ...)`.
 
     A reward that compares with references raises `RewardError` there: a text alone has none.
     """
@@ -81,3 +82,58 @@ def as_reward(function: object) -> Reward:
             do=f"define it as {called}(prompts, responses)",
         ) from error
     return cast("Reward", function) if names[:1] == ["samples"] else OfTexts(function)
+
+
+# --- asking --------------------------------------------------------------------------------------
+
+
+def ask(reward: Reward, samples: Sequence[Sample], responses: Sequence[str]) -> list[float | str]:
+    """What a reward says of each response: a finite number, or why there is none.
+
+    All are asked for at once where that works, and one by one where it does not. A reward that
+    raises, or whose answer is not one finite number for each text, has failed.
+
+    Args:
+        reward: what judges.
+        samples: what was asked, one for each response.
+        responses: finished texts.
+
+    Raises:
+        TrimtabError: no text is to blame: a model that is not fetched, a package that is missing, a
+            server that is down (`UnavailableError`).
+    """
+    if not responses:
+        return []
+    try:
+        return [_finite(value) for value in _values(reward, samples, responses)]
+    except UnusableError:
+        return [_alone(reward, *pair) for pair in zip(samples, responses, strict=True)]
+
+
+class UnusableError(Exception):
+    """Inside this file: a reward raised, or did not return one number for each text."""
+
+
+def _values(reward: Reward, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+    try:
+        values = [float(x) for x in reward(samples, responses)]
+    except TrimtabError as error:
+        if not isinstance(error, RewardError) or isinstance(error, UnavailableError):
+            raise
+        raise UnusableError(str(error)) from error
+    except Exception as error:
+        raise UnusableError(f"{type(error).__name__}: {error}") from error
+    if len(values) != len(responses):
+        raise UnusableError(f"{len(values)} scores for {len(responses)} texts")
+    return values
+
+
+def _alone(reward: Reward, sample: Sample, response: str) -> float | str:
+    try:
+        return _finite(_values(reward, [sample], [response])[0])
+    except UnusableError as error:
+        return str(error)
+
+
+def _finite(value: float) -> float | str:
+    return value if math.isfinite(value) else f"{value}"

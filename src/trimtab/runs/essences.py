@@ -20,9 +20,10 @@ from trimtab.models.table import TableLM
 from trimtab.models.text import ChatTemplate, Codec
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import LanguageModel
+from trimtab.rewards import Sum
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
-from trimtab.rewards.sums import Sum
+from trimtab.rewards.similarity import SentenceEncoder
 from trimtab.runs.fingerprint import essence
 from trimtab.runs.identity import identify, plain_config, weights_fingerprint
 
@@ -74,6 +75,11 @@ def _server(reward: Server) -> object:
 @essence.register
 def _classifier(reward: Classifier) -> object:
     return reward.read  # its folder may hold other weights tomorrow
+
+
+@essence.register
+def _encoder(encoder: SentenceEncoder) -> object:
+    return [weights_fingerprint(encoder.model), repr(encoder.model)]  # pooling, lengths
 
 
 # --- guides --------------------------------------------------------------------------------------

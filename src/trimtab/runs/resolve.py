@@ -36,11 +36,9 @@ from trimtab.models.embedded import assets, locate
 from trimtab.models.transformers import TransformersLM
 from trimtab.plugins import PYTHON, entry_points, load_object
 from trimtab.protocols import Guide, LanguageModel, Reward
-from trimtab.rewards import REWARDS, Sum, as_reward, on_texts, reward
+from trimtab.rewards import REWARDS, OfTexts, Sum, as_reward, find, on_texts, parse, spelled
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
-from trimtab.rewards.sums import parse, spelled
-from trimtab.rewards.texts import OfTexts
 from trimtab.runs.fingerprint import Fingerprint, essence
 from trimtab.runs.fingerprint import fingerprint as fingerprint_of
 from trimtab.runs.identity import digest
@@ -195,7 +193,7 @@ def short_name(name: str) -> str:
 
 @cache
 def _loaded_reward(name: str) -> Reward:
-    return reward(name)
+    return find(name)
 
 
 @dataclass(frozen=True)
@@ -203,7 +201,7 @@ class NamedReward:
     """A reward that is found when it is asked: its name travels where its code cannot.
 
     Attributes:
-        name: as for `trimtab.rewards.reward`.
+        name: as for `trimtab.rewards.find`.
     """
 
     name: str
@@ -279,7 +277,7 @@ def guide_kind(name: str) -> GuideKind:
     """
     name = with_scheme(name)
     if name.startswith(ON_PREFIXES):
-        reward(with_scheme(name.removeprefix(ON_PREFIXES)))
+        find(with_scheme(name.removeprefix(ON_PREFIXES)))
         return "reward"
     if guide_folder(name) is not None:
         return "folder"
@@ -288,7 +286,7 @@ def guide_kind(name: str) -> GuideKind:
     if name.startswith(PYTHON) and parse(name) is None:
         return "reward" if _takes_two_lists(load_object(name, "a guide")) else "plugin"
     if name.startswith(("hf:", "http:", "https:")) or parse(name) is not None:
-        reward(name)
+        find(name)
         return "reward"
     rewards = {*REWARDS, *entry_points("trimtab.rewards")}
     if name in rewards and not Path(name).exists():

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import DataError, IncompatibleError, UsageError
-from trimtab.rewards.sums import parse
-from trimtab.tasks.base import split_of
+from trimtab.rewards import parse
+from trimtab.tasks import split_of
 from trimtab.training.store import read_groups, read_manifest
 from trimtab.types import Group, Vocab
 

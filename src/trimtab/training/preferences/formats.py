@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from trimtab.tasks.rows import Row
+from trimtab.tasks.files import Row
 from trimtab.training.preferences.transcripts import ANSWER, is_transcript, opening, turns
 from trimtab.types import Message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trimtab.errors import DataError
-from trimtab.tasks.rows import Row
+from trimtab.tasks.files import Row
 from trimtab.training.preferences.dropped import Dropped, some
 from trimtab.training.preferences.encoding import Base, group_of, reads_chat
 from trimtab.training.preferences.formats import format_of, preference, uniform
@@ -26,7 +26,7 @@ def read_preferences(source: Source, lm: Base) -> tuple[tuple[Group, ...], Dropp
     tokenizer's EOS.
 
     Args:
-        source: a file (.jsonl, .json, .csv, .tsv, .parquet), `hub:<dataset>[:split]` (by the
+        source: a file (.jsonl, .json, .csv, .tsv, .parquet), `hub:DATASET[@SPLIT]` (by the
             package `datasets`), or rows in memory.
         lm: the base: its template, its tokenizer, its EOS.
 

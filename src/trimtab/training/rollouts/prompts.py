@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from trimtab.errors import FetchError, UsageError, check_word
-from trimtab.plugins import optional
-from trimtab.protocols import Reward, Task
-from trimtab.tasks import PromptTask, read_samples, task
-from trimtab.tasks.rows import Row
+from trimtab.errors import UsageError, check_word
+from trimtab.protocols import Reward
+from trimtab.tasks import MAX_NEW_TOKENS, find, read_samples
 from trimtab.training.manifest import read_manifest
 from trimtab.types import Sample, Split, Template
-
-HUB = "hub:"
-
-LONGEST = 128
-"""Token budget of a response where no task says one."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +28,7 @@ class Source:
     name: str
     samples: tuple[Sample, ...]
     reward: Reward | None = None
-    max_new_tokens: int = LONGEST
+    max_new_tokens: int = MAX_NEW_TOKENS
     template: Template = "auto"
 
     def __post_init__(self) -> None:
@@ -51,9 +42,8 @@ def find_prompts(
 
     Args:
         name: of a task.
-        file: instead, a file as for `trimtab.tasks.read_samples`, or `hub:DATASET[:COLUMN]`.
-        split: which of them. Rows of a file are split by topic, as everywhere; a data set of the
-            Hub has splits of its own.
+        file: instead, a file or a data set of the Hub, as for `trimtab.tasks.read_samples`.
+        split: which of them.
         column: where a row has its prompt, as for `trimtab.tasks.read_samples`.
 
     Raises:
@@ -67,14 +57,11 @@ def find_prompts(
         got = "neither" if name is None else "both"
         raise UsageError("name a TASK, or prompts by --prompts", got=got, do="name one of the two")
     if name is not None:
-        found: Task = task(name)
-        samples = tuple(found.samples(split))
-        source = f"{name}/{split}"
-        return Source(source, samples, found.reward, found.max_new_tokens, found.template)
+        task = find(name)
+        samples = tuple(task.samples(split))
+        return Source(f"{name}/{split}", samples, task.reward, task.max_new_tokens, task.template)
     assert file is not None
-    if file.startswith(HUB):
-        return Source(f"{file}/{split}", _from_hub(file.removeprefix(HUB), split, column))
-    return Source(f"{file}/{split}", _from_file(Path(file), split, column))
+    return Source(f"{file}/{split}", read_samples(file, column, split))
 
 
 def find_responses(folder: str | Path, name: str | None = None) -> Source:
@@ -92,55 +79,7 @@ def find_responses(folder: str | Path, name: str | None = None) -> Source:
     return Source(
         str(folder),
         (),
-        task(name).reward if name is not None else None,
-        about.get("max_new_tokens", LONGEST),
+        find(name).reward if name is not None else None,
+        about.get("max_new_tokens", MAX_NEW_TOKENS),
         about.get("template", "auto"),
     )
-
-
-def _from_file(path: Path, split: Split, column: str | None) -> tuple[Sample, ...]:
-    samples = read_samples(path, column)
-
-    def given() -> Sequence[Sample]:
-        return samples
-
-    return PromptTask(path.stem, "", given, _no_reward, None, LONGEST).samples(split)
-
-
-def _no_reward(samples: Sequence[Sample], responses: Sequence[str]) -> Sequence[float]:
-    raise AssertionError("prompts from a file bring no reward")
-
-
-def _from_hub(name: str, split: Split, column: str | None) -> tuple[Sample, ...]:
-    dataset, _, named = name.partition(":")
-    rows = _load(dataset, split)
-    column = named or column or "prompt"
-    if column not in rows.column_names:
-        raise UsageError(
-            f"{dataset} must have the column {column!r}",
-            got=", ".join(rows.column_names),
-            do=f"name another as {HUB}{dataset}:COLUMN",
-        )
-    return tuple(_sample(f"{dataset}, row {i}", row, column) for i, row in enumerate(rows))
-
-
-def _load(dataset: str, split: Split) -> Any:
-    hub = optional("datasets", "data", user="a data set of the Hub")
-    try:
-        wanted = "+".join(hub.get_dataset_split_names(dataset)) if split == "all" else split
-        return hub.load_dataset(dataset, split=wanted)
-    except Exception as error:  # the package raises whatever its parts raise
-        raise FetchError(
-            f"{dataset!r} must be a data set of the Hub with a split {split!r}",
-            got=f"{type(error).__name__}: {f'{error}'.strip().partition(chr(10))[0]}",
-            do="check the name, the split and the network, or save its rows as .jsonl or .parquet",
-        ) from error
-
-
-def _sample(place: str, values: dict[str, Any], column: str) -> Sample:
-    """A row as a sample; its other columns are kept as `meta`, as for files."""
-    row = Row(place, values)
-    prompt = row.prompt(column)
-    last = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-    topic = row.text("topic") if values.get("topic") is not None else last
-    return Sample(prompt, topic, {k: v for k, v in values.items() if k not in (column, "topic")})

@@ -18,7 +18,7 @@ import torch
 from trimtab.errors import DataError
 from trimtab.evaluation.scoring import Failure, reward_error
 from trimtab.evaluation.work import PATIENCE
-from trimtab.rewards.asking import ask
+from trimtab.rewards import ask
 from trimtab.runs.resolve import Scorer
 from trimtab.training.folder import GroupFolder
 from trimtab.training.rollouts.decoding import Roller

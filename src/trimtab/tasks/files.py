@@ -1,12 +1,13 @@
-"""Rows of a user's file, each with the place that errors name: the one reader of such files.
+"""Rows of a user's data, each with the place that errors name: the one reader of files and the Hub.
 
     .txt                a prompt a line
     .jsonl              an object a line
     .json               one list of objects
     .csv, .tsv          a head with the columns' names, then cells; an empty cell is none
     .parquet            columns
+    hub:DATASET[@SPLIT][#COLUMN]      a data set of the Hugging Face Hub, by the package `datasets`
 
-The name's ending decides; a name without one, and stdin, is a text, or JSON lines where it begins
+A file's ending decides; a name without one, and stdin, is a text, or JSON lines where it begins
 with "{". Text is UTF-8, with or without a byte order mark. A line ends at a line feed,
 with or without a carriage return before it: U+2028, U+0085 and form feeds are letters.
 """
@@ -23,8 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trimtab.errors import PromptError, TrimtabError, UsageError
+from trimtab.errors import FetchError, PromptError, UsageError
+from trimtab.plugins import optional
 from trimtab.types import Message
+
+HUB = "hub:"
+"""What the name of a data set of the Hub begins with."""
 
 _ROLES = ("system", "user", "assistant")
 
@@ -111,6 +116,82 @@ def _encodes(text: str) -> bool:
     return True
 
 
+# --- the Hub -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HubData:
+    """What `hub:DATASET[@SPLIT][#COLUMN]` names.
+
+    Attributes:
+        dataset: its id on the Hub, or a folder that the package `datasets` reads.
+        split: one of its splits, or a part of it as in "train[:1000]"; None where none is named.
+        column: where a row's prompt is; None where none is named.
+    """
+
+    dataset: str
+    split: str | None = None
+    column: str | None = None
+
+    @classmethod
+    def parse(cls, source: object) -> HubData | None:
+        """The data set that a text names; None where it names something else, such as a file.
+
+        >>> HubData.parse("hub:some/pairs@train[:1000]#question")
+        HubData(dataset='some/pairs', split='train[:1000]', column='question')
+
+        Raises:
+            UsageError: it is written in another way.
+        """
+        if not isinstance(source, str) or not source.startswith(HUB):
+            return None
+        rest, _, column = source.removeprefix(HUB).partition("#")
+        dataset, _, split = rest.partition("@")
+        if not dataset or ":" in dataset:
+            raise UsageError(
+                "a data set of the Hub must be written hub:DATASET[@SPLIT][#COLUMN]",
+                got=repr(source),
+                do="write it as in hub:HuggingFaceH4/ultrachat_200k@train_sft#prompt",
+            )
+        return cls(dataset, split or None, column or None)
+
+    def splits(self) -> tuple[str, ...]:
+        """The names of all of its splits.
+
+        Raises:
+            FetchError: the data set can't be had.
+            UsageError: the package `datasets` is not installed.
+        """
+        return tuple(_hub("get_dataset_split_names", self.dataset))
+
+    def rows(self, split: str) -> Iterator[Row]:
+        """The rows of a split, in its order.
+
+        Raises:
+            FetchError: the data set can't be had, or has no such split.
+            UsageError: the package `datasets` is not installed.
+        """
+        rows = _hub("load_dataset", self.dataset, split=split)
+        return mapped(rows, f"{self.dataset} ({split}), row")
+
+
+def _hub(function: str, dataset: str, **split: str) -> Any:
+    package = optional("datasets", "data", user="a data set of the Hub")
+    try:
+        return getattr(package, function)(dataset, **split)
+    except Exception as error:  # the package raises whatever its parts raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        name = "".join([repr(dataset), *(f", split {name!r}" for name in split.values())])
+        raise FetchError(
+            "a data set must be one of the Hub that can be reached, with the split that is read",
+            got=f"{name} ({type(error).__name__}: {reason})",
+            do="check the name and the network, name a split as hub:DATASET@SPLIT, or name a file",
+        ) from error
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
 def rows_of(path: str | Path) -> Iterator[Row]:
     """The rows of a file.
 
@@ -131,7 +212,7 @@ def rows_of(path: str | Path) -> Iterator[Row]:
             return _read_parquet(path)
         return rows_in(path.read_bytes(), path.name, kind)
     except OSError as error:
-        raise unreadable(str(path), error.strerror or str(error)) from error
+        raise _unreadable(str(path), error.strerror or str(error)) from error
 
 
 def rows_in(data: bytes, name: str, kind: str = "") -> Iterator[Row]:
@@ -149,7 +230,7 @@ def rows_in(data: bytes, name: str, kind: str = "") -> Iterator[Row]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise unreadable(name, str(error)) from error
+        raise _unreadable(name, str(error)) from error
     if not kind:
         kind = ".jsonl" if text.lstrip().startswith("{") else ".txt"
     return _TEXTS[kind](text, name)
@@ -168,8 +249,7 @@ def mapped(rows: Iterable[object], place: str) -> Iterator[Row]:
         yield Row(f"{place} {number}", values)
 
 
-def unreadable(name: str, reason: str) -> TrimtabError:
-    """The error of a file that is not there, or not text."""
+def _unreadable(name: str, reason: str) -> UsageError:
     return UsageError(f"{name} must be a readable file in UTF-8", got=reason, do="check the path")
 
 

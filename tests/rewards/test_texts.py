@@ -10,7 +10,7 @@ import pytest
 
 from tests.toys import samples
 from trimtab.errors import NotFetchedError, RewardError, UnavailableError, UsageError
-from trimtab.rewards.asking import ask
+from trimtab.rewards import ask
 from trimtab.types import Sample
 
 TEXTS = ["a", "bb", "ccc"]

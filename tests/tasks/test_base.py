@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trimtab.errors import PromptError, RewardError, UnknownNameError, UsageError
+from trimtab import tasks
+from trimtab.errors import (
+    IncompatibleError,
+    PluginError,
+    PromptError,
+    RewardError,
+    UnknownNameError,
+    UsageError,
+)
 from trimtab.tasks import read_samples, split_of, task_from_file
 from trimtab.types import Sample
 
@@ -135,3 +143,47 @@ def test_a_file_of_another_kind_is_refused(
 def test_an_unknown_reward_offers_near_names(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="toxicity"):
         task_from_file(write(tmp_path, {"prompt": "Why?"}), "toxicty")
+
+
+# --- by name -------------------------------------------------------------------------------------
+
+OWN = """
+from trimtab import tasks
+from trimtab.types import Sample
+
+def asked():
+    return [Sample(f"Why {i}?", f"topic {i}") for i in range(20)]
+
+def made():
+    return tasks.PromptTask("why", "ask why", asked, lambda samples, responses: [1.0], None, 8)
+
+ready = made()
+number = 3
+"""
+
+
+@pytest.mark.parametrize("name", ["made", "ready"])
+def test_a_task_of_ones_own_is_found_by_its_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "own_tasks.py"
+    path.write_text(OWN)
+    mine = tasks.find(f"python:{path}:{name}")
+    assert (mine.name, len(mine.samples("all"))) == ("why", 20)
+    with pytest.raises(IncompatibleError, match="a task must have a name.*number, a int"):
+        tasks.find(f"python:{path}:number")
+
+
+def test_a_task_of_an_installed_package_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tasks_of_a_plugin.py").write_text(OWN)
+    about = tmp_path / "why_tasks-2.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: why-tasks\nVersion: 2.0\n")
+    offers = "why = tasks_of_a_plugin:made\ngone = tasks_of_a_plugin:gone\n"
+    (about / "entry_points.txt").write_text(f"[trimtab.tasks]\n{offers}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert tasks.find("why").name == "why"
+    with pytest.raises(PluginError, match="the plugin 'gone' of why-tasks 2.0 must load"):
+        tasks.find("gone")
+    with pytest.raises(UnknownNameError, match="did you mean why"):
+        tasks.find("whyy")

@@ -8,15 +8,16 @@ import math
 import pytest
 
 from tests.needs import needs_asset
+from trimtab import tasks
 from trimtab.errors import UnknownNameError
 from trimtab.protocols import Task
-from trimtab.tasks import TASKS, split_of, task
-from trimtab.tasks.topics import topics
+from trimtab.tasks import TASKS, split_of
+from trimtab.tasks.builtin import topics
 
 
 @pytest.fixture(params=sorted(TASKS))
 def each(request: pytest.FixtureRequest) -> Task:
-    return task(request.param)
+    return tasks.find(request.param)
 
 
 def test_a_task_is_one(each: Task) -> None:
@@ -54,12 +55,12 @@ def test_topics_are_three_hundred_plain_words() -> None:
 
 
 def test_prompts_say_what_the_task_is() -> None:
-    first = task("sentiment").samples("all")[0]
+    first = tasks.find("sentiment").samples("all")[0]
     assert first.prompt == (
         f"Write a one sentence opinion about the following topic: {topics()[0]}."
     )
-    assert task("detox").template == "none"
-    assert {s.meta["kind"] for s in task("detox").samples("all")} == {
+    assert tasks.find("detox").template == "none"
+    assert {s.meta["kind"] for s in tasks.find("detox").samples("all")} == {
         "insult", "profanity", "threat", "severe_toxicity",
     }  # fmt: skip
 
@@ -80,9 +81,9 @@ def test_the_judge_scores_any_text(each: Task) -> None:
 
 def test_an_unknown_task_offers_near_names() -> None:
     with pytest.raises(UnknownNameError, match="did you mean sentiment?"):
-        task("sentimant")
+        tasks.find("sentimant")
 
 
 def test_an_unknown_split_offers_near_names() -> None:
     with pytest.raises(UnknownNameError, match="did you mean train?"):
-        task("detox").samples("trian")
+        tasks.find("detox").samples("trian")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.toys import samples
-from trimtab.errors import RewardError, UnknownNameError, UsageError
-from trimtab.rewards import Sum, reward
-from trimtab.rewards.sums import parse, spelled
+from trimtab import rewards
+from trimtab.errors import PluginError, RewardError, UnknownNameError, UsageError
+from trimtab.rewards import Sum, parse, spelled
 from trimtab.runs.fingerprint import fingerprint
 from trimtab.runs.resolve import GuideSource, Scorer, find_reward, name_of
 
@@ -40,9 +40,9 @@ def test_what_is_printed_is_parsed_again(terms: list[tuple[float, str]]) -> None
 )
 def test_a_sum_is_the_weighted_sum(terms: list[tuple[float, str]], texts: list[str]) -> None:
     asked = samples(*texts)
-    each = [reward(name)(asked, texts) for _, name in terms]
+    each = [rewards.find(name)(asked, texts) for _, name in terms]
     want = [sum(w * s[i] for (w, _), s in zip(terms, each, strict=True)) for i in range(len(texts))]
-    assert reward(spelled(terms))(asked, texts) == pytest.approx(want, rel=1e-9, abs=1e-9)
+    assert rewards.find(spelled(terms))(asked, texts) == pytest.approx(want, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_one_name_is_no_sum(text: str) -> None:
 @pytest.mark.parametrize("text", ["length -", "length - * words", "* length", "2*", "a + + b"])
 def test_a_missing_term_is_said(text: str) -> None:
     with pytest.raises(UsageError):
-        reward(text)
+        rewards.find(text)
 
 
 def test_unknown_names_offer_near_names() -> None:
     with pytest.raises(UnknownNameError, match="did you mean sentiment"):
-        reward("0.5*sentimant - words")
+        rewards.find("0.5*sentimant - words")
     with pytest.raises(UnknownNameError, match="'sentiment - 0.1"):
-        reward("sentiment-0.5*words")
+        rewards.find("sentiment-0.5*words")
     with pytest.raises(UsageError, match="finite weights"):
         Sum(((float("nan"), "words"),))
     with pytest.raises(UsageError, match="must have terms"):
@@ -90,23 +90,25 @@ def test_unknown_names_offer_near_names() -> None:
 
 def test_a_part_that_fails_says_so() -> None:
     with pytest.raises(RewardError, match="reference"):
-        reward("words + exact")(samples("x"), ["y"])
+        rewards.find("words + exact")(samples("x"), ["y"])
 
 
 def test_a_sum_travels_and_keeps_its_fingerprint() -> None:
-    found = reward("0.5*words - formality")
+    found = rewards.find("0.5*words - formality")
     back = pickle.loads(pickle.dumps(found))  # noqa: S301  (our own bytes)
     assert back == found
     assert fingerprint(back) == fingerprint(found)
     others = ["0.5*words + formality", "0.4*words - formality", "0.5*words - profanity", "words"]
-    assert len({fingerprint(reward(name)) for name in [repr(found), *others]}) == 5
+    assert len({fingerprint(rewards.find(name)) for name in [repr(found), *others]}) == 5
 
 
 def test_tables_call_a_sum_as_it_is_written(tmp_path: Path) -> None:
     spec = "0.5*words - 2*http://me:secret@host:80/score"
     scorer = find_reward(spec)
-    assert scorer.name == "0.5*words - 2*host:80/score" == name_of(reward(spec))
-    assert find_reward(reward(spec)) == Scorer(scorer.name, reward(spec), scorer.fingerprint)
+    assert scorer.name == "0.5*words - 2*host:80/score" == name_of(rewards.find(spec))
+    assert find_reward(rewards.find(spec)) == Scorer(
+        scorer.name, rewards.find(spec), scorer.fingerprint
+    )
     assert len(find_reward(" + ".join(["words"] * 80)).key) < 120
     pickle.dumps(GuideSource.on_prefixes(scorer))
 
@@ -119,8 +121,26 @@ def test_a_sum_may_hold_a_function_of_the_users(tmp_path: Path) -> None:
         "def whole(samples, responses):\n"
         "    return [float(s.meta['reference'] == r) for s, r in zip(samples, responses)]\n"
     )
-    both = reward(f"10*python:{path}:texts + python:{path}:whole")
+    both = rewards.find(f"10*python:{path}:texts + python:{path}:whole")
     assert both(samples("abc", "d", reference="yes"), ["yes", "no"]) == [31.0, 10.0]
     scorer = find_reward(f"python:{path}:texts")
     assert scorer.name == "texts"
     assert scorer.fingerprint != find_reward(f"python:{path}:whole").fingerprint
+
+
+def test_a_reward_of_an_installed_package_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "polite_rewards.py").write_text("def polite(prompts, responses): return [2.0]\n")
+    about = tmp_path / "polite-2.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: polite\nVersion: 2.0\n")
+    offers = "polite-words = polite_rewards:polite\ngone-words = no_such_module:polite\n"
+    (about / "entry_points.txt").write_text(f"[trimtab.rewards]\n{offers}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert rewards.find("polite-words - 3*words")(samples("x"), ["y"]) == [-1.0]
+    assert find_reward("polite-words").name == "polite-words"
+    with pytest.raises(PluginError, match="the plugin 'gone-words' of polite 2.0 must load"):
+        rewards.find("gone-words")
+    with pytest.raises(UnknownNameError, match="did you mean polite-words"):
+        rewards.find("polite-wrods")
