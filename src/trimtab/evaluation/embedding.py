@@ -8,17 +8,16 @@ text is embedded once, whoever asks. Figures of different encoders do not compar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.text_metrics import Encoder, coherence
 from trimtab.plugins import optional
 from trimtab.rewards.encoder import minilm
 from trimtab.runs.identity import digest, weights_fingerprint
@@ -26,6 +25,36 @@ from trimtab.runs.resolve import Scorer
 from trimtab.types import Sample
 
 MINILM = "minilm"
+
+Encoder: TypeAlias = "Callable[[Sequence[str]], Float[np.ndarray, 'N D']]"
+"""Texts to sentence embeddings, as `SentenceTransformer.encode` is."""
+
+
+def coherence(
+    prompts: Sequence[str], texts: Sequence[str], encode: Encoder
+) -> Float[np.ndarray, "N"]:
+    """Cosine of each prompt's and its response's sentence embeddings (ARGS, section 3.1).
+
+    ARGS embeds with `princeton-nlp/sup-simcse-bert-base-uncased`; figures of different encoders
+    do not compare. A zero embedding has cosine 0. Each distinct prompt is embedded once.
+    """
+    if len(texts) != len(prompts) or not texts:
+        raise UsageError(
+            "there must be as many prompts as texts, and one or more",
+            got=f"{len(prompts)} prompts for {len(texts)} texts",
+            do="pass one for each text",
+        )
+    distinct_prompts = list(dict.fromkeys(prompts))
+    where = {prompt: i for i, prompt in enumerate(distinct_prompts)}
+    asked = _unit(encode(distinct_prompts))[[where[prompt] for prompt in prompts]]
+    return np.asarray((asked * _unit(encode(list(texts)))).sum(axis=-1))
+
+
+def _unit(vectors: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    """Rows of length 1, in float64; rows of zeros stay."""
+    exact = np.asarray(vectors, dtype=np.float64)
+    length = np.linalg.norm(exact, axis=-1, keepdims=True)
+    return exact / np.where(length > 0, length, 1.0)
 
 
 @dataclass(frozen=True)
