@@ -11,8 +11,15 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.compare import bootstrap, holm, paired_differences, wilcoxon, win_tie_lose
-from trimtab.evaluation.power import paired_power, sample_size
+from trimtab.evaluation.comparison import (
+    bootstrap,
+    holm,
+    paired_differences,
+    paired_power,
+    sample_size,
+    wilcoxon,
+    win_tie_lose,
+)
 from trimtab.evaluation.statistics import Scores
 
 

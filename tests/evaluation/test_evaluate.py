@@ -35,10 +35,9 @@ from trimtab.errors import (
 from trimtab.evaluation.bench import items_of
 from trimtab.evaluation.cells import Cell
 from trimtab.evaluation.evaluate import Evaluation, evaluate
-from trimtab.evaluation.report.data import compose
 from trimtab.evaluation.report.reading import read_results
-from trimtab.evaluation.tables import Table
-from trimtab.evaluation.writers import to_json, to_markdown
+from trimtab.evaluation.report.write import compose
+from trimtab.evaluation.table import Table
 from trimtab.protocols import LanguageModel
 from trimtab.rewards.references import exact
 from trimtab.runs.identity import identify
@@ -136,7 +135,7 @@ def test_best_of_n_comes_from_the_samples(tmp_path: Path) -> None:
 
 def test_best_of_n_by_the_guide_and_by_the_reward_have_two_names(tmp_path: Path) -> None:
     found = run(tmp_path, n=8)
-    assert "| best-of-2 by the guide count_b |" in to_markdown(found.table)
+    assert "| best-of-2 by the guide count_b |" in found.table.to_markdown()
     assert "best-of-2 by the guide count_b" in {clock.name for clock in found.times}
     page = compose(read_results(tmp_path))
     methods, _, costs, curve = page.tables
@@ -177,7 +176,7 @@ def test_a_transformer_is_named_by_its_weights_and_costed(tmp_path: Path) -> Non
 
 def test_tables_write_the_same_bytes_and_no_nan() -> None:
     table = Table({"task": "t"}, ({"method": "m", "x": -0.0, "y": 1 / 3, "z": None},))
-    said = json.loads(to_json(table))
+    said = json.loads(table.to_json())
     assert said["rows"] == [{"method": "m", "x": 0.0, "y": 0.333333, "z": None}]
     assert said["columns"] == ["method", "x", "y", "z"]
 

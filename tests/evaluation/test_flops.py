@@ -15,7 +15,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import trimtab as tt
 from tests import toys
-from trimtab.evaluation.flops import Shape, best_of_n, forward, guided, kaplan, spent
+from trimtab.evaluation.cost import Shape, best_of_n, forward, guided, kaplan, spent
 
 LLAMA_7B, GPT2_LARGE, DEBERTA_LARGE = (
     kaplan(*dims) for dims in ((32, 4096), (36, 1280), (24, 1024))

@@ -12,19 +12,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.demo.results import sign_flips
 from trimtab.evaluation.best_of import (
     best_of_n_kl,
     best_of_n_reward,
     best_of_n_scores,
     best_of_n_weights,
 )
-from trimtab.evaluation.compare import bootstrap, holm, paired_differences, wilcoxon, win_tie_lose
-from trimtab.evaluation.measured import Row
-from trimtab.evaluation.report.budget import rival
+from trimtab.evaluation.comparison import (
+    bootstrap,
+    holm,
+    paired_differences,
+    sign_flips,
+    wilcoxon,
+    win_tie_lose,
+)
 from trimtab.evaluation.report.reading import Entry, Sheet
 from trimtab.evaluation.statistics import Scores, estimate, levels, ratio
 from trimtab.evaluation.sweep import choose, frontier
+from trimtab.evaluation.table import Row
 
 STATISTICS: dict[str, Callable[[Scores, Scores], Any]] = {
     "differences": lambda a, b: dict(zip(a, paired_differences(a, b).tolist(), strict=True)),
@@ -182,8 +187,8 @@ def test_best_of_one_is_as_good_as_the_base_itself() -> None:
     curve: list[Row] = [{"n": 1, "reward": 0.3}, {"n": 2, "reward": 0.5}]
     entry = Entry(row, {"guide": None}, "sampling")
     sheet = Sheet({"baseline": "sampling"}, (entry,), tuple(curve))
-    found = rival(entry, sheet)
+    found = sheet.best_of_n(entry)
     assert found is not None
     assert found.reaches == 1
     better = replace(entry, row={**row, "reward": 0.31})
-    assert rival(better, sheet).reaches == 2  # type: ignore[union-attr]
+    assert sheet.best_of_n(better).reaches == 2  # type: ignore[union-attr]

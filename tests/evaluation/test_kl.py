@@ -11,7 +11,7 @@ import pytest
 import trimtab as tt
 from tests import toys
 from trimtab.errors import UsageError
-from trimtab.evaluation.kl import ledger_kl, monte_carlo_kl, perplexity
+from trimtab.evaluation.best_of import ledger_kl, monte_carlo_kl, perplexity
 from trimtab.types import Completion, Prompt, Step
 
 PROMPTS = toys.prompts(4, 6, 7, 9, 5)

@@ -23,13 +23,18 @@ from tests.evaluation.test_evaluate import METHODS, run
 from tests.evaluation.test_store import files
 from tests.needs import needs_asset
 from trimtab.errors import NotFetchedError, UnknownNameError, UsageError
+from trimtab.evaluation.best_of import perplexity
+from trimtab.evaluation.cost import Shape
 from trimtab.evaluation.embedding import coherence_scorer
-from trimtab.evaluation.flops import Shape
-from trimtab.evaluation.kl import perplexity
-from trimtab.evaluation.metrics import Answers, Figure, Metric, find_metrics, metric
+from trimtab.evaluation.metrics import (
+    Answers,
+    Figure,
+    Metric,
+    find_metrics,
+    metric,
+    pairwise_rouge_l,
+)
 from trimtab.evaluation.statistics import Estimate, estimate
-from trimtab.evaluation.text_metrics import pairwise_rouge_l
-from trimtab.evaluation.writers import to_csv, to_markdown
 from trimtab.rewards.similarity import encoder
 from trimtab.types import Completion, Prompt, Step
 
@@ -170,7 +175,7 @@ def test_every_table_has_the_cheap_ones(tmp_path: Path) -> None:
     assert tuple(columns[at : at + len(NEW)]) == NEW
     assert columns[at + len(NEW)] == "length"
     assert "metrics" not in table.about
-    assert "rep-2" not in to_markdown(table)
+    assert "rep-2" not in table.to_markdown()
 
 
 def test_what_is_asked_for_is_measured_and_shown(tmp_path: Path) -> None:
@@ -181,10 +186,10 @@ def test_what_is_asked_for_is_measured_and_shown(tmp_path: Path) -> None:
     assert table.about["metrics"] == ["rouge-l", "repetition", "diversity"]
     assert table.row("greedy")["rouge_l"] is None  # one response to a prompt
     assert 0 < float(str(table.row("sampling")["rouge_l"])) < 1
-    head = to_markdown(table).split("\n")[2]
+    head = table.to_markdown().split("\n")[2]
     assert head.endswith("| ROUGE-L | rep-2 | rep-3 | rep-4 |")
     assert head.count("diversity") == 1
-    assert "rouge_l,rouge_l_se" in to_csv(table)
+    assert "rouge_l,rouge_l_se" in table.to_csv()
     for before, after in zip(plain.rows, table.rows, strict=True):
         assert before.items() <= after.items()
     before = files(tmp_path / "tables")

@@ -22,22 +22,21 @@ from trimtab.cli import app
 from trimtab.errors import ResultsError, UsageError
 from trimtab.evaluation.evaluate import evaluate
 from trimtab.evaluation.metrics import Metric
-from trimtab.evaluation.report.curves import curves, find_peak
-from trimtab.evaluation.report.data import compose
-from trimtab.evaluation.report.page import page
-from trimtab.evaluation.report.reading import read_results
-from trimtab.evaluation.report.samples import side_by_side
-from trimtab.evaluation.report.sentences import number, verdict
-from trimtab.evaluation.report.texts import Texts
-from trimtab.evaluation.report.tint import Piece, Scale, tinted
-from trimtab.evaluation.report.write import write_report
+from trimtab.evaluation.report.reading import Texts, read_results
+from trimtab.evaluation.report.samples import comparisons
+from trimtab.evaluation.report.sentences import verdict
+from trimtab.evaluation.report.strengths import curves, find_peak
+from trimtab.evaluation.report.write import compose, page, write_report
 from trimtab.evaluation.sweep import sweep
+from trimtab.evaluation.text import number
 from trimtab.runs.resolve import Scorer, find_methods
 from trimtab.types import Sample
+from trimtab.types.html import TintedToken, tinted_html
 
 NAMES = {
     "report.html",
     "report.md",
+    "gain.png",
     "frontier.png",
     "strength.png",
     "cost.png",
@@ -154,7 +153,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(html: str) -> None:
     assert found.open == []
     asked = [v for name in ("src", "href", "xlink:href", "srcset") for v in found.values(name)]
     assert [v for v in asked if not v.startswith(("#", "data:"))] == []
-    assert re.findall(r"url\((?!['\"]?#)|@import|<script", html) == []
+    assert re.findall(r"url\((?!['\"]?#)|@import|fetch|XMLHttp|<script [^>]", html) == []
     outside = {v for v in re.findall(r"https?://[^\"'<\s]+", html) if "www.w3.org" not in v}
     assert outside == set()
     assert any(a.get("name") == "viewport" for t, a in found.tags if t == "meta")
@@ -170,7 +169,7 @@ def test_ids_are_unique_and_every_reference_has_one(html: str) -> None:
     assert named <= set(ids)
 
 
-def test_the_page_shows_every_cell_and_three_pictures_in_words(folder: Path, html: str) -> None:
+def test_the_page_shows_every_cell_and_four_pictures_in_words(folder: Path, html: str) -> None:
     found = Page(html)
     words = "".join(found.words)
     for sheet in read_results(folder).sheets.values():
@@ -178,10 +177,10 @@ def test_the_page_shows_every_cell_and_three_pictures_in_words(folder: Path, htm
             assert entry.name in words
             assert entry.cell["key"] in words
     pictures = [a for t, a in found.tags if t == "svg"]
-    assert [a["role"] for a in pictures] == ["img"] * 3
+    assert [a["role"] for a in pictures] == ["img"] * 4
     assert all(a["aria-label"] for a in pictures)
     assert "vas(beta=9, k=2) reward" in words
-    assert html.count("<figcaption>") == 3
+    assert html.count("<figcaption>") == 4
 
 
 def test_tables_scroll_in_boxes_that_the_keyboard_reaches(html: str) -> None:
@@ -193,11 +192,20 @@ def test_tables_scroll_in_boxes_that_the_keyboard_reaches(html: str) -> None:
 
 def test_texts_cannot_become_markup(tmp_path: Path) -> None:
     report = compose(read_results(swept(tmp_path)))
-    (side, *_) = report.sides
-    evil = "<script>alert(1)</script> | ' \" & $title"
-    answers = tuple(replace(a, pieces=(Piece(evil, 0.5),)) for a in side.answers)
-    shown = page(replace(report, title=evil, sides=(replace(side, prompt=evil, answers=answers),)))
-    assert "<script" not in shown
+    (first, *_) = report.comparisons
+    evil = "<script>alert(1)</script> | ' \" & $title {{ title }}"
+    token = TintedToken(evil, 0.5, 0.1, -1.0, ((evil, -1.0, 0.0, -1.0),))
+    answers = tuple(replace(a, tokens=(token,), method=evil) for a in first.answers)
+    shown = page(
+        replace(
+            report,
+            title=evil,
+            summary=(evil,),
+            comparisons=(replace(first, prompt=evil, why=evil, answers=answers),),
+        )
+    )
+    assert "<script>alert" not in shown
+    assert shown.count("<script") == page(report).count("<script") == 1
     assert Page(shown).open == []
 
 
@@ -229,9 +237,17 @@ def test_over_optimisation_is_not_said_of_noise_nor_of_a_judge_that_agrees(tmp_p
 def test_the_summary_gives_the_tables_own_figures(folder: Path) -> None:
     results = read_results(folder)
     best = max(results.head.entries, key=lambda e: e.number("reward") or 0.0)
-    said = " ".join(compose(results).summary)
+    report = compose(results)
+    said = " ".join([*report.summary, *(f"{f.answer} {f.words}" for f in report.facts)])
     assert best.name in said
-    for column in ("reward", "reward_se", "reward_gain", "reward_low", "judge_gain"):
+    for column in (
+        "reward",
+        "reward_se",
+        "reward_gain",
+        "reward_gain_se",
+        "judge_gain",
+        "reward_low",
+    ):
         assert number(best.number(column)).lstrip("-") in said
     assert "9 prompts of letters" in said
 
@@ -257,22 +273,35 @@ def test_one_method_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
 
 def test_side_by_side_texts_are_the_first_responses(folder: Path) -> None:
     results = read_results(folder)
-    sides = side_by_side(results.head, Texts(folder), prompts=3)
-    assert [side.prompt for side in sides] == ["baa", "bbb", "bcc"]
-    for side in sides:
-        assert side.answers[0].method == "sampling"
-        texts = {a.method: "".join(p.text for p in a.pieces) for a in side.answers}
-        assert all(x == t.count("b") for a in side.answers for r, x in a.scores if r == "reward"
-                   for t in [texts[a.method]])  # fmt: skip
-        guided = next(a for a in side.answers if a.method.startswith("vas"))
-        assert all(p.score is not None for p in guided.pieces)
+    shown = comparisons(results.head, Texts(folder))
+    evenly = [c.prompt for c in shown if c.why == "picked by nobody"]
+    assert evenly == ["baa", "bba", "bbc", "bcc"]
+    assert {c.why for c in shown} > {"picked by nobody", "most changed"}
+    assert len({c.prompt for c in shown}) == len(shown) > 4
+    for one in shown:
+        assert one.answers[0].method == "sampling"
+        for answer in one.answers:
+            assert dict(answer.scores)["reward"] == answer.text.count("b")
+        guided = next(a for a in one.answers if a.method.startswith("vas"))
+        assert all(t.score is not None and t.push is not None for t in guided.tokens)
+        assert all(t.push is None for t in one.answers[0].tokens)
 
 
-def test_tints_hold_the_scale() -> None:
-    scale = Scale.of([-1.0, 0.5, 3.0], middle=0.0)
-    assert (scale.shade(3.0), scale.shade(-1.0)) == (1.0, pytest.approx(-1 / 3))
-    text = tinted([Piece("<a>", 3.0), Piece("b", None), Piece("", 1.0), Piece("c", 0.0)], scale)
-    assert text == '<i style="--c:var(--up);--a:.65" title="+3">&lt;a&gt;</i>bc'
+def test_tints_say_the_push_and_its_numbers() -> None:
+    tokens = [
+        TintedToken("<a>", push=9.0, score=1.5, logprob=0.0),
+        TintedToken("b"),
+        TintedToken("", push=1.0),
+        TintedToken("c", push=-0.001),
+        TintedToken("d", push=-1.5, logprob=-0.5, alternatives=(("<", -1.0, 2.0, -0.5),)),
+    ]
+    strong, plain, faint, weak = re.findall(r"<b.*?</b>|b", tinted_html(tokens))
+    assert '"--c:var(--up);--a:.65"' in strong
+    assert 'title="push +9.00, score +1.5, π 100%, base 0%">&lt;a&gt;' in strong
+    assert plain == "b"
+    assert "style" not in faint
+    assert '"--c:var(--down);--a:.33"' in weak
+    assert 'data-a="[[&quot;&lt;&quot;,&quot;36.8%&quot;,&quot;+2&quot;' in weak
 
 
 def test_a_mended_reward_is_not_mistaken_for_the_one_before(folder: Path, tmp_path: Path) -> None:
@@ -327,9 +356,9 @@ def test_metrics_that_were_asked_for_are_columns(tmp_path: Path) -> None:
     methods = [tt.sampling(), tt.vas(1.0, k=2)]
     evaluate(worlds.model(), TASK, methods, tmp_path, guides=[GUIDE], n=8, metrics=[shares])
     report = compose(read_results(tmp_path))
-    table, best = report.tables[0], report.tables[-1]
+    methods, best = report.tables[0], report.tables[-1]
     of_base, one, eight = (
-        grid.rows[row][grid.head.index("share of b")].partition(" ")[0]
-        for grid, row in ((table, 0), (best, 0), (best, -1))
+        table.rows[row][table.head.index("share of b")].partition(" ")[0]
+        for table, row in ((methods, 0), (best, 0), (best, -1))
     )
     assert of_base == one != eight, "it is read at the response that the reward chose"

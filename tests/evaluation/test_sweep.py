@@ -16,8 +16,8 @@ from tests.evaluation.killed import KILLS
 from tests.evaluation.test_evaluate import GUIDE, TASK
 from tests.evaluation.test_store import a_cell, files
 from trimtab.errors import UnknownNameError
-from trimtab.evaluation.measured import Row
 from trimtab.evaluation.sweep import Sweep, choose, frontier, sweep
+from trimtab.evaluation.table import Row
 from trimtab.runs.resolve import find_methods
 
 # --- the grid ------------------------------------------------------------------------------------

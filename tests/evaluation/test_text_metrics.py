@@ -13,9 +13,9 @@ from rouge_score import rouge_scorer
 
 import trimtab as tt
 from trimtab.errors import UsageError
-from trimtab.evaluation.text_metrics import (
+from trimtab.evaluation.embedding import coherence
+from trimtab.evaluation.metrics import (
     bleu,
-    coherence,
     distinct,
     diversity,
     finish_shares,

@@ -13,9 +13,9 @@ from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
+    from trimtab.evaluation.cost import WallTime
     from trimtab.evaluation.metrics import Metric
-    from trimtab.evaluation.tables import Table
-    from trimtab.evaluation.times import Clock
+    from trimtab.evaluation.table import Table
     from trimtab.evaluation.work import OnProgress, OpenModel, Progress
     from trimtab.protocols import LanguageModel, Task
     from trimtab.runs.resolve import GuideSource
@@ -185,20 +185,17 @@ def print_table(table: Table) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    from trimtab.evaluation.writers import columns_of, headings, shown_rows, to_markdown
-
     if not sys.stdout.isatty():
-        print(to_markdown(table), end="")
+        print(table.to_markdown(), end="")
         return
-    columns = columns_of(table)
-    head = headings(table.rows, columns)
-    grid = Grid(*head, box=None, header_style="bold")
-    for row in shown_rows(table.rows, columns):
+    shown = table.readable()
+    grid = Grid(*shown.head, box=None, header_style="bold")
+    for row in shown.rows:
         grid.add_row(*row)
     Console().print(grid)
 
 
-def print_times(times: Sequence[Clock]) -> None:
+def print_times(times: Sequence[WallTime]) -> None:
     """Wall time per token against the base, on stderr: no two runs take the same."""
     known = [clock for clock in times if clock.relative is not None]
     if len(known) < 2:  # the base alone

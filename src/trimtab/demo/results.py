@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from itertools import product
-
-import numpy as np
 
 from trimtab.demo.running import Outcome, Run
 from trimtab.evaluation.best_of import best_of_n_kl_bound
-from trimtab.evaluation.compare import paired_differences
+from trimtab.evaluation.comparison import paired_differences, sign_flips
+from trimtab.evaluation.metrics import diversity
 from trimtab.evaluation.statistics import Estimate, by_prompt, estimate, ratio
-from trimtab.evaluation.text_metrics import diversity
 
 EXACT = 12
 """Prompts up to which all sign flips are counted (2^12)."""
@@ -110,14 +106,3 @@ def gain(run: Run, base: Run) -> Gain:
     mean = estimate(differences)
     p = sign_flips(list(differences)) if mean.n <= EXACT else None
     return Gain(mean.mean, mean.se, mean.n, p)
-
-
-def sign_flips(differences: list[float]) -> float:
-    """Two-sided exact p-value of "no difference": the share of sign flips at least as far off.
-
-    >>> sign_flips([0.5, 0.4, 0.6])
-    0.25
-    """
-    d = np.sort(differences)
-    sums = np.abs(np.array(list(product((1, -1), repeat=len(d)))) @ d)
-    return float(np.mean(sums >= abs(math.fsum(d)) - 1e-12 * np.abs(d).sum()))

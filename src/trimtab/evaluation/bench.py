@@ -12,14 +12,13 @@ from trimtab.decoding.checks import check_call, check_is_method
 from trimtab.decoding.methods import Method
 from trimtab.errors import IncompatibleError, PromptError, UsageError, check_keywords, check_word
 from trimtab.evaluation.cells import Cell, Item, deterministic, plain_sampling
-from trimtab.evaluation.flops import shape_of
+from trimtab.evaluation.cost import WallTime, shape_of
+from trimtab.evaluation.measure import make_table, wall_times
 from trimtab.evaluation.metrics import Metric, find_metrics
 from trimtab.evaluation.scoring import Failure, reward_error, score
 from trimtab.evaluation.store import Store
-from trimtab.evaluation.tables import Table, make_table
-from trimtab.evaluation.times import Clock, clocks
+from trimtab.evaluation.table import Table
 from trimtab.evaluation.work import OnProgress, OpenModel, Progress, work, work_together
-from trimtab.evaluation.writers import to_csv, to_json, to_markdown
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import LanguageModel, Task
 from trimtab.runs.identity import ModelId, digest, identify
@@ -47,7 +46,7 @@ class Evaluation:
     computed: int
     reused: int
     failures: tuple[Failure, ...]
-    times: tuple[Clock, ...] = ()
+    times: tuple[WallTime, ...] = ()
 
 
 class Options(TypedDict, total=False):
@@ -192,9 +191,10 @@ class Bench:
             texts = sum(cell.n * len(cell.items) for cell in cells)
             raise reward_error(failures, texts * len(scorers) - len(failures))
         table = make_table(self.store, cells, self.scorers, options.get("baseline"), metrics)
-        for kind, write in (("json", to_json), ("csv", to_csv), ("md", to_markdown)):
-            self.store.write_text(f"{name}.{kind}", write(table))
-        times = clocks(self.store, cells)
+        self.store.write_text(f"{name}.json", table.to_json())
+        self.store.write_text(f"{name}.csv", table.to_csv())
+        self.store.write_text(f"{name}.md", table.to_markdown())
+        times = wall_times(self.store, cells)
         return Evaluation(table, computed, len(units) - computed, tuple(failures), times)
 
 

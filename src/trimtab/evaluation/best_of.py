@@ -1,7 +1,10 @@
-"""Best-of-n for every n from one set of samples: its reward, its judge's score and its KL.
+"""How far from the base? KL and perplexity from the ledger; best-of-n from the base's own samples.
 
-Given m > n samples of the base per prompt, nothing needs to be decoded again: every subset of n is
-a best-of-n experiment, and its average over all subsets has a closed form.
+pi_ref is the base as it was asked to decode: with `base_temperature` or `base_top_p`, the law that
+these leave, and KL and perplexity are against that law.
+
+Given m > n samples of the base per prompt, best-of-n needs no decoding: every subset of n is a
+best-of-n experiment, and the average over all subsets has a closed form.
 
 Legend: M samples of one prompt, T distinct rewards.
 """
@@ -9,13 +12,93 @@ Legend: M samples of one prompt, T distinct rewards.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.statistics import Estimate, Scores, Values, estimate, finite, levels
+from trimtab.evaluation.statistics import (
+    Estimate,
+    Scores,
+    Values,
+    estimate,
+    finite,
+    levels,
+    ratio,
+)
+from trimtab.types import Completion
+
+# --- from the ledger -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KL:
+    """KL(pi || pi_ref), with standard errors clustered by prompt.
+
+    Attributes:
+        sequence: nats per response.
+        token: nats per token, sum of KL over sum of tokens.
+    """
+
+    sequence: Estimate
+    token: Estimate
+
+
+def kl_of(nats: Sequence[float], completions: Sequence[Completion]) -> KL:
+    """Per response and per token, from what each response adds."""
+    prompts = [c.prompt.ids for c in completions]
+    tokens = [len(c.tokens) for c in completions]
+    return KL(estimate(nats, prompts), ratio(nats, tokens, prompts))
+
+
+def ledger_kl(completions: Sequence[Completion]) -> KL:
+    """KL(pi || pi_ref) from the exact divergence of every step, averaged over responses.
+
+        KL = E_{y ~ pi} sum_t KL(pi(. | y_<t) || pi_ref(. | y_<t))
+
+    (the chain rule). Each step's term is exact and only the prefixes are sampled, so this is
+    unbiased and has less variance than `monte_carlo_kl`, which it otherwise equals on average.
+
+    Raises:
+        UsageError: a response was chosen among sampled blocks, whose steps have no closed form.
+    """
+    nats = [c.kl for c in completions if c.kl is not None]
+    if len(nats) < len(completions):
+        raise UsageError(
+            "an exact KL needs methods that weigh single tokens",
+            got=f"{len(completions) - len(nats)} of {len(completions)} responses from samples",
+            do="use best_of_n_kl on the samples' rewards",
+        )
+    return kl_of(nats, completions)
+
+
+def monte_carlo_kl(completions: Sequence[Completion]) -> KL:
+    """KL(pi || pi_ref) as the mean of log pi(y) - log pi_ref(y) over responses y from pi.
+
+    The usual estimator, as a check on `ledger_kl`. Only for methods that draw from pi: under
+    sampled blocks `logprob` is the law of the choice and not that of the text.
+    """
+    return kl_of([c.logprob - c.ref_logprob for c in completions], completions)
+
+
+def perplexity(completions: Sequence[Completion]) -> Estimate:
+    """exp(- sum log pi_ref / sum tokens): how surprising the base finds the responses.
+
+    Over all tokens together, EOS included; the SE is that of the mean surprise times the
+    perplexity (delta method), clustered by prompt.
+    """
+    surprise = ratio(
+        [-c.ref_logprob for c in completions],
+        [len(c.tokens) for c in completions],
+        [c.prompt.ids for c in completions],
+    )
+    value = math.exp(surprise.mean)
+    return Estimate(value, value * surprise.se, surprise.n, surprise.rows, surprise.test)
+
+
+# --- best-of-n: its reward -----------------------------------------------------------------------
 
 
 def best_of_n_weights(rewards: Values, n: int) -> Float[np.ndarray, "M"]:
@@ -63,7 +146,7 @@ def best_of_n_reward(gold: Scores, n: int, judge: Scores | None = None) -> Estim
     return estimate([score for (score,) in scores.values()], list(scores))
 
 
-# --- KL ------------------------------------------------------------------------------------------
+# --- best-of-n: its KL ---------------------------------------------------------------------------
 
 
 def best_of_n_kl_bound(n: int) -> float:

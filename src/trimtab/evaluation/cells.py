@@ -18,7 +18,7 @@ from typing import Any
 import trimtab
 from trimtab.decoding.methods import METHODS, Method
 from trimtab.decoding.samplers import Stochastic
-from trimtab.evaluation.flops import Shape
+from trimtab.evaluation.cost import Shape
 from trimtab.runs.fingerprint import Fingerprint, fingerprint, importable
 from trimtab.runs.identity import ModelId, digest
 from trimtab.runs.resolve import GuideSource

@@ -1,4 +1,4 @@
-"""Figures of texts by name: those that every table has, and those that are asked for.
+"""What texts are like: repetition, diversity, overlap; and figures of a table by name.
 
     evaluate(lm, task, methods, "results", n=10, metrics=["rouge-l", "coherence"])
 
@@ -15,18 +15,113 @@ but distinct-n, which pools its texts, have a standard error clustered by prompt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TypeAlias
 
+import numpy as np
+
 from trimtab.errors import UnknownNameError, UsageError
+from trimtab.evaluation.best_of import perplexity
 from trimtab.evaluation.embedding import coherence_scorer
-from trimtab.evaluation.kl import perplexity
 from trimtab.evaluation.statistics import Estimate, estimate
-from trimtab.evaluation.text_metrics import distinct, diversity, pairwise_rouge_l, repetition
 from trimtab.plugins import optional
 from trimtab.runs.resolve import Scorer
 from trimtab.types import Completion
+
+# --- of texts ------------------------------------------------------------------------------------
+
+Split: TypeAlias = Callable[[str], Sequence[Hashable]]
+"""Text to words, or to token ids."""
+
+
+def ngrams(words: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
+    """All runs of n words, the last one included."""
+    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+
+def repetition(
+    text: str, n: int, *, split: Split = str.split, published_code: bool = False
+) -> float:
+    """rep_n = 1 - unique n-grams / n-grams: the share of n-grams said before (Welleck et al. 2020).
+
+    A text of fewer than n words repeats nothing: 0. The authors of ARGS divide by one n-gram more
+    than there are, so that such a text scores 1 and a text without repeats not quite 0; with
+    `published_code=True` and `split=nltk.word_tokenize` the figure is theirs.
+    """
+    grams = ngrams(split(text), n)
+    total = len(grams) + int(published_code)
+    return 1.0 - len(set(grams)) / total if total else 0.0
+
+
+def diversity(text: str, *, split: Split = str.split, published_code: bool = False) -> float:
+    """prod_{n=2}^{4} (1 - rep_n), in [0, 1]; 1 says nothing twice (ARGS, section 3.1).
+
+    ARGS reports its mean over responses. Short texts score high, so read it beside the length.
+    """
+    repeats = (repetition(text, n, split=split, published_code=published_code) for n in (2, 3, 4))
+    return float(np.prod([1.0 - repeat for repeat in repeats]))
+
+
+def distinct(texts: Iterable[str], n: int, *, split: Split = str.split) -> float:
+    """distinct-n: unique n-grams of all texts together / their n-grams (Li et al. 2016)."""
+    grams = [gram for text in texts for gram in ngrams(split(text), n)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def pairwise_rouge_l(texts: Sequence[str]) -> float:
+    """Mean ROUGE-L F1 over all pairs of one prompt's responses; low is diverse (PARGS, Table 5).
+
+    By the `rouge-score` package, without stemming; PARGS takes 10 responses per prompt.
+    """
+    if len(texts) < 2:
+        raise UsageError(
+            "pairwise ROUGE-L needs two or more responses to a prompt",
+            got=f"{len(texts)}",
+            do="decode with n >= 2",
+        )
+    scorer = optional("rouge_score.rouge_scorer", "eval").RougeScorer(["rougeL"])
+    pairs = combinations(texts, 2)
+    return float(np.mean([scorer.score(a, b)["rougeL"].fmeasure for a, b in pairs]))
+
+
+@dataclass(frozen=True)
+class Bleu:
+    """A corpus BLEU score.
+
+    Attributes:
+        score: 0 to 100.
+        n: segments.
+        test: sacrebleu's signature, which says how it was computed.
+    """
+
+    score: float
+    n: int
+    test: str
+
+
+def bleu(texts: Sequence[str], references: Sequence[str]) -> Bleu:
+    """Corpus BLEU against one reference per text, by `sacrebleu` with its defaults (Post 2018)."""
+    if len(texts) != len(references) or not texts:
+        raise UsageError(
+            "there must be as many references as texts, and one or more",
+            got=f"{len(references)} references for {len(texts)} texts",
+            do="pass one for each text",
+        )
+    metric = optional("sacrebleu.metrics", "eval").BLEU()
+    score = float(metric.corpus_score(list(texts), [list(references)]).score)
+    return Bleu(score, len(texts), str(metric.get_signature()))
+
+
+def finish_shares(completions: Sequence[Completion]) -> dict[str, float]:
+    """The share of responses that ended by "eos", by "length" and by "stop"."""
+    counts = Counter(c.finish for c in completions)
+    return {reason: counts[reason] / len(completions) for reason in ("eos", "length", "stop")}
+
+
+# --- of a condition ------------------------------------------------------------------------------
 
 Figure: TypeAlias = "Estimate | float | None"
 
@@ -53,8 +148,8 @@ class Answers:
 
     def mean(self, scores: Sequence[float | None]) -> Estimate | None:
         """Mean over the responses that have a score, its standard error clustered by prompt."""
-        known = [(i, x) for i, x in zip(self.ids, scores, strict=True) if x is not None]
-        return estimate([x for _, x in known], [i for i, _ in known]) if known else None
+        pairs = [(i, x) for i, x in zip(self.ids, scores, strict=True) if x is not None]
+        return estimate([x for _, x in pairs], [i for i, _ in pairs]) if pairs else None
 
 
 @dataclass(frozen=True)
@@ -86,31 +181,23 @@ class Metric:
         return dict(zip(names, self.measure(answers), strict=True))
 
 
-# --- what they measure ---------------------------------------------------------------------------
-
-
-def _perplexity(answers: Answers) -> list[Figure]:
-    """exp(- sum log pi_ref / sum tokens)."""
-    return [perplexity(answers.completions)]
+# --- by name -------------------------------------------------------------------------------------
 
 
 def _diversity(answers: Answers) -> list[Figure]:
-    """Mean of prod_{n=2}^{4} (1 - rep_n)."""
     return [answers.mean([diversity(c.text) for c in answers.completions])]
 
 
 def _distinct(answers: Answers) -> list[Figure]:
-    """Different n-grams / n-grams of all texts together."""
     return [distinct([c.text for c in answers.completions], n) for n in (1, 2, 3)]
 
 
 def _repetition(answers: Answers) -> list[Figure]:
-    """Mean of rep_n = 1 - different n-grams / n-grams of a text."""
     return [answers.mean([repetition(c.text, n) for c in answers.completions]) for n in (2, 3, 4)]
 
 
 def _rouge_l(answers: Answers) -> list[Figure]:
-    """Mean over prompts of the mean ROUGE-L F1 over pairs of a prompt's first ten responses."""
+    """Mean over prompts of the mean over pairs of a prompt's first ten responses."""
     texts: dict[str, list[str]] = {}
     for i, completion in zip(answers.ids, answers.completions, strict=True):
         texts.setdefault(i, []).append(completion.text)
@@ -120,15 +207,12 @@ def _rouge_l(answers: Answers) -> list[Figure]:
     return [estimate([pairwise_rouge_l(t) for t in several.values()], list(several))]
 
 
-def _coherence(answers: Answers) -> list[Figure]:
-    """Mean cosine of the embeddings of prompt and response."""
-    return [answers.mean(answers.scores["coherence"])]
-
-
-# --- by name -------------------------------------------------------------------------------------
-
 USUAL: tuple[Metric, ...] = (
-    Metric("perplexity", (("perplexity", "perplexity", ".2f"),), _perplexity),
+    Metric(
+        "perplexity",
+        (("perplexity", "perplexity", ".2f"),),
+        lambda answers: [perplexity(answers.completions)],
+    ),
     Metric("diversity", (("diversity", "diversity", ".2f"),), _diversity),
     Metric(
         "distinct-n",
@@ -141,13 +225,21 @@ USUAL: tuple[Metric, ...] = (
 
 
 def _make_rouge_l() -> Metric:
-    optional("rouge_score.rouge_scorer", "eval")  # said before anything is decoded
+    optional(
+        "rouge_score.rouge_scorer", "eval"
+    )  # a missing package is said before anything is decoded
     return Metric("rouge-l", (("rouge_l", "ROUGE-L", ".3f"),), _rouge_l)
 
 
 def _make_coherence(encoder: str = "minilm") -> Metric:
     scorer, by = coherence_scorer(encoder)
-    return Metric("coherence", (("coherence", "coherence", ".3f"),), _coherence, scorer, by)
+    return Metric(
+        "coherence",
+        (("coherence", "coherence", ".3f"),),
+        lambda answers: [answers.mean(answers.scores["coherence"])],
+        scorer,
+        by,
+    )
 
 
 ON_REQUEST: dict[str, Callable[..., Metric]] = {
@@ -187,22 +279,21 @@ def find_metrics(asked: Sequence[str | Metric]) -> tuple[Metric, ...]:
     Raises:
         UsageError: two would fill the same column.
     """
-    found: dict[str, Metric] = {}
-    for one in asked:
-        new = metric(one) if isinstance(one, str) else one
-        found.setdefault(new.label, new)
-    taken = {m.name: {name for name, _, _ in m.columns} for m in USUAL}
-    for m in found.values():
-        mine = {name for name, _, _ in m.columns}
-        known = set[str]().union(*taken.values())
-        if m not in USUAL and mine & known:
+    metrics: dict[str, Metric] = {}
+    for name in asked:
+        new = metric(name) if isinstance(name, str) else name
+        metrics.setdefault(new.label, new)
+    taken = {column for m in USUAL for column, _, _ in m.columns}
+    for m in metrics.values():
+        columns = {column for column, _, _ in m.columns}
+        if m not in USUAL and columns & taken:
             raise UsageError(
                 "a column of the table must belong to one metric",
-                got=f"{m.label!r} for {', '.join(sorted(mine & known))} once more",
+                got=f"{m.label!r} for {', '.join(sorted(columns & taken))} once more",
                 do="ask for one of them",
             )
-        taken[m.label] = mine
-    return tuple(found.values())
+        taken |= columns
+    return tuple(metrics.values())
 
 
 def with_usual(asked: Sequence[Metric]) -> tuple[Metric, ...]:

@@ -21,8 +21,8 @@ import numpy as np
 from trimtab.decoding.methods import Method
 from trimtab.evaluation.bench import Bench, Evaluation, Options, check_options
 from trimtab.evaluation.cells import Cell
-from trimtab.evaluation.measured import Row
 from trimtab.evaluation.statistics import levels
+from trimtab.evaluation.table import Row
 from trimtab.protocols import LanguageModel, Task
 from trimtab.runs.resolve import GuideSource
 from trimtab.types import Split

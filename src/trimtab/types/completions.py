@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from trimtab.types.html import TintedToken, text_html
 from trimtab.types.prompts import Prompt
 
 FinishReason: TypeAlias = Literal["eos", "length", "stop"]
@@ -62,6 +63,21 @@ class Step:
     failed: bool = False
     finish: FinishReason | None = None
 
+    def tinted(self, guided: bool) -> TintedToken:
+        """The step as a page or a notebook shows it.
+
+        Args:
+            guided: whether a guide steered it; else it has neither push nor score.
+        """
+        single = self.kl is not None  # of a block, `logprob` is that of the choice, not the text's
+        return TintedToken(
+            self.text,
+            self.logprob - self.ref_logprob if guided and single else None,
+            self.score if guided else None,
+            self.logprob if single else None,
+            tuple((str(a.token), a.ref_logprob, a.score, a.logprob) for a in self.alternatives),
+        )
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -108,6 +124,12 @@ class Completion:
     def guide_tokens(self) -> float:
         """Tokens the guide read for this row after the prompt."""
         return sum(step.guide_tokens for step in self.steps)
+
+    def _repr_html_(self) -> str:
+        guided = any(step.guide_tokens for step in self.steps)
+        kl = "" if self.kl is None else f"KL {self.kl:.2f} nats, "
+        facts = f"{kl}{len(self.tokens)} tokens, finish: {self.finish}"
+        return text_html((step.tinted(guided) for step in self.steps), facts)
 
     def as_dict(self) -> dict[str, Any]:
         """The completion and its ledger as plain JSON types."""

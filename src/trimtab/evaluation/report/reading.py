@@ -1,20 +1,24 @@
-"""Tables, cells and the manifest of a results folder, read back."""
+"""A results folder read back: tables, the conditions behind their rows, texts and scores."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ResultsError
 from trimtab.evaluation.cells import title
-from trimtab.evaluation.measured import Row
-from trimtab.evaluation.metrics import Column
+from trimtab.evaluation.cost import BestOfNAtCost, best_of_n_at_cost, seconds_per_token
+from trimtab.evaluation.records import Record, load
+from trimtab.evaluation.statistics import by_prompt
 from trimtab.evaluation.store import read_manifest
+from trimtab.evaluation.table import Column, Row, Table
+from trimtab.evaluation.text import with_error
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,16 @@ class Entry:
         """A figure; None where it does not exist."""
         value = self.row.get(column)
         return float(value) if isinstance(value, int | float) else None
+
+    def mean(self, column: str, form: str = ".3f") -> str:
+        """A figure as text, with its standard error where it has one."""
+        return with_error(self.number(column), self.number(f"{column}_se"), form)
+
+    @property
+    def reward(self) -> float:
+        """Its mean reward; minus infinity where it has none."""
+        value = self.number("reward")
+        return -math.inf if value is None else value
 
     @property
     def beta(self) -> float:
@@ -85,6 +99,42 @@ class Sheet:
         label = self.about["baseline"]
         return next((e for e in self.entries if e.row["method"] == label), self.entries[0])
 
+    @property
+    def best(self) -> Entry | None:
+        """The most reward among those that are compared with the baseline."""
+        compared = [e for e in self.entries if e.number("reward_gain") is not None]
+        return max(compared, key=lambda e: e.number("reward") or 0.0, default=None)
+
+    @property
+    def strongest(self) -> tuple[Entry, ...]:
+        """The baseline, and of every other method the strength of most reward."""
+        best: dict[str, Entry] = {}
+        for entry in self.entries:
+            held = best.get(entry.family)
+            if held is None or entry.reward > held.reward:
+                best[entry.family] = entry
+        base = self.baseline
+        return (base, *(e for e in best.values() if e.family != base.family))
+
+    @property
+    def counted(self) -> bool:
+        """Whether operations are known: the base's shape is."""
+        return any(e.number("flops") is not None for e in self.entries)
+
+    def cost(self, entry: Entry) -> float | None:
+        """Operations in multiples of the base alone; without a shape, tokens that the base reads.
+
+        Those are in multiples of the baseline's: a response's last token is chosen and never read.
+        """
+        if self.counted:
+            return entry.number("flops")
+        own, of_base = entry.number("base_tokens"), self.baseline.number("base_tokens")
+        return own / of_base if own is not None and of_base else None
+
+    def best_of_n(self, entry: Entry) -> BestOfNAtCost | None:
+        """Best-of-n for the price of a method; None where the base has no samples."""
+        return best_of_n_at_cost(self.cost(entry), entry.number("reward"), self.best_of)
+
 
 @dataclass(frozen=True)
 class Results:
@@ -129,7 +179,7 @@ def read_results(folder: str | Path) -> Results:
         if path.stem == "sweep":
             sweep = read_json(path)
         else:
-            sheets[path.stem] = _sheet(folder, read_json(path))
+            sheets[path.stem] = _sheet(folder, Table.from_dict(read_json(path)))
     if not sheets:
         raise ResultsError(
             "a report needs a finished table",
@@ -155,12 +205,60 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def _sheet(folder: Path, table: Mapping[str, Any]) -> Sheet:
-    several = len({row["guide"] for row in table["rows"]} - {None}) > 1
-    asked = tuple((name, heading, form) for name, heading, form in table.get("asked", ()))
+def _sheet(folder: Path, table: Table) -> Sheet:
+    several = len({row["guide"] for row in table.rows} - {None}) > 1
     entries = []
-    for row, key in zip(table["rows"], table["about"]["cells"], strict=True):
-        name = title(str(row["method"]), row["guide"], named=several)
+    for row, key in zip(table.rows, table.about["cells"], strict=True):
+        guide = None if row["guide"] is None else str(row["guide"])
         cell = read_json(folder / "cells" / f"{key}.json")
-        entries.append(Entry(row, cell, name))
-    return Sheet(table["about"], tuple(entries), tuple(table["best_of"]), asked)
+        entries.append(Entry(row, cell, title(str(row["method"]), guide, named=several)))
+    return Sheet(table.about, tuple(entries), table.best_of, table.asked)
+
+
+# --- texts and scores ----------------------------------------------------------------------------
+
+
+@dataclass
+class Texts:
+    """The records, scores and times behind the rows of a folder's tables; a file is read once.
+
+    Attributes:
+        folder: the results folder.
+    """
+
+    folder: Path
+    _read: dict[Path, Any] = field(default_factory=dict, repr=False)
+
+    def records(self, entry: Entry) -> list[Record]:
+        """The finished batches of a row, in the order of its prompts."""
+        return [load(self._json(self.folder / "units" / f"{k}.json")) for k in entry.cell["units"]]
+
+    def scores(self, entry: Entry, sheet: Sheet, role: str) -> list[float | None] | None:
+        """One score per response, None where scoring failed; None where none were kept."""
+        if entry.number(role) is None:
+            return None
+        place = self.folder / "scores" / sheet.about["scores"][role]
+        files = [self._json(place / f"{key}.json") for key in entry.cell["units"]]
+        return [score for file in files for score in file["scores"]]
+
+    def by_prompt(self, entry: Entry, sheet: Sheet, role: str) -> dict[str, list[float]]:
+        """Scores of each prompt's responses, without those that failed."""
+        ids = [i for record in self.records(entry) for i in record.ids]
+        scores = self.scores(entry, sheet, role) or [None] * len(ids)
+        pairs = [(i, x) for i, x in zip(ids, scores, strict=True) if x is not None]
+        return by_prompt([i for i, _ in pairs], [x for _, x in pairs])
+
+    def seconds_per_token(self, entry: Entry) -> float | None:
+        """Wall time of decoding; None where it was not kept."""
+        paths = [self.folder / "times" / f"{key}.json" for key in entry.cell["units"]]
+        return seconds_per_token([self._json(p) if p.exists() else None for p in paths])
+
+    def relative_time(self, entry: Entry, sheet: Sheet) -> float | None:
+        """Wall time per token in multiples of the baseline's; None where it was not kept."""
+        own, of_base = self.seconds_per_token(entry), self.seconds_per_token(sheet.baseline)
+        return own / of_base if own is not None and of_base else None
+
+    def _json(self, path: Path) -> Any:
+        if path not in self._read:
+            self._read[path] = read_json(path)
+        return self._read[path]

@@ -1,21 +1,16 @@
-"""The same prompt answered by several methods, each token with the score of the text so far."""
+"""The same prompts answered by several methods, each token with what the guide did to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
-from trimtab.errors import TrimtabError
-from trimtab.evaluation.report.reading import Entry, Sheet
-from trimtab.evaluation.report.texts import Texts
-from trimtab.evaluation.report.tint import Piece, Scale
-from trimtab.rewards import on_texts
-from trimtab.runs.resolve import Scorer, find_reward
+from trimtab.evaluation.report.reading import Entry, Sheet, Texts
 from trimtab.types import Completion
+from trimtab.types.html import TintedToken
 
-PROMPTS = 4
-"""Prompts that are shown, evenly spaced through the split: nobody picked them."""
+EVEN, EXTREME = 4, 3
+"""Prompts that are shown: evenly spaced through the split, and of each kind of extreme."""
 
 
 @dataclass(frozen=True)
@@ -24,132 +19,100 @@ class Answer:
 
     Attributes:
         method: which method's.
-        pieces: its text, step by step.
-        scale: shades of its scores; methods with one guide share it.
+        tokens: its text, step by step.
         scores: its reward, and the judge's score of it, by role.
         kl: nats to the base.
         finish: why it ended.
     """
 
     method: str
-    pieces: tuple[Piece, ...]
-    scale: Scale
+    tokens: tuple[TintedToken, ...]
     scores: tuple[tuple[str, float | None], ...]
     kl: float | None
     finish: str
 
+    @property
+    def text(self) -> str:
+        """The whole response."""
+        return "".join(token.text for token in self.tokens).strip()
+
 
 @dataclass(frozen=True)
-class Side:
+class Comparison:
     """A prompt and its answers.
 
     Attributes:
+        why: why it is shown.
         prompt: what was asked.
         answers: the baseline's first.
     """
 
+    why: str
     prompt: str
     answers: tuple[Answer, ...]
 
 
-def chosen(sheet: Sheet) -> list[Entry]:
-    """The baseline, and of every other method the strength of most reward."""
-    best: dict[str, Entry] = {}
-    for entry in sheet.entries:
-        held = best.get(entry.family)
-        if held is None or _reward(entry) > _reward(held):
-            best[entry.family] = entry
-    base = sheet.baseline
-    return [base, *(e for e in best.values() if e.family != base.family)]
+def comparisons(sheet: Sheet, texts: Texts) -> list[Comparison]:
+    """The first response of the baseline and of each method at its best, to chosen prompts.
 
-
-def _reward(entry: Entry) -> float:
-    value = entry.number("reward")
-    return -float("inf") if value is None else value
-
-
-def side_by_side(sheet: Sheet, texts: Texts, prompts: int = PROMPTS) -> list[Side]:
-    """The first response of each chosen method to a few prompts."""
-    columns = [_first(entry, sheet, texts) for entry in chosen(sheet)]
-    scales = _scales(columns)
-    count = len(columns[0])
-    shown = sorted({round(i * (count - 1) / max(1, prompts - 1)) for i in range(prompts)})
+    Those where the method of the best reward changes most, loses most and gains most against the
+    baseline, and some that nobody picked.
+    """
+    entries = sheet.strongest
+    columns = [_firsts(entry, sheet, texts) for entry in entries]
+    best = next((i for i, e in enumerate(entries) if i and sheet.best is e), len(entries) - 1)
+    shown = _chosen(columns[0], columns[best])
     return [
-        Side(columns[0][i].prompt, tuple(_answer(column[i], scales) for column in columns))
-        for i in shown
+        Comparison(why, columns[0][i][0], tuple(column[i][1] for column in columns))
+        for i, why in shown.items()
     ]
 
 
-@dataclass(frozen=True)
-class _First:
-    entry: Entry
-    prompt: str
-    done: Completion
-    pieces: tuple[Piece, ...]
-    scores: tuple[tuple[str, float | None], ...]
-
-
-def _first(entry: Entry, sheet: Sheet, texts: Texts) -> list[_First]:
-    """The first response to each prompt, with what is known of it."""
+def _firsts(entry: Entry, sheet: Sheet, texts: Texts) -> list[tuple[str, Answer]]:
+    """Each prompt's text with the first response to it."""
     scores = {role: texts.scores(entry, sheet, role) for role in sheet.roles}
-    scorer = None if entry.guided else _same_scale(entry, sheet, texts)
-    found: list[_First] = []
-    at = 0
+    pairs: list[tuple[str, Answer]] = []
+    row = 0
     for record in texts.records(entry):
         n = len(record.completions) // len(record.items)
         for item, done in zip(record.items, record.completions[::n], strict=True):
-            said = tuple((role, known[at] if known else None) for role, known in scores.items())
-            pieces = _pieces(done, item.text, entry.guided, scorer)
-            found.append(_First(entry, item.text, done, pieces, said))
-            at += n
-    return found
+            known = tuple(
+                (role, values[row] if values else None) for role, values in scores.items()
+            )
+            pairs.append((item.text, _answer(entry, done, known)))
+            row += n
+    return pairs
 
 
-def _same_scale(entry: Entry, sheet: Sheet, texts: Texts) -> Scorer | None:
-    """The reward itself, for texts that no guide scored; None unless it is surely the same one.
-
-    Where methods are guided by the reward on prefixes, the base's texts are shaded alike.
-    """
-    name, place = str(sheet.about["reward"]), texts.scorer(entry, sheet, "reward")
-    if place is None or name not in {e.guide for e in sheet.entries}:
-        return None
-    try:
-        scorer = find_reward(name)
-    except TrimtabError:  # a function of the user's, or a model that is not on this machine
-        return None
-    return scorer if scorer.key == place.name else None
+def _answer(entry: Entry, done: Completion, scores: tuple[tuple[str, float | None], ...]) -> Answer:
+    tokens = tuple(step.tinted(entry.guided) for step in done.steps)
+    return Answer(entry.name, tokens, scores, done.kl, done.finish)
 
 
-def _pieces(
-    done: Completion, prompt: str, guided: bool, scorer: Scorer | None
-) -> tuple[Piece, ...]:
-    parts = [step.text for step in done.steps]
-    scores: Sequence[float | None] = [None] * len(parts)
-    if guided:
-        scores = [step.score for step in done.steps]
-    elif scorer is not None:
-        prefixes = list(accumulate(parts))
-        scores = list(on_texts(scorer.function)([prompt] * len(prefixes), prefixes))
-    return tuple(Piece(text, score) for text, score in zip(parts, scores, strict=True))
+def _chosen(
+    base: Sequence[tuple[str, Answer]], best: Sequence[tuple[str, Answer]]
+) -> dict[int, str]:
+    """Indices of the prompts to show with the reason of each, in the order to show them."""
+    count, steered = len(base), base is not best
+    gains = [_gain(a, b) if steered else None for (_, a), (_, b) in zip(base, best, strict=True)]
+    by_gain = sorted((i for i in range(count) if gains[i] is not None), key=lambda i: gains[i] or 0)
+    changes = [b.kl if steered else None for _, b in best]
+    by_change = sorted(
+        (i for i in range(count) if changes[i] is not None), key=lambda i: -(changes[i] or 0)
+    )
+    even = sorted({round(i * (count - 1) / max(1, EVEN - 1)) for i in range(EVEN)})
+    shown: dict[int, str] = {}
+    for why, indices in (
+        ("picked by nobody", even),
+        ("most changed", by_change[:EXTREME]),
+        ("most lost", [i for i in by_gain[:EXTREME] if (gains[i] or 0) < 0]),
+        ("most gained", [i for i in by_gain[::-1][:EXTREME] if (gains[i] or 0) > 0]),
+    ):
+        for i in indices:
+            shown.setdefault(i, why)
+    return shown
 
 
-def _scales(columns: Sequence[Sequence[_First]]) -> dict[str | None, Scale]:
-    """One scale for each guide; the base's texts are on that of the reward, which is None here."""
-    known: dict[str | None, list[float]] = {}
-    for answer in (answer for column in columns for answer in column):
-        scores = [p.score for p in answer.pieces if p.score is not None]
-        known.setdefault(answer.entry.guide, []).extend(scores)
-    shared = known.pop(None, [])
-    scales: dict[str | None, Scale] = {}
-    for guide, scores in known.items():
-        both = scores + shared
-        signed = any(x > 0 for x in both) and any(x < 0 for x in both)
-        scales[guide] = Scale.of(both, 0.0 if signed else None, guide or "")
-    return scales
-
-
-def _answer(found: _First, scales: dict[str | None, Scale]) -> Answer:
-    entry, done = found.entry, found.done
-    first = next(iter(scales.values()), Scale(0.0, 0.0))
-    scale = scales.get(entry.guide, first)
-    return Answer(entry.name, found.pieces, scale, found.scores, done.kl, done.finish)
+def _gain(base: Answer, steered: Answer) -> float | None:
+    before, after = dict(base.scores).get("reward"), dict(steered.scores).get("reward")
+    return None if before is None or after is None else after - before

@@ -3,55 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from trimtab.evaluation.report.budget import rival
-from trimtab.evaluation.report.curves import ALPHA, Peak
-from trimtab.evaluation.report.reading import Entry, Results, Sheet
+from trimtab.evaluation.report.reading import Entry, Results, Sheet, Texts
+from trimtab.evaluation.report.strengths import ALPHA, Peak
+from trimtab.evaluation.text import number, p_value
 
-NONE = "\N{EN DASH}"
-"""A figure that does not exist."""
-
-
-def number(value: float | None, form: str = ".3f") -> str:
-    """A figure; a dash where it does not exist, and no minus before a zero."""
-    if value is None:
-        return NONE
-    text = format(value, form)
-    return text.lstrip("+-") if float(text.rstrip("%")) == 0 else text
+Tone: TypeAlias = Literal["good", "bad", "open", "plain"]
 
 
-def with_error(entry: Entry, column: str, form: str = ".3f") -> str:
-    """A mean and its standard error."""
-    value, se = entry.number(column), entry.number(f"{column}_se")
-    return number(value, form) + (f" ± {number(se, form)}" if se is not None else "")
+@dataclass(frozen=True)
+class Fact:
+    """A question that everybody asks first, and what the figures answer.
+
+    Attributes:
+        question: of a few words.
+        answer: the figure.
+        words: what it rests on.
+        tone: whether it is good news, bad, undecided, or none of these.
+    """
+
+    question: str
+    answer: str
+    words: str
+    tone: Tone = "plain"
 
 
-def p_value(p: float | None) -> str:
-    """A p-value with two digits; below a thousandth only that."""
-    return NONE if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}"
-
-
-def equals(p: float) -> str:
-    """A p-value inside a sentence."""
-    said = p_value(p)
-    return said if said.startswith("<") else f"= {said}"
-
-
-# --- the summary ---------------------------------------------------------------------------------
-
-
-def summary(results: Results, peaks: Sequence[Peak]) -> list[str]:
-    """What to know when nothing else is read."""
-    sheet = results.head
-    best = _best(sheet)
-    said = [_asked(sheet)]
-    if best is None:
-        return [*said, "Only one method has a reward, so there is nothing to compare."]
-    said += [_gain(best, sheet), *_judge(best, sheet), *_price(best, sheet)]
-    return said + [verdict(peak) for peak in peaks if peak.verdict == "over-optimised"]
-
-
-def _asked(sheet: Sheet) -> str:
+def opening(sheet: Sheet) -> str:
+    """What was asked of whom, and how it was scored."""
     a, row = sheet.about, sheet.entries[0].row
     judge = f", and judged by {a['judge']}, which steered nothing" if "judge" in a else ""
     methods = len(sheet.entries)
@@ -61,25 +41,44 @@ def _asked(sheet: Sheet) -> str:
     )
 
 
-def _best(sheet: Sheet) -> Entry | None:
-    """The most reward among those that are compared."""
-    compared = [e for e in sheet.entries if e.number("reward_gain") is not None]
-    return max(compared, key=lambda e: e.number("reward") or 0.0, default=None)
+def summary(results: Results, peaks: Sequence[Peak]) -> list[str]:
+    """What to know before the facts, and what warns of them."""
+    warnings = [verdict(peak) for peak in peaks if peak.verdict == "over-optimised"]
+    alone = "Only one method has a reward, so there is nothing to compare."
+    return [opening(results.head), *([] if results.head.best else [alone]), *warnings]
 
 
-def _gain(best: Entry, sheet: Sheet) -> str:
-    base = sheet.baseline
-    found = (
-        f"{best.name} has the most reward among the others: {with_error(best, 'reward')}, against "
-        f"{with_error(base, 'reward')} of {base.name}"
+def facts(sheet: Sheet, texts: Texts) -> list[Fact]:
+    """Gain, judge, cut answers and cost of the method with the most reward; none without one."""
+    best = sheet.best
+    if best is None:
+        return []
+    return [_gain(best, sheet), _judge(best, sheet), _cut(best, sheet), _cost(best, sheet, texts)]
+
+
+def _gain(best: Entry, sheet: Sheet) -> Fact:
+    base, reward = sheet.baseline, sheet.about["reward"]
+    words = (
+        f"{best.name} has a mean {reward} reward of {best.mean('reward')}, "
+        f"{base.name} {base.mean('reward')}. {_difference(best, 'reward')}"
     )
-    return f"{found}. The difference is {_difference(best, 'reward')}, {_noise(best, 'reward')}."
+    gain = best.number("reward_gain") or 0.0
+    tone: Tone = "open" if not real(best, "reward") else "good" if gain > 0 else "bad"
+    return Fact("What is the gain?", _signed(best, "reward"), words, tone)
+
+
+def _signed(entry: Entry, role: str) -> str:
+    gain, se = entry.number(f"{role}_gain"), entry.number(f"{role}_gain_se")
+    return number(gain, "+.3f") + ("" if se is None else f" ± {number(se, '.3f')}")
 
 
 def _difference(entry: Entry, role: str) -> str:
-    low, high = entry.number(f"{role}_low"), entry.number(f"{role}_high")
-    gain = number(entry.number(f"{role}_gain"), "+.3f")
-    return f"{gain} (95% interval {number(low, '+.3f')} to {number(high, '+.3f')})"
+    """Interval, prompts and test of a difference to the baseline."""
+    low, high = (number(entry.number(f"{role}_{end}"), "+.3f") for end in ("low", "high"))
+    p = entry.number(f"{role}_holm")
+    side = "beyond" if real(entry, role) else "not beyond"
+    test = f" (Wilcoxon with Holm's correction: p {_equals(p)})" if p is not None else ""
+    return f"95% interval {low} to {high}, {entry.row['prompts']} prompts: {side} noise{test}."
 
 
 def real(entry: Entry, role: str) -> bool:
@@ -88,38 +87,55 @@ def real(entry: Entry, role: str) -> bool:
     return p is not None and p < ALPHA
 
 
-def _noise(entry: Entry, role: str) -> str:
-    p = entry.number(f"{role}_holm")
-    side = "beyond" if real(entry, role) else "not beyond"
-    return f"{side} noise" + (f" (Wilcoxon with Holm's correction: p {equals(p)})" if p else "")
+def _equals(p: float) -> str:
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
-def _judge(best: Entry, sheet: Sheet) -> list[str]:
-    gain = best.number("judge_gain")
+def _judge(best: Entry, sheet: Sheet) -> Fact:
+    question, gain = "Does another judge agree?", best.number("judge_gain")
     if "judge" not in sheet.roles or gain is None:
-        return ["No judge scored these texts, so the reward's gain is unconfirmed."]
-    if not real(best, "judge"):
-        opening = "The judge does not confirm it"
-    else:
-        opening = "The judge agrees" if gain > 0 else "The judge disagrees"
-    return [f"{opening}: {_difference(best, 'judge')}, {_noise(best, 'judge')}."]
+        words = "No judge scored these texts, so the reward's gain is unconfirmed."
+        return Fact(question, "not asked", words, "open")
+    answer, tone = _ANSWERS["open" if not real(best, "judge") else "good" if gain > 0 else "bad"]
+    words = f"{sheet.about['judge']}, which steered nothing: {_signed(best, 'judge')}. "
+    return Fact(question, answer, words + _difference(best, "judge"), tone)
 
 
-def _price(best: Entry, sheet: Sheet) -> list[str]:
-    flops, kl = best.number("flops"), best.number("kl")
+_ANSWERS: dict[str, tuple[str, Tone]] = {
+    "good": ("yes", "good"),
+    "bad": ("no", "bad"),
+    "open": ("not confirmed", "open"),
+}
+
+
+def _cut(best: Entry, sheet: Sheet) -> Fact:
+    cut, of_base = best.number("length_cut") or 0.0, sheet.baseline.number("length_cut") or 0.0
+    words = (
+        f"of the answers reached the budget of {sheet.about['max_new_tokens']} tokens; "
+        f"of {sheet.baseline.name}'s {of_base:.0%}. They have {best.mean('length', '.1f')} tokens, "
+        f"against {sheet.baseline.mean('length', '.1f')}."
+    )
+    return Fact("Are texts cut?", f"{cut:.0%}", words, "plain" if cut < 0.5 else "open")
+
+
+def _cost(best: Entry, sheet: Sheet, texts: Texts) -> Fact:
+    paid, kl = sheet.cost(best), best.number("kl")
+    unit = "operations" if sheet.counted else "tokens that the base reads"
     free = best.guided and best.cell["guide_shape"] is None
-    apart = " (its guide, a function, is not counted)" if free else ""
-    facts = [f"costs {flops:.2f} times the operations of the base{apart}"] if flops else []
-    facts += [f"its answers are {kl:.1f} nats from the base's"] if kl is not None else []
-    said = [f"It {', and '.join(facts)}."] if flops else []
-    said = said or [f"{fact[0].upper()}{fact[1:]}." for fact in facts]
-    other = rival(best, sheet)
-    if other is None:
-        return said
-    reaches = f"reaches as much with n = {other.reaches}"
-    if other.reaches is None:
-        reaches = f"does not reach as much with n up to {other.most}"
-    return [*said, f"Best-of-n by the reward {reaches}."]
+    parts = [f"{unit} of the base alone" + (" (its guide, a function, is not counted)" * free)]
+    if (time := texts.relative_time(best, sheet)) is not None:
+        parts.append(f"{time:.1f} times the wall time of {sheet.baseline.name}")
+    if best.number("guide_tokens"):
+        parts.append(f"the guide reads {best.number('guide_tokens'):.1f} tokens per token")
+    parts += [f"{kl:.1f} nats from the base's answers"] if kl is not None else []
+    words = f"{', '.join(parts)}."
+    if (other := sheet.best_of_n(best)) is not None:
+        reach = f"does not reach as much with n up to {other.most}"
+        if other.reaches is not None:
+            reach = f"reaches as much with n = {other.reaches}, {other.reaches} times the base"
+        words += f" Best-of-n by the reward {reach}."
+    return Fact("What does it cost?", f"{number(paid, '.1f')}\N{MULTIPLICATION SIGN}", words)
 
 
 # --- along the strength --------------------------------------------------------------------------
@@ -137,7 +153,8 @@ def verdict(peak: Peak) -> str:
         return f"{name}: too few prompts have both scores to tell whether it over-optimises."
     tested = (
         f"(from beta {at} to {last}: reward {peak.reward.difference:+.3f}, "
-        f"p {equals(peak.reward.p)}; judge {peak.judge.difference:+.3f}, p {equals(peak.judge.p)})"
+        f"p {_equals(peak.reward.p)}; judge {peak.judge.difference:+.3f}, "
+        f"p {_equals(peak.judge.p)})"
     )
     if peak.verdict == "over-optimised":
         return (
@@ -153,3 +170,11 @@ def verdict(peak: Peak) -> str:
         f"{name}: no over-optimisation was seen beyond noise; the judge's score is highest at "
         f"beta {at} {tested}."
     )
+
+
+def silence(sheet: Sheet, swept: bool) -> str:
+    """Why nothing can be said about over-optimisation."""
+    if "judge" not in sheet.roles:
+        return "Without a judge, nothing tells whether the reward's gain is the goal's."
+    missing = "no score of the judge" if swept else "no method ran at two strengths or more"
+    return f"Nothing can be said on over-optimisation: {missing}."

@@ -2,15 +2,123 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from trimtab.evaluation.report.data import compose
-from trimtab.evaluation.report.markdown import markdown
-from trimtab.evaluation.report.page import page
-from trimtab.evaluation.report.reading import read_results
-from trimtab.evaluation.tables import Table
-from trimtab.evaluation.writers import to_csv
+from trimtab.evaluation.html import render
+from trimtab.evaluation.report import tables
+from trimtab.evaluation.report.drawing import Drawing
+from trimtab.evaluation.report.figures import drawings, gain
+from trimtab.evaluation.report.reading import Results, Sheet, Texts, read_results
+from trimtab.evaluation.report.samples import Comparison, comparisons
+from trimtab.evaluation.report.sentences import Fact, facts, silence, summary, verdict
+from trimtab.evaluation.report.strengths import curves, find_peak
+from trimtab.evaluation.table import Table, TextTable
 from trimtab.files import write_atomic
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is shown, from the first line to the last.
+
+    Attributes:
+        title: of the page.
+        summary: what was asked, and warnings.
+        facts: gain, judge, cut answers and cost; empty where nothing is compared.
+        gain: the picture beside them.
+        tables: methods, differences and costs of the table that conclusions rest on.
+        strengths: the table of all strengths, and which a sweep chose; empty where it is the same.
+        split: whose prompts the pictures show.
+        drawings: the pictures along strengths.
+        verdicts: a sentence on over-optimisation for each curve.
+        comparisons: prompts with their answers.
+        baseline: name of the row that others are compared with.
+        manifest: how all of it came about.
+    """
+
+    title: str
+    summary: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    gain: Drawing
+    tables: tuple[TextTable, ...]
+    strengths: tuple[TextTable, ...]
+    split: str
+    drawings: tuple[Drawing, ...]
+    verdicts: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    baseline: str
+    manifest: Mapping[str, Any]
+
+
+def compose(results: Results) -> Report:
+    """All parts, from a folder that was read."""
+    texts, head, grid = Texts(results.folder), results.head, results.grid
+    along = curves(grid)
+    peaks = [peak for curve in along if (peak := find_peak(curve, grid, texts)) is not None]
+    return Report(
+        title=f"{results.manifest['task']} on {results.manifest['model']['name']}",
+        summary=tuple(summary(results, peaks)),
+        facts=tuple(facts(head, texts)),
+        gain=gain(head),
+        tables=_tables(head, texts),
+        strengths=_strengths(results),
+        split=str(grid.about["split"]),
+        drawings=tuple(drawings(grid, along, peaks)),
+        verdicts=tuple(map(verdict, peaks)) or (silence(grid, bool(along)),),
+        comparisons=tuple(comparisons(head, texts)),
+        baseline=head.baseline.name,
+        manifest=_manifest(results),
+    )
+
+
+def _tables(sheet: Sheet, texts: Texts) -> tuple[TextTable, ...]:
+    every = [
+        tables.methods(sheet),
+        tables.differences(sheet),
+        tables.costs(sheet, texts),
+        tables.best_of(sheet),
+    ]
+    return tuple(table for table in every if table and table.rows)
+
+
+def _strengths(results: Results) -> tuple[TextTable, ...]:
+    if results.grid is results.head:
+        return ()
+    chosen = tables.choices(results)
+    return (*([chosen] if chosen else []), tables.methods(results.grid))
+
+
+def _manifest(results: Results) -> dict[str, Any]:
+    """The folder's manifest, and of every table what its figures rest on."""
+    sheets = {
+        split: {
+            **{k: v for k, v in sheet.about.items() if k != "cells"},
+            "prompts": sheet.entries[0].cell["prompts"],
+            "cells": [
+                {"name": e.name, **{k: e.cell[k] for k in ("key", "method", "guide", "n")}}
+                for e in sheet.entries
+            ],
+        }
+        for split, sheet in results.sheets.items()
+    }
+    return {**results.manifest, "tables": sheets, "sweep": results.sweep}
+
+
+def page(report: Report) -> str:
+    """One HTML file that needs nothing else: no network, light and dark, any width."""
+    return render("report.html.j2", report=report, manifest=_indented(report))
+
+
+def markdown(report: Report) -> str:
+    """The report for a repository, with pictures as the files that stand beside it."""
+    return render("report.md.j2", report=report, manifest=_indented(report))
+
+
+def _indented(report: Report) -> str:
+    return json.dumps(report.manifest, indent=1, ensure_ascii=False)
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
@@ -18,7 +126,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path
 
         report.html        needs nothing else
         report.md          with the pictures beside it
-        <picture>.png      frontier, strength, cost
+        <picture>.png      gain, frontier, strength, cost
         <split>.csv        all figures of a table
         best-of-n.csv      where the base has samples to take it from
 
@@ -36,12 +144,11 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path
     """
     results = read_results(folder)
     report = compose(results)
-    found: dict[str, str | bytes] = {"report.html": page(report), "report.md": markdown(report)}
-    found |= {f"{drawing.name}.png": drawing.png for drawing in report.drawings}
+    files: dict[str, str | bytes] = {"report.html": page(report), "report.md": markdown(report)}
+    files |= {f"{drawing.name}.png": drawing.png for drawing in (report.gain, *report.drawings)}
     for split, sheet in results.sheets.items():
-        rows = tuple(entry.row for entry in sheet.entries)
-        found[f"{split}.csv"] = to_csv(Table(dict(sheet.about), rows))
+        files[f"{split}.csv"] = Table({}, tuple(entry.row for entry in sheet.entries)).to_csv()
     if results.head.best_of:
-        found["best-of-n.csv"] = to_csv(Table({}, results.head.best_of))
+        files["best-of-n.csv"] = Table({}, results.head.best_of).to_csv()
     place = Path(out) if out is not None else Path(folder) / "report"
-    return [write_atomic(place / name, content) for name, content in found.items()]
+    return [write_atomic(place / name, content) for name, content in files.items()]

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from trimtab.errors import DataError
-from trimtab.evaluation.compare import holm
+from trimtab.evaluation.comparison import holm
 from trimtab.evaluation.statistics import by_prompt, estimate
 from trimtab.plugins import optional
 from trimtab.training.inspection.findings import Finding

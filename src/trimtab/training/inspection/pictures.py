@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.report.canvas import draw
-from trimtab.evaluation.report.looks import COLOURS, GREY, LINE, MARKERS
+from trimtab.evaluation.report.drawing import COLOURS, GREY, LINE, MARKERS, draw
 from trimtab.training.inspection.fits import Bin, Figure
 from trimtab.training.inspection.inspect import Inspection
 from trimtab.training.inspection.places import FIRST, SHARES

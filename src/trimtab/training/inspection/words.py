@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trimtab.evaluation.report.grids import Grid
-from trimtab.evaluation.report.sentences import NONE, number, p_value
-from trimtab.evaluation.writers import rounded
+from trimtab.evaluation.table import TextTable
+from trimtab.evaluation.text import NONE, number, p_value, rounded
 from trimtab.training.inspection.findings import Finding
 from trimtab.training.inspection.fits import Bin, Figure, Fit
 from trimtab.training.inspection.inspect import Inspection
@@ -26,9 +25,9 @@ _PAIRS = (
 _BINS = "Tenths by what the guide predicts; ± standard error over prompts."
 
 
-def grids(found: Inspection) -> list[Grid]:
+def grids(found: Inspection) -> list[TextTable]:
     """Every table: facts, audit, figures."""
-    facts = Grid("Guide", ("", ""), found.facts)
+    facts = TextTable("Guide", ("", ""), found.facts)
     audit = _audit(found.findings)
     tables = [facts, audit]
     of = f"{found.reward or 'preference'}: {found.compared}"
@@ -43,12 +42,12 @@ def grids(found: Inspection) -> list[Grid]:
     return [grid for grid in tables if grid.rows]
 
 
-def _audit(findings: Sequence[Finding]) -> Grid:
+def _audit(findings: Sequence[Finding]) -> TextTable:
     """A row for each finding; without the last column where nothing is to be done."""
     rows = [(f.level.upper() if f.level != "ok" else "ok", f.about, f.said, f.do) for f in findings]
     head = ("", "of", "found", "what to do")
     width = len(head) if any(f.do for f in findings) else len(head) - 1
-    return Grid("Audit", head[:width], tuple(row[:width] for row in rows))
+    return TextTable("Audit", head[:width], tuple(row[:width] for row in rows))
 
 
 def shown_bins(found: Inspection) -> tuple[str, tuple[Bin, ...]] | None:
@@ -69,7 +68,7 @@ def _known(found: Inspection) -> str:
     )
 
 
-def _fits(caption: str, fits: Sequence[Fit], note: str) -> Grid:
+def _fits(caption: str, fits: Sequence[Fit], note: str) -> TextTable:
     columns = [
         ("MSE", [fit.mse for fit in fits]),
         ("R2", [fit.r2 for fit in fits]),
@@ -83,21 +82,23 @@ def _fits(caption: str, fits: Sequence[Fit], note: str) -> Grid:
         for i, fit in enumerate(fits)
     )
     said = _FIT + (_EXACT + note if exact else "")
-    return Grid(caption, ("prefixes", "n", "prompts", *(name for name, _ in shown)), rows, said)
+    return TextTable(
+        caption, ("prefixes", "n", "prompts", *(name for name, _ in shown)), rows, said
+    )
 
 
-def _calibration(of: str, bins: Sequence[Bin]) -> Grid:
+def _calibration(of: str, bins: Sequence[Bin]) -> TextTable:
     rows = tuple((number(b.predicted), f"{b.n}", with_se(b.label)) for b in bins)
-    return Grid(f"Calibration, {of}", ("predicted", "n", "mean label"), rows, _BINS)
+    return TextTable(f"Calibration, {of}", ("predicted", "n", "mean label"), rows, _BINS)
 
 
-def _accuracy(found: Inspection) -> Grid:
+def _accuracy(found: Inspection) -> TextTable:
     rows = tuple(
         (a.where, f"{a.n}", f"{a.prompts}", with_se(a.accuracy), f"{a.ties}", p_value(a.p))
         for a in found.pairs
     )
     head = ("of the response", "n", "prompts", "accuracy", "ties", "p")
-    return Grid("Pairs", head, rows, _PAIRS)
+    return TextTable("Pairs", head, rows, _PAIRS)
 
 
 def with_se(figure: Figure | None) -> str:

@@ -1,4 +1,7 @@
-"""From a painting function to a PNG and an SVG that can stand in a page; the same every time."""
+"""From a painting function to a PNG and an SVG that can stand in a page; the same every time.
+
+Colours are told apart by colour-blind eyes (Okabe and Ito), and every curve has its own marker.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,11 @@ from trimtab.plugins import optional
 
 INK, STAND_IN = "#1b1f24", "#010203"
 """Of the PNG's text; and a colour that nothing else has, which the page's own replaces."""
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+GREY = "#808080"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINE: dict[str, Any] = {"lw": 1.5, "ms": 5, "capsize": 2, "elinewidth": 1}
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ def draw(
         caption: how to read it.
         alt: its points, in words.
         paint: draws on a matplotlib figure.
-        height: in inches.
+        height: in inches; the width is 5.2.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -66,22 +74,21 @@ def draw(
         _figure(paint, height).savefig(
             svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
-    return Drawing(
-        name, title, caption, alt, png.getvalue(), inline(svg.getvalue().decode(), name, title)
-    )
+    element = _inline(svg.getvalue().decode(), name, title)
+    return Drawing(name, title, caption, alt, png.getvalue(), element)
 
 
 def _figure(paint: Callable[[Any], None], height: float) -> Any:
     """A figure of its own: no window, no global state."""
-    figure = optional("matplotlib.figure", "eval").Figure(
-        figsize=(5.2, height), layout="constrained"
-    )
+    matplotlib = optional("matplotlib.figure", "eval")
+    figure = matplotlib.Figure(figsize=(5.2, height), layout="constrained")
     paint(figure)
     for axes in figure.axes:
         axes.grid(alpha=0.15)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -99,19 +106,15 @@ def _style(ink: str, salt: str) -> Iterator[None]:
         yield
 
 
-def inline(svg: str, name: str, title: str) -> str:
+def _inline(svg: str, name: str, title: str) -> str:
     """An SVG document as an element: no prolog, no metadata, ids of its own, the page's ink."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
     svg = svg.replace(STAND_IN, "currentColor")
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _opening(name, title), svg, count=1)
-    return svg.strip()
-
-
-def _opening(name: str, title: str) -> str:
     # The page's width decides; the long text is in the figure's description.
     label = f'role="img" aria-label="{title}" aria-describedby="{name}-words"'
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return rf'<svg {spaces} viewBox="\1" {label}>'
+    opening = rf'<svg {spaces} viewBox="\1" {label}>'
+    return re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', opening, svg, count=1).strip()

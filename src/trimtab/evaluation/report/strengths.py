@@ -7,12 +7,11 @@ the reward rises with the strength and the judge's score falls, what is gained i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from trimtab.evaluation.compare import Test, wilcoxon
-from trimtab.evaluation.report.reading import Entry, Sheet
-from trimtab.evaluation.report.texts import Texts
+from trimtab.evaluation.comparison import Test, wilcoxon
+from trimtab.evaluation.report.reading import Entry, Sheet, Texts
 
 ALPHA = 0.05
 
@@ -77,33 +76,31 @@ def find_peak(curve: Curve, sheet: Sheet, texts: Texts) -> Peak | None:
     The strongest is compared with the peak, prompt by prompt. The peak was picked by looking at
     all strengths, so p-values are multiplied by the number of others that it could have been.
     """
-    known = [e for e in curve.entries if e.number("judge") is not None]
-    if "judge" not in sheet.roles or not known:
+    judged = [e for e in curve.entries if e.number("judge") is not None]
+    if "judge" not in sheet.roles or not judged:
         return None
-    at = max(known, key=lambda e: (e.number("judge") or 0.0, -e.beta))
+    peak = max(judged, key=lambda e: (e.number("judge") or 0.0, -e.beta))
     last = curve.entries[-1]
-    if at is last:
-        return Peak(curve, at, "no peak")
-    judge = _beyond(at, last, sheet, "judge", texts)
-    reward = _beyond(at, last, sheet, "reward", texts)
-    if judge is None or reward is None:
-        return Peak(curve, at, "unknown")
+    if peak is last:
+        return Peak(curve, peak, "no peak")
     looks = len(curve.entries) - 1
-    falls = judge.difference < 0 and judge.p * looks < ALPHA
-    rises = reward.difference > 0 and reward.p * looks < ALPHA
+    judge = _against(peak, last, sheet, "judge", texts, looks)
+    reward = _against(peak, last, sheet, "reward", texts, looks)
+    if judge is None or reward is None:
+        return Peak(curve, peak, "unknown")
+    falls = judge.difference < 0 and judge.p < ALPHA
+    rises = reward.difference > 0 and reward.p < ALPHA
     verdict: Verdict = "not seen" if not falls else "over-optimised" if rises else "too strong"
-    return Peak(curve, at, verdict, _adjusted(judge, looks), _adjusted(reward, looks))
+    return Peak(curve, peak, verdict, judge, reward)
 
 
-def _beyond(at: Entry, last: Entry, sheet: Sheet, role: str, texts: Texts) -> Test | None:
-    """The strongest against the peak on the prompts that both have scores of."""
-    a, b = texts.by_prompt(last, sheet, role), texts.by_prompt(at, sheet, role)
+def _against(
+    peak: Entry, last: Entry, sheet: Sheet, role: str, texts: Texts, looks: int
+) -> Test | None:
+    """The strongest against the peak on the prompts that both have scores of, p times `looks`."""
+    a, b = texts.by_prompt(last, sheet, role), texts.by_prompt(peak, sheet, role)
     both = [prompt for prompt in a if prompt in b]
     if len(both) < 2:
         return None
-    return wilcoxon({p: a[p] for p in both}, {p: b[p] for p in both})
-
-
-def _adjusted(test: Test, looks: int) -> Test:
-    p = min(1.0, test.p * looks)
-    return Test(test.statistic, p, test.difference, test.se, test.n, test.ties, test.test)
+    test = wilcoxon({p: a[p] for p in both}, {p: b[p] for p in both})
+    return replace(test, p=min(1.0, test.p * looks))
