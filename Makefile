@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model assets demo test check coverage house docs fuzz faults bench recipe-sentiment recipe-concise clean
+.PHONY: help setup model assets demo test check api coverage house docs fuzz faults bench recipe-sentiment recipe-concise clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 26
@@ -26,11 +26,16 @@ test: check assets  ## everything that must hold: static checks, tests, document
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS)
 	$(MAKE) --no-print-directory docs
 
-check: setup  ## formatting, lint, types, import rules
+check: setup  ## formatting, lint, types, import rules, requirements
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict src
+	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry src
+	$(BIN)/python -m tools.api
+
+api: setup  ## compare the public names with the last release
+	@$(BIN)/python -m tools.api
 
 coverage: assets  ## the tests once more, slower: which lines and branches do they reach?
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-report=html:build/coverage

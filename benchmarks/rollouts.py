@@ -106,7 +106,8 @@ def generate(
     width = max(len(p.ids) for p in rows)
     ids = torch.tensor([[0] * (width - len(p.ids)) + list(p.ids) for p in rows])
     mask = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in rows])
-    out = lm.model.generate(
+    model: Any = lm.model
+    out = model.generate(
         ids.to(lm.device),
         attention_mask=mask.to(lm.device),
         max_new_tokens=options.new,

@@ -15,7 +15,7 @@ prompt = lm.encode("Write a one sentence opinion about the following topic: trai
 ids = torch.tensor([prompt.ids], device=lm.device)
 
 processor = GuidedLogitsProcessor(guide, tt.args(beta=4.0), prompts=[prompt])
-lm.model.generate(
+lm.model.generate(  # type: ignore[operator]  # not known to every pretrained model
     ids,
     attention_mask=torch.ones_like(ids),
     max_new_tokens=32,

@@ -81,7 +81,7 @@ def main(archive: str) -> None:
         part = held & ((source == name) | (name == ""))
         rho = spearmanr(x[part] @ weight + bias, y[part])[0]
         print(f"  {name or 'all':22} {part.sum():5} rows  Spearman {rho:.3f}")
-    store("rated", {"weight": np.float32(weight), "bias": np.array([bias], np.float32)})
+    store("rated", {"weight": np.asarray(weight, np.float32), "bias": np.array([bias], np.float32)})
     kept = [
         r for s in SOURCES[:2] for r in [r for r in table if r.source == s and not r.fifth][:KEPT]
     ]

@@ -11,12 +11,15 @@ import io
 import pickle
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection
-from typing import Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
 
-_PLAIN = {("collections", "OrderedDict"): OrderedDict, ("collections", "defaultdict"): defaultdict}
-_PLAIN |= {("builtins", "int"): int}
+_PLAIN: dict[tuple[str, str], type[Any]] = {
+    ("builtins", "int"): int,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): defaultdict,
+}
 _ARRAY = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 
 
@@ -31,6 +34,11 @@ class Bare:
 
     args: tuple[Any, ...]
     state: tuple[Any, ...]
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Whatever the pickle says."""
 
     def __new__(cls, *args: Any) -> Bare:
         """Keeps the arguments that the object was made with."""
@@ -49,7 +57,7 @@ class _Array(Bare):
     """joblib's note that the raw bytes of an array follow in the file."""
 
 
-class Restricted(pickle._Unpickler):  # type: ignore[name-defined]  # the one in Python: BUILD can be told what to do
+class Restricted(pickle._Unpickler):  # the one in Python: BUILD can be told what to do
     """An unpickler that knows plain containers, and the named classes as `Bare`.
 
     Args:
@@ -57,7 +65,9 @@ class Restricted(pickle._Unpickler):  # type: ignore[name-defined]  # the one in
         allowed: (module, name) of each class that the pickle may mention.
     """
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    stack: list[Any]
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: BinaryIO, allowed: Collection[tuple[str, str]] = ()) -> None:
         super().__init__(file)

@@ -57,7 +57,8 @@ ODD_SHAPES: dict[str, dict[str, Any]] = {
 
 def config(family: str, vocabulary: int = VOCABULARY) -> Any:
     """A tiny config of a family, with EOS as pad (a trap that many models set)."""
-    return CONFIG_MAPPING[family](
+    make: Any = CONFIG_MAPPING[family]
+    return make(
         **(SHAPES | ODD_SHAPES)[family],
         vocab_size=vocabulary,
         eos_token_id=EOS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -131,7 +131,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "no prompts": (lambda: decode(prompts=None), UsageError, "got NoneType"),
     "bare ids": (lambda: decode(prompts=[3]), PromptError, "pass Prompt(ids) for token ids"),
     "lists that are no messages": (
-        lambda: toys.language_model().encode(["w5", "w6"]),
+        lambda: toys.language_model().encode(cast("Any", ["w5", "w6"])),
         PromptError,
         "a message must be",
     ),
@@ -229,8 +229,8 @@ def main() -> None:
         else:
             if got != want:
                 print(f"{name}: {got} for {want}")
-    for name, got, other in scored():
-        if [done.tokens for done in got] != [done.tokens for done in other]:
+    for name, texts, other in scored():
+        if [done.tokens for done in texts] != [done.tokens for done in other]:
             print(f"{name}: other tokens")
     print(f"{len(REFUSED) + len(RIGHT)} calls")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +95,7 @@ class Forward:
         keys and values of its own, else a cache near the processor would hold them.
         """
         layers, heads, kv, size = self.heads
-        like = {"device": self.net.device, "dtype": self.net.dtype}
+        like: Any = {"device": self.net.device, "dtype": self.net.dtype}
         queries = heads // kv * self.queries
         width = self.prefix + self.queries
         q = torch.randn(self.rows, kv, queries, size, **like)
@@ -112,7 +113,7 @@ class Forward:
     def matmul_seconds(self) -> float:
         """The matrix products alone, as torch's library does them at this number of tokens."""
         weights = matrices(self.net)
-        like = {"device": self.net.device, "dtype": self.net.dtype}
+        like: Any = {"device": self.net.device, "dtype": self.net.dtype}
         tokens = self.rows * self.queries
         x = {w.shape[1]: torch.randn(tokens, w.shape[1], **like) for w in weights}
         return seconds(lambda: [F.linear(x[w.shape[1]], w) for w in weights], self.net.device)

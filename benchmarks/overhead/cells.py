@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from overhead.breakdown import BASE, GUIDE, Clock, Watched, shares, top_operator
 from overhead.reencoding import reencoding_flops, reencoding_turns
 from overhead.shapes import GUIDES, Bench
 from overhead.timing import Side, alternate, generate_seconds, turns_of
+from trimtab.protocols import Guide, LanguageModel
 
 BETA = 1.0
 
@@ -117,7 +119,7 @@ def prompt_ids(bench: Bench, length: int) -> list[int]:
 
 
 def decoding(
-    lm: object, guide: object, method: tt.Method, ids: list[int], rows: int
+    lm: LanguageModel[Any], guide: Guide[Any] | None, method: tt.Method, ids: list[int], rows: int
 ) -> Iterator[list[tt.Step]]:
     """Turns of our loop; all rows fork one reading of the prompt."""
     steps = tt.decode_steps(
@@ -126,7 +128,7 @@ def decoding(
     return turns_of(steps, rows)
 
 
-def _noted(turns: Iterator[list[object]], told: list[tuple[int, ...]]) -> Iterator[None]:
+def _noted(turns: Iterator[Sequence[Any]], told: list[tuple[int, ...]]) -> Iterator[None]:
     """The same turns; their tokens go to `told`."""
     for turn in turns:
         told.append(tuple(getattr(s, "tokens", (s,))[0] for s in turn))
@@ -149,8 +151,9 @@ def break_down(bench: Bench, cell: Cell, turns: int) -> tuple[dict[str, float], 
     """Shares of a guided turn by part, and the operators that took longest."""
     lm, guide, device = bench.lm(), bench.guide(cell.guide), bench.model.device
     clock, ids = Clock(device), prompt_ids(bench, cell.prefix)
-    watched = Watched(lm, clock, BASE), Watched(guide, clock, GUIDE)
-    stream = decoding(*watched, tt.args(BETA, cell.k), ids, cell.batch)
+    base: Any = Watched(lm, clock, BASE)
+    aux: Any = Watched(guide, clock, GUIDE)
+    stream = decoding(base, aux, tt.args(BETA, cell.k), ids, cell.batch)
     with ExitStack() as stack:
         stack.enter_context(watch_forward(bench.model, clock, "base forward"))
         stack.enter_context(watch_forward(guide.backbone, clock, "guide forward"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
@@ -82,11 +82,11 @@ def build(shape: str, model: str | None, device: torch.device, dtype: torch.dtyp
         config = config_of(shape)
         base, guide = (_random(config, device, dtype) for _ in range(2))
         tokenizer: Any = words(config.vocab_size)
-        backbone = guide.base_model
+        backbone = cast("PreTrainedModel", guide.base_model)
     else:
         lm = tt.TransformersLM(model, dtype=dtype, device=device)
         base, tokenizer = lm.model, lm.tokenizer
-        backbone = copy.deepcopy(base.base_model)
+        backbone = cast("PreTrainedModel", copy.deepcopy(base.base_model))
     text = base.config.get_text_config()
     scalar = _randomised(ScalarHead(text.hidden_size), device, dtype)
     vocabulary = _randomised(VocabularyHead(text.hidden_size, text.vocab_size), device, dtype)

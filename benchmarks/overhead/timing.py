@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, StoppingCriteria
+from transformers import DynamicCache, StoppingCriteria
 
 
 def settle(device: torch.device) -> None:
@@ -92,9 +92,7 @@ class _Stamps(StoppingCriteria):
 
 
 @torch.inference_mode()
-def generate_seconds(
-    model: PreTrainedModel, ids: Sequence[int], rows: int, repeats: int, turns: int
-) -> float:
+def generate_seconds(model: Any, ids: Sequence[int], rows: int, repeats: int, turns: int) -> float:
     """Median seconds per token of `model.generate`, greedy, after the prompt has been read."""
     prompt = torch.tensor([list(ids)], device=model.device)
     cache = DynamicCache(config=model.config)

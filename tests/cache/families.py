@@ -60,11 +60,11 @@ NEEDS = {"gemma3n": "timm"}
 def unborn(family: str) -> PreTrainedModel:
     """A network of a family as AutoModelForCausalLM would choose it, without any weights."""
     config: PreTrainedConfig = CONFIG_MAPPING[family](**PUBLISHED.get(family, {}))
-    kind = AutoModelForCausalLM._model_mapping[type(config)]
+    kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
     if config.sub_configs.get("text_config") is kind.config_class:
         config = config.get_text_config()
     config._attn_implementation = "sdpa" if kind._supports_sdpa else "eager"
-    net = kind.__new__(kind)
+    net: PreTrainedModel = kind.__new__(kind)
     net.__dict__["config"] = config
     assert isinstance(net, PreTrainedModel)
     return net

@@ -181,7 +181,7 @@ def test_opening_touches_no_weights_and_tries_a_config_once(afresh: pytest.Monke
         large = LlamaForCausalLM(LlamaConfig(num_hidden_layers=2, attn_implementation="sdpa"))
     made = []
     make = twin.make_twin
-    afresh.setattr(selfcheck, "make_twin", lambda *a: made.append(a) or make(*a))
+    afresh.setattr(selfcheck, "make_twin", lambda *a: (made.append(a), make(*a))[1])
     before = torch.get_rng_state()
     for _ in range(3):
         open_reader(large, logits)
@@ -286,7 +286,7 @@ def test_published_configs_pass_at_their_size(name: str) -> None:
     family, given = PUBLISHED[name]
     config = CONFIG_MAPPING[family](**given)
     auto = AutoModelForImageTextToText if family == "qwen2_5_vl" else AutoModelForCausalLM
-    kind = auto._model_mapping[type(config)]
+    kind: Any = auto._model_mapping[type(config)]
     config._attn_implementation = "sdpa"
     model = kind.__new__(kind)
     model.__dict__["config"] = config

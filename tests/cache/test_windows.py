@@ -84,7 +84,7 @@ def test_a_value_guide_on_a_multimodal_model_reads_its_text_decoder(
     model = net(family)
     got = scores_of(guide := value_guide(model, layers))
     assert guide.vocab.size == 97
-    inner = model.base_model.language_model
+    inner: Any = model.base_model.language_model
     if layers:
         inner.layers = inner.layers[:layers]
         inner.config.num_hidden_layers = layers

@@ -261,9 +261,9 @@ def test_every_option_in_an_error_is_one_that_the_command_line_can_spell() -> No
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = getattr(getattr(call, "func", None), "id", "")
             if isinstance(call, ast.Call) and name.endswith("Error"):
-                texts = [t.value for t in ast.walk(call) if isinstance(t, ast.Constant)]
-                for text in filter(lambda t: isinstance(t, str), texts):
-                    found |= {m[0][:-1]: f"{path}: {text}" for m in PYTHON.finditer(str(text))}
+                constants = [t.value for t in ast.walk(call) if isinstance(t, ast.Constant)]
+                for text in (t for t in constants if isinstance(t, str)):
+                    found |= {m[0][:-1]: f"{path}: {text}" for m in PYTHON.finditer(text)}
     assert len(found) > 5
     unknown = {name: at for name, at in found.items() if name not in {*flags, *only_in_python}}
     assert not unknown

@@ -111,7 +111,7 @@ def test_scores_are_asked_anew_on_demand(
 
     def said(level: float, *options: str) -> str:
         (tmp_path / "level").write_text(str(level))
-        asked = ("--prompts", str(prompts), "--reward", f"python:{rule}:score")
+        asked = ["--prompts", str(prompts), "--reward", f"python:{rule}:score"]
         asked += ("-m", "greedy", "-m", "args", "--beta", "1")
         folder = ("--folder", str(tmp_path / "results"), "--max-new-tokens", "3")
         result = trimtab(command, *asked, "--model", model, *folder, *options)

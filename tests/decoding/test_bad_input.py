@@ -40,7 +40,7 @@ def decode(
 
 # --- calls ---------------------------------------------------------------------------------------
 
-BAD_CALLS: dict[str, tuple[Callable[[], object], type[UsageError], str]] = {
+BAD_CALLS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "unknown method": (lambda: tt.method("vass"), UnknownNameError, "did you mean vas"),
     "one text for a list of them": (lambda: decode(prompts="ab"), UsageError, "list of prompts"),
     "one conversation": (

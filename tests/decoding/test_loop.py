@@ -196,7 +196,7 @@ def test_streamed_steps_join_to_completions(world: World, method: tt.Method) -> 
 
 def test_a_stream_that_is_left_early_leaves_nothing_behind(world: World) -> None:
     before = tokens(world.decode(tt.vas(k=3)))
-    stream = tt.decode_steps(world.lm, world.guide, tt.vas(k=3), world.prompts)
+    stream: Any = tt.decode_steps(world.lm, world.guide, tt.vas(k=3), world.prompts)
     next(stream)
     stream.close()
     assert tokens(world.decode(tt.vas(k=3))) == before

@@ -41,7 +41,7 @@ class Spoken(Script):
         self.tokenizer = tokenizer
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def letters(text: str) -> list[int]:

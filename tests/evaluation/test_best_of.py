@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def world(lm: tt.TableLM, prefix: tuple[int, ...]) -> dict[tuple[int, ...], floa
     law: dict[tuple[int, ...], float] = {}
     open_ends = {(): 1.0}
     for _ in range(LENGTH):
-        grown = {}
+        grown: dict[Any, Any] = {}
         for response, chance in open_ends.items():
             for token, p in enumerate(lm.next_logprobs(prefix + response).exp().tolist()):
                 (law if token == 0 else grown)[(*response, token)] = chance * p

@@ -125,7 +125,7 @@ def test_rows_are_compared_with_the_baseline(tmp_path: Path) -> None:
 def test_best_of_n_comes_from_the_samples(tmp_path: Path) -> None:
     table = run(tmp_path, n=16).table
     assert [row["n"] for row in table.best_of] == [1, 2, 4, 8, 16]
-    rewards = [row["reward"] for row in table.best_of]
+    rewards: list[Any] = [row["reward"] for row in table.best_of]
     assert rewards == sorted(rewards)
     assert rewards[0] == pytest.approx(table.row("sampling")["reward"])
     assert table.best_of[0]["kl"] == pytest.approx(0.0, abs=1e-9)

@@ -195,7 +195,12 @@ def test_where_nothing_says_how_many_are_met_all_count_and_it_is_said(
 
 def test_towers_for_images_read_no_text() -> None:
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    text = {**sizes, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    text: dict[str, Any] = {
+        **sizes,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    }
     text |= {"vocab_size": 64, "pad_token_id": 0, "eos_token_id": 0, "bos_token_id": None}
     vision = {**sizes, "num_attention_heads": 4, "image_size": 28, "patch_size": 14}
     kinds = [CONFIG_MAPPING[name] for name in ("gemma3", "gemma3_text")]

@@ -79,6 +79,7 @@ def test_the_order_of_prompts_and_samples_means_nothing(
     name: str, rows: list[tuple[list[float], list[float]]], by: random.Random
 ) -> None:
     statistic, (a, b) = STATISTICS[name], _two(rows)
+    mixed: Any
     if name == "sign flips":  # of the first ten prompts: their order is kept
         mixed = {p: by.sample(list(a[p]), len(a[p])) for p in a}
     elif name == "holm":
@@ -191,4 +192,4 @@ def test_best_of_one_is_as_good_as_the_base_itself() -> None:
     assert found is not None
     assert found.reaches == 1
     better = replace(entry, row={**row, "reward": 0.31})
-    assert sheet.best_of_n(better).reaches == 2  # type: ignore[union-attr]
+    assert sheet.best_of_n(better).reaches == 2

@@ -192,9 +192,9 @@ def test_what_is_asked_for_is_measured_and_shown(tmp_path: Path) -> None:
     assert "rouge_l,rouge_l_se" in table.to_csv()
     for before, after in zip(plain.rows, table.rows, strict=True):
         assert before.items() <= after.items()
-    before = files(tmp_path / "tables")
+    written = files(tmp_path / "tables")
     run(tmp_path, metrics=["rouge-l", "repetition", "diversity"])
-    assert files(tmp_path / "tables") == before
+    assert files(tmp_path / "tables") == written
 
 
 def test_a_metric_of_ones_own(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ approximation, which is good because every cell expects at least ten draws.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import pytest
@@ -77,7 +78,7 @@ def ties(ids: w.Ids) -> float:
 
 
 class TieGuide(w.MemoTableGuide):
-    def value(self, ids: w.Ids) -> float:
+    def value(self, ids: Sequence[int]) -> float:
         return ties(ids)
 
 

@@ -136,7 +136,7 @@ def _outputs(
     net: Any, prefixes: list[list[Ids]], output: Callable[[Any], torch.Tensor]
 ) -> dict[Ids, list[float]]:
     """The output at each prefix's last token."""
-    known = {}
+    known: dict[Any, Any] = {}
     for same_length in prefixes:
         last = output(net(input_ids=torch.tensor(same_length), use_cache=False))[:, -1]
         known |= dict(zip(same_length, last.tolist(), strict=True))

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -101,8 +101,7 @@ def causal(family: str, seed: int, double: bool) -> PreTrainedModel:
 
 def body(family: str, double: bool) -> PreTrainedModel:
     """A decoder without a head, of other weights than the base's."""
-    net: PreTrainedModel = causal(family, 1, double).base_model
-    return net
+    return cast("PreTrainedModel", causal(family, 1, double).base_model)
 
 
 @cache
@@ -183,7 +182,7 @@ def text(family: str, attention: Any, double: bool) -> Scored:
 def summed(family: str, attention: Any, double: bool) -> Scored:
     """Two values and a text, with weights of their own for each prompt; some are zero."""
     parts = [value(family, attention, double), value("gpt2", "tree", double), text("", "", double)]
-    weights = [[1.0, 0.0, -0.5, 0.0], [0.5, 0.5, 0.0, 0.0], 0.25]
+    weights: list[Any] = [[1.0, 0.0, -0.5, 0.0], [0.5, 0.5, 0.0, 0.0], 0.25]
 
     def score(prompt: int, ids: Ids, responses: Sequence[Ids]) -> list[float]:
         each = [part.score(prompt, ids, responses) for part in parts]

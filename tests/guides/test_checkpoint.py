@@ -81,6 +81,7 @@ def test_half_precision(tmp_path: Path) -> None:
     guide = tt.ValueGuide(net, head)
     loaded = tt.load_guide(tt.save_guide(guide, tmp_path / "g"))
     assert_same(guide, loaded)
+    assert isinstance(loaded, tt.ValueGuide)
     assert loaded.backbone.dtype == loaded.head.linear.weight.dtype == torch.bfloat16
 
 

@@ -29,7 +29,7 @@ def count_a(prompts: list[str], texts: list[str]) -> list[float]:
 
 
 def test_scores_prefix_with_candidate() -> None:
-    lm, seen = tt.TableLM(5), []
+    lm, seen = tt.TableLM(5), list[Any]()
 
     def score(prompts: list[str], texts: list[str]) -> list[float]:
         seen.extend(zip(prompts, texts, strict=True))

@@ -94,7 +94,7 @@ class SharesForks(toys.TableGuide):
 
     def __init__(self) -> None:
         super().__init__()
-        self.vocab = toys.value_guide().vocab
+        self.vocab = toys.value_guide().vocab  # type: ignore[assignment]
 
     def prefill(self, prompts: Any) -> Any:
         return [list(prompt.ids) for prompt in prompts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -99,7 +99,7 @@ def test_padding_changes_no_score() -> None:
     with torch.no_grad():
         state = small.state_dict()
         state["embed_tokens.weight"] = torch.cat(
-            [state["embed_tokens.weight"], large.embed_tokens.weight[SMALLER:]]
+            [state["embed_tokens.weight"], cast("Any", large).embed_tokens.weight[SMALLER:]]
         )
     large = type(large)(large.config).eval()
     large.load_state_dict(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,9 @@ def _letters(prompts: list[str], texts: list[str]) -> list[float]:
 
 
 def text_guide() -> TextGuide:
-    return TextGuide(_letters, lambda ids: toys.tokenizer().decode(ids, skip_special_tokens=True))
+    return TextGuide(
+        _letters, lambda ids: str(toys.tokenizer().decode(ids, skip_special_tokens=True))
+    )
 
 
 def weighted() -> WeightedSum:
@@ -35,7 +38,7 @@ def reward_guide(family: str, tokenizer: Any) -> tt.RewardGuide:
 
 
 GUIDES: dict[str, Callable[[], Guide[Any]]] = {
-    **{f"value-{family}": lambda f=family: toys.value_guide(f) for family in toys.SHAPES},
+    **{f"value-{family}": functools.partial(toys.value_guide, family) for family in toys.SHAPES},
     "value-bloom-expanded": lambda: toys.value_guide("bloom", attention="expanded"),
     "value-llama-expanded": lambda: toys.value_guide(attention="expanded"),
     "value-mistral-expanded": lambda: toys.value_guide("mistral", attention="expanded"),
@@ -62,7 +65,7 @@ GUIDES: dict[str, Callable[[], Guide[Any]]] = {
 
 MODELS: dict[str, Callable[[], LanguageModel[Any]]] = {
     "table": tt.TableLM,
-    **{family: lambda f=family: toys.language_model(f) for family in toys.SHAPES},
+    **{family: functools.partial(toys.language_model, family) for family in toys.SHAPES},
     "llama-at-0.7": lambda: toys.language_model(base_temperature=0.7),
     "gpt2-nucleus": lambda: toys.language_model("gpt2", base_top_p=0.9),
     "llama-in-a-narrow-nucleus": lambda: toys.language_model(base_temperature=0.2, base_top_p=0.9),

@@ -73,4 +73,4 @@ def test_a_wrong_form_is_a_failure_of_each(said: Any) -> None:
 @pytest.mark.parametrize("kind", [NotFetchedError, UsageError, UnavailableError])
 def test_where_no_text_is_to_blame_the_error_is_the_callers(kind: type[Exception]) -> None:
     with pytest.raises(kind):
-        ask(on_bb(kind("x", got="y", do="z")), samples(*"xyz"), TEXTS)  # type: ignore[call-arg]
+        ask(on_bb(kind("x", got="y", do="z")), samples(*"xyz"), TEXTS)

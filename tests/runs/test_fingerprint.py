@@ -195,7 +195,10 @@ def test_a_class_may_say_what_of_it_decides() -> None:
 
 def test_guides_keep_their_fingerprint_while_they_are_used() -> None:
     lm, prompts = toys.language_model(), toys.prompts(5, 7)
-    guides = [toys.value_guide(), tt.TextGuide(lambda p, t: [len(x) for x in t], lm.decode)]
+    guides: list[Any] = [
+        toys.value_guide(),
+        tt.TextGuide(lambda p, t: [len(x) for x in t], lm.decode),
+    ]
     guides.append(tt.WeightedSum([(0.5, guide) for guide in guides]))
     before = [told(guide) for guide in guides]
     for guide in guides:

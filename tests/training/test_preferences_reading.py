@@ -187,7 +187,7 @@ def test_the_hub_is_read_by_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ConnectionError
         return [ROW]
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     want = read_preferences([ROW], toys.language_model())
     assert read_preferences("hub:someone/pairs", toys.language_model()) == want
     assert read_preferences("hub:pairs@test[:9]", toys.language_model()) == want
@@ -270,7 +270,7 @@ def test_a_malformed_row_is_named_by_its_line(tmp_path: Path, row: Any, says: st
 
 def test_rows_in_memory_have_a_place_too() -> None:
     with pytest.raises(PromptError, match="row 2: must be an object with columns; got 'w3'"):
-        read_preferences(iter([ROW, "w3"]), toys.language_model())  # type: ignore[list-item]
+        read_preferences(iter([ROW, "w3"]), toys.language_model())
 
 
 def test_formats_must_not_mix() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -128,7 +128,13 @@ def test_rewards_see_a_text_as_text_and_a_conversation_as_one(tmp_path: Path) ->
                 return Prompt((1,), prompt, ({"role": "user", "content": prompt},))
             return Prompt((2,), prompt[-1]["content"], tuple(prompt))
 
-    collect(Talking(), [Sample("plain", "a"), Sample(talk, "b")], tmp_path, rewards=[note], n=1)
+    collect(
+        Talking(),
+        [Sample("plain", "a"), Sample(talk, "b")],
+        tmp_path,
+        rewards=[cast("Any", note)],
+        n=1,
+    )
     assert sorted(map(str, seen)) == sorted(map(str, ["plain", talk]))
     assert read_groups(tmp_path)[1].prompt.messages == talk
 

@@ -274,7 +274,7 @@ def test_a_folder_that_cannot_be_written_is_said(place: Path):
         ({"seed": 1.5}, "seed must be a whole number, 0 or more; got 1.5"),
     ],
 )
-def test_settings_that_cannot_be_meant(place: Path, values: dict, error: str):
+def test_settings_that_cannot_be_meant(place: Path, values: dict[str, Any], error: str):
     with pytest.raises(UsageError, match=error):
         train(world.config(place, **values))
 
@@ -348,7 +348,9 @@ def test_a_training_that_changes_nothing_is_an_error(place: Path):
     assert not (place / "guide").exists()
 
 
-def test_a_guide_no_better_than_a_constant_says_so(place: Path, capsys: pytest.CaptureFixture):
+def test_a_guide_no_better_than_a_constant_says_so(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Rewards that nothing in the text tells: in Python, in the card, on the screen."""
     groups = [
         Group(g.prompt, tuple(Response(r.tokens, r.text, rewards={"even": float(sum(r.tokens) % 2)})

@@ -43,7 +43,7 @@ class Arm:
     methods: dict[str, dict[str, Any]] = field(default_factory=lambda: {"": {"k": 10}})
 
 
-DECODING = {
+DECODING: dict[str, dict[str, Any]] = {
     "": {"k": 10},
     "tail dropped": {"k": 10, "tail": "drop"},
     "k = 5": {"k": 5},
@@ -52,7 +52,7 @@ DECODING = {
 }
 PAIRS = {"unit": "std", "margin": 0.2, "pairs_per_group": 12}
 IN_STD = (4.0, 8.0, 16.0, 32.0)
-ARGS = {"betas": (2.0, 4.0, 8.0, 16.0), "methods": {"": {"k": 10, "tail": "drop"}}}
+ARGS: Any = {"betas": (2.0, 4.0, 8.0, 16.0), "methods": {"": {"k": 10, "tail": "drop"}}}
 
 ARMS = (
     Arm("td", changes={"settings": {"lambda_": 0.95}}, methods=DECODING),

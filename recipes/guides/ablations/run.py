@@ -41,7 +41,7 @@ def run(job: tuple[Arm, int, Path, Path, Path]) -> None:
             values["validation"] = str(labels)
         values["data"] = [str(subset(rollouts, folder, arm.share))]
         train(make_config(values))
-    figures = {"error": None, "accuracy": None}
+    figures: dict[str, Any] = {"error": None, "accuracy": None}
     card = json.loads((out / "guide.json").read_text())
     figures["error" if not pairs else "loss"] = card["objective"]["validation"]["error"]
     if pairs:

@@ -36,7 +36,8 @@ def table(folder: Path) -> str:
             for kl in KL:
                 for key, digits in (("reward", 3), ("judge", 2), ("relevance", 3)):
                     read = [at_kl(r["decoded"][name], key, kl) for r in runs]
-                    cells.append("not met" if None in read else mean(read, digits))
+                    met = [figure for figure in read if figure is not None]
+                    cells.append(mean(met, digits) if len(met) == len(read) else "not met")
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -60,7 +61,7 @@ def picture(folder: Path, best: Sequence[Mapping[str, float]]) -> None:
     """Reward against KL, a line per guide (means over seeds), and best-of-n."""
     figure = Figure(figsize=(8, 5.5), layout="tight")
     axes = figure.add_subplot()
-    axes.set_prop_cycle(color=colormaps["tab20"].colors)
+    axes.set_prop_cycle(color=colormaps["tab20"](range(20)))
     for arm, marker in zip(ARMS, MARKERS, strict=True):
         runs = [r["decoded"][""] for r in finished(folder, arm)]
         if runs:
