@@ -213,7 +213,6 @@ INNER = {
     "cache.slots.Recorder.update": "called by transformers",
     "cache.slots.StepView.update": "called by transformers",
     "cache.tree.TreeReader": "arguments of a network's forward",
-    "guides.backbones.load_net": "called with constants",
     "guides.cached.CachedGuide": "arguments of a network's forward",
     "guides.heads.Identity": "torch's own module",
     "guides.heads.LogProbabilityHead": "torch's own module",

@@ -210,7 +210,7 @@ def test_files_that_were_not_saved(folder: Path) -> None:
 
 def rewrite(folder: Path, **fields: Any) -> None:
     """A card by another hand, with a sum that fits."""
-    from trimtab.guides.manifest import _digest
+    from trimtab.guides.proof import _digest
 
     body = json.loads((folder / "guide.json").read_text())
     body.pop("sha256")

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         ScalarHead,
         VocabularyHead,
     )
-    from trimtab.guides.manifest import Manifest, verify
-    from trimtab.guides.retokenised import Retokenised
+    from trimtab.guides.manifest import Manifest
+    from trimtab.guides.proof import verify
     from trimtab.guides.reward import RewardGuide
     from trimtab.guides.shipped import shipped_guides
     from trimtab.guides.text import TextGuide
@@ -52,7 +52,6 @@ __all__ = [
     "LogSigmoid",
     "Manifest",
     "RereadingValueGuide",
-    "Retokenised",
     "RewardGuide",
     "ScalarHead",
     "TextGuide",

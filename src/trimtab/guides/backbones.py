@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from trimtab.cache.configs import text_config, text_decoder
-from trimtab.errors import CheckpointError, IncompatibleError, UsageError
+from trimtab.errors import CheckpointError, FetchError, IncompatibleError, UsageError
 from trimtab.guides.manifest import Manifest
 from trimtab.models.loading import from_pretrained
 from trimtab.models.transformers import TransformersLM
@@ -127,7 +127,7 @@ def vocab_of(backbone: PreTrainedModel, given: Vocab | None) -> Vocab:
     return given or Vocab(rows)
 
 
-def load_net(manifest: Manifest, source: str, **options: Any) -> PreTrainedModel:
+def load_net(manifest: Manifest, source: str, revision: str = "main") -> PreTrainedModel:
     """A network from a folder, or the base from its id; every weight must be there."""
     net, info = from_pretrained(
         AutoModelForCausalLM if manifest.causal else AutoModel,
@@ -138,7 +138,7 @@ def load_net(manifest: Manifest, source: str, **options: Any) -> PreTrainedModel
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
-        **options,
+        revision=revision,
     )
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
@@ -181,32 +181,38 @@ def aligned(module: nn.Module) -> nn.Module:
     return module
 
 
-def find_base(
+def open_backbone(
     folder: Path,
     manifest: Manifest,
     lm: LanguageModel[Any] | None,
     backbone: PreTrainedModel | None,
 ) -> PreTrainedModel:
-    """The network that a guide stored on top of its base stands on."""
-    if backbone is not None:
-        return backbone
-    if isinstance(lm, TransformersLM):
-        return lm.model
-    if manifest.base is None:
+    """A saved guide's network: in its folder, or on the layers of a base that is given or named."""
+    if manifest.storage == "full":
+        try:
+            return load_net(manifest, str(folder / "backbone"))
+        except FetchError as error:
+            raise CheckpointError(
+                f"{folder / 'backbone'} must be a network that transformers can open",
+                got=error.got,
+                do="save the guide again",
+            ) from error
+    if backbone is None and isinstance(lm, TransformersLM):
+        backbone = lm.model
+    if backbone is None and manifest.base is None:
         raise UsageError(
             f"{folder} stands on its base's layers", got="no base", do="pass lm=... or backbone=..."
         )
-    return load_net(
-        manifest, manifest.base, **({"revision": manifest.revision} if manifest.revision else {})
-    )
+    if backbone is None:
+        backbone = load_net(manifest, str(manifest.base), manifest.revision or "main")
+    return _on_base(folder, manifest, backbone)
 
 
-def from_base(folder: Path, manifest: Manifest, base: PreTrainedModel) -> PreTrainedModel:
+def _on_base(folder: Path, manifest: Manifest, base: PreTrainedModel) -> PreTrainedModel:
     """The base's first layers with the guide's adapter merged into a copy of them."""
     base = base if manifest.causal else text_decoder(base)
     config = text_config(base)
-    found = {"model_type": config.model_type, "hidden": config.hidden_size}
-    for name, value in found.items():
+    for name, value in (("model_type", config.model_type), ("hidden", config.hidden_size)):
         if value != getattr(manifest, name):
             raise IncompatibleError(
                 f"{folder} stands on a base with {name} {getattr(manifest, name)!r}",

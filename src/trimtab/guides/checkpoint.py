@@ -10,7 +10,6 @@ Nothing is ever unpickled, and no code that comes with a model is run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -24,17 +23,17 @@ from transformers import PreTrainedModel
 from trimtab.cache.configs import text_config
 from trimtab.errors import (
     CheckpointError,
-    FetchError,
     IncompatibleError,
     OutputError,
     UsageError,
     check_word,
 )
 from trimtab.files import replace_folder
-from trimtab.guides.backbones import aligned, find_base, from_base, load_net, save_net
+from trimtab.guides.backbones import aligned, open_backbone, save_net
 from trimtab.guides.cached import CachedGuide, ValueGuide, VocabularyGuide
 from trimtab.guides.heads import head_spec, make_head
-from trimtab.guides.manifest import Manifest, Storage, verify
+from trimtab.guides.manifest import Manifest, Storage
+from trimtab.guides.proof import verify, write_manifest
 from trimtab.guides.shipped import guide_folder
 from trimtab.guides.transforms import unwrap, wrap
 from trimtab.models.loading import check_device
@@ -101,7 +100,6 @@ def save_guide(
         )
     facts = _facts(inner)
     facts |= {"objective": objective or {}, "data": data or {}, "reward": reward or {}}
-    _check_json([objective, data, reward])
     manifest = Manifest(
         **facts,
         base=base,
@@ -121,15 +119,6 @@ def save_guide(
             do="make room, or choose another place",
         ) from error
     return target
-
-
-def _check_json(values: Any) -> None:
-    try:
-        json.dumps(values)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            "objective, data and reward must be of JSON's types", got=str(error), do="convert them"
-        ) from error
 
 
 def _facts(guide: CachedGuide) -> dict[str, Any]:
@@ -161,7 +150,7 @@ def _write(target: Path, guide: CachedGuide, adapter: Any, manifest: Manifest) -
             save_net(guide.backbone, part / "backbone")
         if adapter is not None:
             _save_adapter(adapter, part / "adapter", manifest.base)
-        manifest.write(part)
+        write_manifest(manifest, part)
 
 
 def _save_adapter(adapter: Any, folder: Path, base: str | None) -> None:
@@ -200,7 +189,7 @@ def load_guide(
     if lm is not None:
         _check_vocab(folder, manifest, lm)
         device = lm.device if device is None else device
-    backbone = _backbone(folder, manifest, lm, backbone)
+    backbone = open_backbone(folder, manifest, lm, backbone)
     if device is not None:
         backbone = backbone.to(torch.device(device))  # type: ignore[arg-type]  # as torch's modules
     head = aligned(make_head(manifest.head, _head_weights(folder / "head.safetensors")))
@@ -213,25 +202,6 @@ def load_guide(
         name=manifest.name,
     )
     return wrap(guide, manifest.transforms)
-
-
-def _backbone(
-    folder: Path,
-    manifest: Manifest,
-    lm: LanguageModel[Any] | None,
-    backbone: PreTrainedModel | None,
-) -> PreTrainedModel:
-    """The network in the folder, or the base's first layers."""
-    if manifest.storage == "base":
-        return from_base(folder, manifest, find_base(folder, manifest, lm, backbone))
-    try:
-        return load_net(manifest, str(folder / "backbone"))
-    except FetchError as error:
-        raise CheckpointError(
-            f"{folder / 'backbone'} must be a network that transformers can open",
-            got=error.got,
-            do="save the guide again",
-        ) from error
 
 
 def _check_vocab(folder: Path, manifest: Manifest, lm: LanguageModel[Any]) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, TypeAlias, final
 
 import torch
@@ -40,10 +41,10 @@ class PartState:
 
 @dataclass(frozen=True)
 class SumState:
-    """Rows of a sum, and each part's portion of them."""
+    """How many rows a sum has, and what each of its parts has read of them."""
 
     size: int
-    portions: tuple[PartState, ...]
+    parts: tuple[PartState, ...]
 
 
 @final
@@ -61,6 +62,15 @@ class WeightedSum:
     Raises:
         UsageError: no parts, a weight that is not finite, or not as many weights as prompts.
         IncompatibleError: parts that read different vocabularies.
+
+    >>> import trimtab as tt
+    >>> lm = tt.TableLM(5)
+    >>> short = tt.TextGuide(lambda prompts, texts: [-len(t) for t in texts], lm.decode)
+    >>> vowels = tt.TextGuide(lambda prompts, texts: [t.count("a") for t in texts], lm.decode)
+    >>> guide = tt.WeightedSum([(0.1, short), ([1.0, -1.0], vowels)])  # weights per prompt
+    >>> method = tt.args(9.0, k=5)
+    >>> [done.text for done in tt.decode(lm, guide, method, ["b", "b"], max_new_tokens=4)]
+    ['aaaa', '']
     """
 
     def __init__(
@@ -89,66 +99,62 @@ class WeightedSum:
 
     def prefill(self, prompts: Sequence[Prompt]) -> SumState:
         """Each part reads the prompts that it has a weight for."""
-        portions = []
-        for weights, guide in zip(self.weights, self.guides, strict=True):
-            column = _per_row(weights, len(prompts), guide.name)
-            rows = tuple(i for i, w in enumerate(column) if w != 0)
-            state = guide.prefill([prompts[i] for i in rows]) if rows else None
-            portions.append(PartState(state, rows, tuple(column[i] for i in rows)))
-        return SumState(len(prompts), tuple(portions))
+        parts = []
+        for weight, guide in zip(self.weights, self.guides, strict=True):
+            weights = _per_row(weight, len(prompts), guide.name)
+            rows = tuple(row for row, w in enumerate(weights) if w != 0)
+            state = guide.prefill([prompts[row] for row in rows]) if rows else None
+            parts.append(PartState(state, rows, tuple(weights[row] for row in rows)))
+        return SumState(len(prompts), tuple(parts))
 
     def extend(
         self, state: SumState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
     ) -> SumState:
         """Append tokens to each part's rows."""
-        portions = []
-        for guide, portion in zip(self.guides, state.portions, strict=True):
-            read = portion.state
-            if portion.rows:
-                at = _index(portion.rows, state.size, tokens.device)
-                read = guide.extend(read, tokens[at], lengths[at])
-            portions.append(PartState(read, portion.rows, portion.weights))
-        return SumState(state.size, tuple(portions))
+        parts = []
+        for guide, part in zip(self.guides, state.parts, strict=True):
+            read = part.state
+            if part.rows:
+                rows = _index(part.rows, state.size, tokens.device)
+                read = guide.extend(read, tokens[rows], lengths[rows])
+            parts.append(replace(part, state=read))
+        return SumState(state.size, tuple(parts))
 
     def select(self, state: SumState, rows: Int[Tensor, "R"]) -> SumState:
         """Drop, reorder or fork rows."""
         wanted = rows.tolist()
-        portions = []
-        for guide, portion in zip(self.guides, state.portions, strict=True):
-            place = {row: i for i, row in enumerate(portion.rows)}
-            kept = tuple(j for j, row in enumerate(wanted) if row in place)
-            inner = [place[wanted[j]] for j in kept]
-            read = guide.select(portion.state, torch.tensor(inner)) if inner else None
-            portions.append(PartState(read, kept, tuple(portion.weights[i] for i in inner)))
-        return SumState(len(wanted), tuple(portions))
+        parts = []
+        for guide, part in zip(self.guides, state.parts, strict=True):
+            place = {row: i for i, row in enumerate(part.rows)}
+            kept = tuple(new for new, row in enumerate(wanted) if row in place)
+            inner = [place[wanted[new]] for new in kept]
+            read = guide.select(part.state, torch.tensor(inner)) if inner else None
+            parts.append(PartState(read, kept, tuple(part.weights[i] for i in inner)))
+        return SumState(len(wanted), tuple(parts))
 
     def join(self, states: Sequence[SumState]) -> SumState:
         """Rows of several states side by side, each with its own weights."""
-        starts = [sum(s.size for s in states[:i]) for i in range(len(states))]
-        portions = []
+        starts = list(accumulate((state.size for state in states), initial=0))
+        parts = []
         for i, guide in enumerate(self.guides):
-            parts = [(start, s.portions[i]) for start, s in zip(starts, states, strict=True)]
-            read = [portion.state for _, portion in parts if portion.rows]
-            portions.append(
-                PartState(
-                    guide.join(read) if read else None,
-                    tuple(start + row for start, portion in parts for row in portion.rows),
-                    tuple(w for _, portion in parts for w in portion.weights),
-                )
-            )
-        return SumState(sum(s.size for s in states), tuple(portions))
+            placed = [(start, s.parts[i]) for start, s in zip(starts, states, strict=False)]
+            read = [part.state for _, part in placed if part.rows]
+            rows = tuple(start + row for start, part in placed for row in part.rows)
+            weights = tuple(weight for _, part in placed for weight in part.weights)
+            parts.append(PartState(guide.join(read) if read else None, rows, weights))
+        return SumState(starts[-1], tuple(parts))
 
     def score(self, state: SumState, candidates: Candidates) -> Float[Tensor, "B K"]:
         """The weighted sum; rows that no part reads score 0."""
         total = torch.zeros_like(candidates.logprobs)
-        for guide, portion in zip(self.guides, state.portions, strict=True):
-            if not portion.rows:
+        for guide, part in zip(self.guides, state.parts, strict=True):
+            if not part.rows:
                 continue
-            everyone = len(portion.rows) == state.size
-            mine = candidates if everyone else candidates.select(torch.tensor(portion.rows))
-            scores = check_scores(guide.name, guide.score(portion.state, mine), mine)
-            at = _index(portion.rows, state.size, total.device)
-            total[at] += _column(portion.weights, total.device) * scores.to(total)
+            whole = len(part.rows) == state.size
+            own = candidates if whole else candidates.select(torch.tensor(part.rows))
+            scores = check_scores(guide.name, guide.score(part.state, own), own)
+            rows = _index(part.rows, state.size, total.device)
+            total[rows] += _column(part.weights, total.device) * scores.to(total)
         return total
 
     def __repr__(self) -> str:
@@ -204,5 +210,5 @@ def _shared_vocab(guides: Sequence[Guide[Any]]) -> Vocab | None:
                 got=f"{name!r} with {first} and {other!r} with {vocab}",
                 do="wrap one of them as a TextGuide, which reads text",
             )
-    told = [v for _, v in known if v.fingerprint == first.fingerprint]
-    return min(told, key=lambda vocab: vocab.size)  # all parts read these
+    shared = [v for _, v in known if v.fingerprint == first.fingerprint]
+    return min(shared, key=lambda vocab: vocab.size)  # all parts read these

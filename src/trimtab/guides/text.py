@@ -57,6 +57,13 @@ class TextGuide:
         prompt: what the function sees of a prompt; None takes the user's text (of a conversation
             the last thing the user said), or the decoded ids where there is none. Words that the
             assistant has begun with are in `Prompt.messages`; the text is what follows them.
+
+    >>> import trimtab as tt
+    >>> lm = tt.TableLM(5)
+    >>> guide = tt.TextGuide(lambda prompts, texts: [t.count("a") for t in texts], lm.decode)
+    >>> [done] = tt.decode(lm, guide, tt.args(9.0, k=5), ["b"], max_new_tokens=4)
+    >>> done.text
+    'aaaa'
     """
 
     vocab = None

@@ -26,7 +26,17 @@ from trimtab.types import Candidates, Prompt, Vocab
 class Transform(Delegate):
     """A guide whose scores are a function of another's; everything else is the other's.
 
-    NaN and inf pass through unchanged, so that no transform hides a guide that fails.
+    NaN and inf pass through unchanged, so that no transform hides a guide that fails. One of your
+    own says `transform`:
+
+    >>> import trimtab as tt
+    >>> @dataclass(frozen=True)
+    ... class Halved(Transform):
+    ...     def transform(self, scores):
+    ...         return scores / 2
+    >>> lengths = tt.TextGuide(lambda prompts, texts: [len(t) for t in texts], tt.TableLM().decode)
+    >>> Halved(lengths).name
+    'text'
     """
 
     guide: Guide[Any]
@@ -64,7 +74,13 @@ class Transform(Delegate):
 @final
 @dataclass(frozen=True)
 class LogSigmoid(Transform):
-    """log P(attribute | s v) = log sigmoid(z), z a classifier's logit (FUDGE)."""
+    """log P(attribute | s v) = log sigmoid(z), z a classifier's logit (FUDGE).
+
+    >>> import trimtab as tt
+    >>> logits = tt.TextGuide(lambda prompts, texts: [0.0 for _ in texts], tt.TableLM().decode)
+    >>> tt.LogSigmoid(logits).transform(torch.zeros(1, 1))  # log 1/2
+    tensor([[-0.6931]])
+    """
 
     def transform(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         """log sigmoid, in nats."""
@@ -80,6 +96,11 @@ class Clamp(Transform):
         guide: whose scores are clamped.
         low: the least score.
         high: the greatest score.
+
+    >>> import trimtab as tt
+    >>> lengths = tt.TextGuide(lambda prompts, texts: [len(t) for t in texts], tt.TableLM().decode)
+    >>> tt.Clamp(lengths, high=2.0).transform(torch.tensor([[-1.0, 5.0]]))
+    tensor([[0., 2.]])
     """
 
     low: float = 0.0
@@ -103,7 +124,12 @@ class Clamp(Transform):
 class Center(Transform):
     """score - mean_K score, the plain mean over a row's candidates (the form in VAS' code).
 
-    With the tail at the mean score it is the law of the plain scores: a constant per row.
+    With the tail at the mean score, decoding is as with the plain scores: a constant per row.
+
+    >>> import trimtab as tt
+    >>> lengths = tt.TextGuide(lambda prompts, texts: [len(t) for t in texts], tt.TableLM().decode)
+    >>> tt.Center(lengths).transform(torch.tensor([[1.0, 3.0]]))
+    tensor([[-1.,  1.]])
     """
 
     def transform(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
@@ -129,6 +155,11 @@ class RereadingValueGuide(Delegate):
 
     Args:
         guide: the value function.
+
+    >>> import trimtab as tt
+    >>> value = tt.TextGuide(lambda prompts, texts: [len(t) for t in texts], tt.TableLM().decode)
+    >>> RereadingValueGuide(value).name
+    'text (prefix read again)'
     """
 
     def __init__(self, guide: Guide[Any]) -> None:
