@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 import trimtab as tt
-from tests import toys
+from tests import shell, toys
 from tests.evaluation import worlds
 from tests.training import rollouts_world, train_world
-from trimtab.cli import app
 from trimtab.errors import OutputError
 from trimtab.evaluation.evaluate import evaluate
 from trimtab.files import replace_file, replace_folder, write_atomic
@@ -169,7 +167,7 @@ def inspected(folder: Path) -> None:
     toys.causal_lm().save_pretrained(folder / "base")
     toys.tokenizer().save_pretrained(folder / "base")
     asked = ["inspect", str(folder / "guide"), "--model", str(folder / "base")]
-    done = CliRunner().invoke(app, [*asked, "-o", str(folder / "out")])
+    done = shell.trimtab(*asked, "-o", str(folder / "out"))
     assert done.exit_code == 0, done.stderr
     assert (folder / "out" / "inspect.md").is_file()
     shutil.rmtree(folder / "base")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from tests import toys
-from trimtab.cli import app
-
-Run = Callable[..., Result]
+from tests import shell, toys
+from tests.shell import Result, Run
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +44,7 @@ def trimtab() -> Run:
     """Runs a command line; stdout and stderr are apart."""
 
     def run(*arguments: str, stdin: str = "") -> Result:
-        return CliRunner().invoke(app, list(arguments), input=stdin)
+        return shell.trimtab(*arguments, stdin=stdin)
 
     return run
 

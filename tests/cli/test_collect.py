@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
 
+from tests.shell import Result, Run
 from tests.training.rollouts_world import files
 from trimtab.training.store import read_groups, read_manifest
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import Result
 
 from tests import toys
+from tests.shell import Result, Run
 from trimtab.guides import save_guide
-
-Run = Callable[..., Result]
 
 
 def text(result: Result) -> str:
@@ -38,15 +35,15 @@ def test_every_way_in_gives_the_same_text(generate: Run, tmp_path: Path) -> None
     assert expected.strip()
     assert text(generate("-", stdin="w5 w6\n")) == expected
     assert text(generate(stdin="w5 w6\n")) == expected
-    assert text(generate("--file", str(lines))) == expected
-    assert text(generate("--file", str(objects))) == expected
-    assert text(generate("--file", "-", stdin="w5 w6\n")) == expected
+    assert text(generate("--prompts", str(lines))) == expected
+    assert text(generate("--prompts", str(objects))) == expected
+    assert text(generate("--prompts", "-", stdin="w5 w6\n")) == expected
     cells, table = tmp_path / "prompts.csv", tmp_path / "prompts.parquet"
     cells.write_text("id,question\r\n1,w5 w6\r\n")
-    assert text(generate("--file", str(cells), "--column", "question")) == expected
+    assert text(generate("--prompts", str(cells), "--column", "question")) == expected
     pq.write_table(pa.table({"prompt": ["w5 w6"]}), table)
-    assert text(generate("--file", str(table))) == expected
-    assert text(generate("--file", "-", stdin='{"prompt": "w5 w6"}\n')) == expected
+    assert text(generate("--prompts", str(table))) == expected
+    assert text(generate("--prompts", "-", stdin='{"prompt": "w5 w6"}\n')) == expected
 
 
 def test_several_prompts_and_samples_are_told_apart(generate: Run) -> None:
@@ -60,7 +57,7 @@ def test_several_prompts_and_samples_are_told_apart(generate: Run) -> None:
 def test_messages_need_a_chat_template(generate: Run, tmp_path: Path) -> None:
     talk = tmp_path / "talk.jsonl"
     talk.write_text('{"messages": [{"role": "user", "content": "w5"}]}\n')
-    result = generate("--file", str(talk))
+    result = generate("--prompts", str(talk))
     assert result.exit_code == 2
     assert "chat template" in result.stderr
 
@@ -69,13 +66,13 @@ def test_messages_need_a_chat_template(generate: Run, tmp_path: Path) -> None:
 
 
 def test_the_ledger_adds_up(generate: Run, reward_file: str) -> None:
-    given = ("w5 w6", "w7", "-n", "2", "-r", reward_file, "--beta", "3", "--alternatives", "2")
+    given = ("w5 w6", "w7", "-n", "2", "-g", reward_file, "--beta", "3", "--alternatives", "2")
     found = rows(generate(*given, "--json"))
     assert [(r["index"], r["sample"]) for r in found] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     for row in found:
         assert row["method"] == "vas"
         assert row["beta"] == 3
-        assert row["guide"] == reward_file
+        assert row["guide"] == "score"
         assert row["prompt"] == ["w5 w6", "w7"][row["index"]]
         assert "".join(step["text"] for step in row["steps"]) == row["text"]
         assert [t for step in row["steps"] for t in step["tokens"]] == row["tokens"]
@@ -86,7 +83,7 @@ def test_the_ledger_adds_up(generate: Run, reward_file: str) -> None:
 
 
 def test_json_has_no_infinities(generate: Run, reward_file: str) -> None:
-    result = generate("w5", "-r", reward_file, "-m", "args", "--json", "--alternatives", "3")
+    result = generate("w5", "-g", reward_file, "-m", "args", "--json", "--alternatives", "3")
     assert "Infinity" not in text(result)
     assert "NaN" not in text(result)
     assert [a["logprob"] for a in rows(result)[0]["steps"][0]["alternatives"]] == [0, None, None]
@@ -103,7 +100,7 @@ def test_streaming_changes_nothing(generate: Run, form: tuple[str, ...]) -> None
 
 def test_a_reward_steers(generate: Run, reward_file: str) -> None:
     base = text(generate("w5 w6", "-n", "4"))
-    steered = text(generate("w5 w6", "-n", "4", "-r", reward_file, "-b", "20", "-k", "97"))
+    steered = text(generate("w5 w6", "-n", "4", "-g", reward_file, "-b", "20", "-k", "97"))
     assert steered.split().count("w7") > base.split().count("w7") + 10
 
 
@@ -121,7 +118,7 @@ def test_options_reach_the_method(generate: Run, reward_file: str) -> None:
     greedy = text(generate("w5 w6", "-t", "0"))
     assert greedy == text(generate("w5 w6", "-m", "greedy"))
     assert greedy == text(generate("w5 w6", "-m", "sampling", "--set", "top_k=1"))
-    (best,) = rows(generate("w5", "-r", reward_file, "-m", "best-of-n", "--set", "n=3", "--json"))
+    (best,) = rows(generate("w5", "-g", reward_file, "-m", "best-of-n", "--set", "n=3", "--json"))
     assert best["kl"] is None
     assert len(best["steps"]) == 1
     cold = text(generate("w5 w6", "--base-temperature", "0.001"))
@@ -129,13 +126,10 @@ def test_options_reach_the_method(generate: Run, reward_file: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["sampling", "greedy"])
-@pytest.mark.parametrize("option", ["--reward", "--guide"])
-def test_what_would_steer_nothing_is_refused(
-    trimtab: Run, reward_file: str, method: str, option: str
-) -> None:
-    result = trimtab("generate", "w5", option, reward_file, "-m", method)
+def test_what_would_steer_nothing_is_refused(trimtab: Run, reward_file: str, method: str) -> None:
+    result = trimtab("generate", "w5", "--guide", reward_file, "-m", method)
     assert result.exit_code == 2
-    assert f"--method {method} is steered by nothing; got {option} python:" in result.stderr
+    assert f"--method {method} is steered by nothing; got --guide python:" in result.stderr
     assert "name a guided method, such as vas" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 

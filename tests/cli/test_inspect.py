@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import Result
 
 import trimtab as tt
 from tests import toys
+from tests.shell import Result, Run
 from trimtab.training.store import write_groups
 from trimtab.types import Group, Response
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import typer.main
 
 from trimtab.cli import app
 from trimtab.cli.methods import describe, described
@@ -35,11 +34,11 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 def commands() -> list[tuple[str, ...]]:
     """Every command, so that a new one is tried as well."""
-    root = typer.main.get_command(app)
     found: list[tuple[str, ...]] = [()]
-    for name, command in sorted(root.commands.items()):  # type: ignore[attr-defined]
-        inner = sorted(getattr(command, "commands", {}))
-        found += [(name,), *((name, below) for below in inner)]
+    for name in sorted(app):
+        if not name.startswith("-"):
+            inner = [below for below in app[name] if not below.startswith("-")]
+            found += [(name,), *((name, below) for below in sorted(inner))]
     return found
 
 

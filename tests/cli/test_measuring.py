@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
 
-Run = Callable[..., Result]
+from tests.shell import Result, Run
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def measure(trimtab: Run, model: str, reward_file: str, tmp_path: Path) -> Run:
     given = ("--prompts", str(prompts), "--reward", reward_file, "--max-new-tokens", "5")
 
     def run(command: str, *arguments: str) -> Result:
-        folder = ("--folder", str(tmp_path / "results"))
+        folder = ("--out", str(tmp_path / "results"))
         return trimtab(command, *given, "--model", model, *folder, *arguments)
 
     return run
@@ -113,7 +111,7 @@ def test_scores_are_asked_anew_on_demand(
         (tmp_path / "level").write_text(str(level))
         asked = ["--prompts", str(prompts), "--reward", f"python:{rule}:score"]
         asked += ("-m", "greedy", "-m", "args", "--beta", "1")
-        folder = ("--folder", str(tmp_path / "results"), "--max-new-tokens", "3")
+        folder = ("--out", str(tmp_path / "results"), "--max-new-tokens", "3")
         result = trimtab(command, *asked, "--model", model, *folder, *options)
         assert result.exit_code == 0, result.stderr
         return result.stdout + result.stderr

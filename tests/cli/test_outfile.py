@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
-from typer.testing import Result
 
 from tests import killing
+from tests.shell import Result, Run
 from trimtab.cli import outfile
 from trimtab.decoding import loop
 from trimtab.types import Prompt
 
-Run = Callable[..., Result]
 PROMPTS = ["w5 w6", "w9\u2028w1\x0cw2", "w7", "w5 w6", "w1 w2 w3 w4 w5"]
 
 
@@ -63,7 +62,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 def test_no_text_depends_on_its_batch(
     generate: Run, asked: list[int], file: str, reward_file: str, form: tuple[str, ...]
 ) -> None:
-    given = ("--file", file, "-n", "2", "-r", reward_file, "-k", "5", *form)
+    given = ("--prompts", file, "-n", "2", "-g", reward_file, "-k", "5", *form)
     alone, few, all_ = (fine(generate(*given, "--rows", many)) for many in ("1", "5", "32"))
     assert asked == [1] * 10 + [4, 4, 2] + [10]
     if form != ("--json",):
@@ -78,7 +77,7 @@ def test_every_prompt_is_checked_before_the_first_is_decoded(
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_text("w5\n" * 3 + "w5 " * 200 + "\n")
-    result = generate("--file", str(path), "--rows", "1", "-o", str(tmp_path / "out.jsonl"))
+    result = generate("--prompts", str(path), "--rows", "1", "-o", str(tmp_path / "out.jsonl"))
     assert result.exit_code == 2
     assert "prompt 3 must be shorter" in result.stderr
     assert asked == []
@@ -89,7 +88,7 @@ def test_every_prompt_is_checked_before_the_first_is_decoded(
 
 
 def test_a_file_holds_what_would_be_printed(generate: Run, file: str, tmp_path: Path) -> None:
-    given = ("--file", file, "-n", "2", "--rows", "2")
+    given = ("--prompts", file, "-n", "2", "--rows", "2")
     printed = objects(fine(generate(*given, "--json")).stdout)
     ledger, lines, cells, table = (
         tmp_path / n for n in ("a.jsonl", "b.jsonl", "c.csv", "d.parquet")
@@ -114,7 +113,7 @@ def test_a_job_cut_at_any_byte_goes_on_to_the_same_file(
     generate: Run, asked: list[int], file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
-    given = ("--file", file, "-n", "2", "--rows", "2", "--max-new-tokens", "2", "-o", str(out))
+    given = ("--prompts", file, "-n", "2", "--rows", "2", "--max-new-tokens", "2", "-o", str(out))
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -141,7 +140,7 @@ def test_a_job_cut_at_any_byte_goes_on_to_the_same_file(
 def test_a_killed_job_goes_on(generate: Run, file: str, tmp_path: Path) -> None:
     out, twin = tmp_path / "out.jsonl", tmp_path / "twin.jsonl"
     part = tmp_path / "out.jsonl.part"
-    given = ("--file", file, "-n", "2", "--rows", "2", "--max-new-tokens", "40")
+    given = ("--prompts", file, "-n", "2", "--rows", "2", "--max-new-tokens", "40")
 
     def done() -> int:
         return part.read_bytes().count(b"\n") if part.exists() else 0
@@ -157,7 +156,7 @@ def test_another_job_is_not_gone_on_with(
     generate: Run, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_file: str
 ) -> None:
     out, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
-    given = ("--file", file, "--max-new-tokens", "2", "-o", str(out), "-r", reward_file)
+    given = ("--prompts", file, "--max-new-tokens", "2", "-o", str(out), "-g", reward_file)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -178,7 +177,7 @@ def test_another_job_is_not_gone_on_with(
         assert says in result.stderr
     other = tmp_path / "other.txt"
     other.write_text("w5 w6\nw8\n")
-    result = generate("--file", str(other), *given[2:])
+    result = generate("--prompts", str(other), *given[2:])
     assert (result.exit_code, "got others, from prompt 2 on" in result.stderr) == (2, True)
     code = Path(reward_file.split(":")[1])
     code.write_text(code.read_text().replace("w7", "w8"))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
 
 from tests.rewards.test_server import SECRETS, lengths, listening, secret
-
-Run = Callable[..., Result]
+from tests.shell import Run
 
 
 def test_no_command_prints_or_writes_a_secret(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
 
 import trimtab as tt
+from tests.shell import Run
 from trimtab.assets import ASSETS, cache_dir
 from trimtab.cli.methods import PAPERS
-
-Run = Callable[..., Result]
 
 
 def test_every_method_is_shown_with_its_defaults(trimtab: Run) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from typer.testing import Result
 
-Run = Callable[..., Result]
+from tests.shell import Run
 
 
 @pytest.fixture

@@ -78,11 +78,11 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_importing_trimtab_loads_nothing_heavy() -> None:
-    heavy = {"torch", "transformers", "numpy", "jaxtyping", "rich", "typer", "pyarrow", "peft"}
+    heavy = {"torch", "transformers", "numpy", "jaxtyping", "rich", "cyclopts", "pyarrow", "peft"}
     assert not loaded_by("import trimtab; dir(trimtab)") & heavy
 
 
 def test_methods_do_not_load_transformers() -> None:
     loaded = loaded_by("import trimtab; trimtab.vas(beta=1.0); trimtab.TableLM; trimtab.decode")
     assert "torch" in loaded
-    assert not loaded & {"transformers", "peft", "pyarrow", "rich", "typer"}
+    assert not loaded & {"transformers", "peft", "pyarrow", "rich", "cyclopts"}

@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from tests import toys
+from tests import shell, toys
 from tests.needs import needs_asset
-from trimtab.cli import app
 from trimtab.cli.demo import PAGE, PICTURE
 from trimtab.demo.page import page, tinted
 from trimtab.demo.plot import picture
@@ -99,8 +97,8 @@ def test_the_picture_is_a_png(outcome: Outcome) -> None:
 @needs_asset("smollm2")
 def test_a_small_real_demonstration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    small = ["--prompts", "2", "--samples", "2", "--max-new-tokens", "8", "--threads", "1"]
-    result = CliRunner().invoke(app, ["demo", *small, "--out", str(tmp_path / "out")])
+    small = ["--limit", "2", "-n", "2", "--max-new-tokens", "8", "--threads", "1"]
+    result = shell.trimtab("demo", *small, "--out", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [PICTURE, PAGE]
     assert (tmp_path / "out" / PAGE).read_text().endswith("</html>\n")

@@ -13,10 +13,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from typer.testing import CliRunner
-
+from tests import shell
 from tests.docs.blocks import PAGES, ROOT, blocks_of, commands
-from trimtab.cli import app
 
 SMALLER = {
     "generate": ["--max-new-tokens", "4"],
@@ -91,7 +89,7 @@ def write_files() -> None:
 def run(words: list[str]) -> None:
     """One line; it must end well, or be strict about a guide that learnt too little."""
     given = words if "--help" in words else smaller(words)
-    done = CliRunner().invoke(app, given, prog_name="trimtab")
+    done = shell.trimtab(*given)
     fine = (0, 1) if "--strict" in words else (0,)
     assert done.exit_code in fine, f"{' '.join(given)}\n{done.output}\n{done.exception!r}"
     assert done.output

@@ -8,130 +8,208 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TextIO, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
-import typer
-from typer.core import TyperGroup
+from cyclopts import App, CycloptsError, Parameter
 
 import trimtab
-from trimtab.errors import OutputError, TrimtabError
+from trimtab.cli import (
+    assets,
+    collect,
+    demo,
+    evaluate,
+    generate,
+    inspect,
+    methods,
+    report,
+    train,
+)
+from trimtab.cli.options import one_line_each
+from trimtab.cli.stdout import ClosedError, guard_stdout
+from trimtab.errors import OutputError, TrimtabError, UsageError
 
-T = TypeVar("T")
-
-DEBUG = "--debug"
 INTERRUPTED, CLOSED = 130, 141  # 128 + SIGINT, 128 + SIGPIPE: what shells expect
 
+HELP = """Steer a frozen language model towards a reward while it decodes.
 
-class Door(TyperGroup):
-    """The group of commands that says errors in one line."""
+Start here:
 
-    def main(self, *arguments: Any, **named: Any) -> Any:
-        """Runs the whole, so that what cannot be printed is said wherever it shows."""
-        try:
-            try:
-                return super().main(*arguments, **named)
-            finally:
-                sys.stdout.flush()
-        except ClosedError as error:
-            raise SystemExit(CLOSED) from error
-        except OutputError as error:  # of the help, or at the end
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(error.exit_code) from error
+  trimtab assets fetch smollm2
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Lets `--debug` stand anywhere before a bare `--`."""
-        end = args.index("--") if "--" in args else len(args)
-        if DEBUG in args[:end]:
-            args = [DEBUG, *(a for a in args[:end] if a != DEBUG), *args[end:]]
-        return super().parse_args(ctx, args)
+  trimtab generate "Your opinion on tea, in one sentence." --guide sentiment --beta 20
 
-    def invoke(self, ctx: Any) -> Any:
-        """Runs the command; what trimtab raises on purpose never shows a traceback."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # a closed pipe or a full disk shows here and not at exit
-        except TrimtabError as error:
-            if ctx.params.get("debug"):
-                raise
-            command = self.commands.get(ctx.invoked_subcommand or "")
-            print(f"error: {on_command_line(str(error), flags_of(command))}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as stopped:
-            print("interrupted", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from stopped
-        return result
+  trimtab demo
+
+Every command takes --config FILE.yaml (its options by name; flags win) and --debug (tracebacks).
+"""
+
+app = App(
+    name="trimtab",
+    help=HELP,
+    help_format="rich",
+    version=f"trimtab {trimtab.__version__}",
+    result_action="return_value",
+    default_parameter=Parameter(negative_iterable=(), show_default=lambda value: value or None),
+)
+for command in (
+    generate.generate,
+    collect.collect,
+    train.train,
+    evaluate.evaluate,
+    evaluate.sweep,
+    report.report,
+    inspect.inspect,
+    demo.demo,
+    methods.methods,
+):
+    command.__doc__ = one_line_each(command.__doc__)
+    app.command(command)
+app.command(assets.app)
+app.register_install_completion_command(add_to_startup=True)
 
 
-class ClosedError(Exception):
-    """Whoever read stdout has gone: `trimtab ... | head` has read enough."""
+def main() -> NoReturn:
+    """What `trimtab` runs."""
+    wait_passively()
+    guard_stdout()
+    sys.exit(run(sys.argv[1:]))
 
 
-class Stdout:
-    """The process' stdout, whose failures are told from those of files.
+def wait_passively() -> None:
+    """Threads with nothing to do sleep, in this process and its workers, unless the user chose.
+
+    By default OpenMP's threads spin while they wait for each other. Where something else wants the
+    cores, that takes several times the time and the CPU; where nothing does, it gains next to
+    nothing. OpenMP reads its settings once, when torch is imported.
+    """
+    chosen = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    if not any(name in os.environ for name in chosen):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # GNU's, which torch brings on Linux
+        os.environ["KMP_BLOCKTIME"] = "0"  # LLVM's and Intel's
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; its exit code. What trimtab raises on purpose never shows a traceback.
 
     Args:
-        inner: the stream itself.
+        arguments: what follows `trimtab`.
     """
-
-    def __init__(self, inner: TextIO) -> None:
-        self.inner = inner
-
-    def write(self, text: str) -> int:
-        """Prints a text.
-
-        Raises:
-            ClosedError: nobody reads any more.
-            OutputError: there is no room.
-        """
-        return self._try(lambda: self.inner.write(text))
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Prints texts, as `write` does."""
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Hands on what was printed, as `write` does."""
-        self._try(self.inner.flush)
-
-    def _try(self, act: Callable[[], T]) -> T:
+    tokens, debug = _without_flag(arguments, "--debug")
+    try:
         try:
-            return act()
-        except OSError as error:
-            # What it still holds goes nowhere, so that it is not tried again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.inner.fileno())
-            if isinstance(error, BrokenPipeError):
-                raise ClosedError from error
-            why = error.strerror or str(error)
-            raise OutputError("stdout must be writable", got=why, do="print elsewhere") from error
-
-    def __getattr__(self, name: str) -> Any:
-        """All else is the stream's."""
-        return getattr(self.inner, name)
-
-
-def guard_stdout() -> None:
-    """Has this process print through `Stdout`; where stdout is closed, to nowhere."""
-    inner = sys.stdout if sys.stdout is not None else open(os.devnull, "w")  # noqa: SIM115
-    sys.stdout = cast("TextIO", Stdout(inner))
+            return _call(tokens)
+        except TrimtabError as error:
+            if debug:
+                raise
+            return _fail(on_command_line(str(error), flags_of(tokens)), error.exit_code)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return INTERRUPTED
+        finally:
+            sys.stdout.flush()  # a closed pipe or a full disk shows here and not at exit
+    except ClosedError:
+        return CLOSED
+    except OutputError as error:
+        return _fail(str(error), error.exit_code)
 
 
-def flags_of(command: Any) -> dict[str, str]:
-    """The options of a command and of those below it, by their names in Python."""
-    if command is None:
+def _call(tokens: list[str]) -> int:
+    if not tokens:
+        app.help_print([])
+        return UsageError.exit_code
+    tokens, path = _config_file(tokens)
+    app.config = () if path is None else (_config(path),)
+    try:
+        code = app(tokens, exit_on_error=False, print_error=False, verbose=False)
+    except CycloptsError as error:
+        return _fail(" ".join(str(error).split()), UsageError.exit_code)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+# --- what every command takes --------------------------------------------------------------------
+
+
+def _without_flag(arguments: Sequence[str], flag: str) -> tuple[list[str], bool]:
+    """The arguments without a flag, which may stand anywhere before a bare `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    rest = [argument for argument in arguments[:end] if argument != flag]
+    return [*rest, *arguments[end:]], len(rest) < end
+
+
+def _config_file(tokens: list[str]) -> tuple[list[str], str | None]:
+    """The arguments without `--config FILE`, and the file; `train` reads its own."""
+    end = tokens.index("--") if "--" in tokens else len(tokens)
+    for i, token in enumerate(tokens[:end]):
+        flag, equals, path = token.partition("=")
+        if flag == "--config" and tokens[0] != "train":
+            if not equals and i + 1 == end:
+                raise UsageError("--config must name a file", got="none", do="e.g. trimtab.yaml")
+            rest = tokens[i + 1 :] if equals else tokens[i + 2 :]
+            return [*tokens[:i], *rest], path if equals else tokens[i + 1]
+    return tokens, None
+
+
+def _config(path: str) -> Any:
+    """The options of a YAML file, as cyclopts reads them."""
+    import yaml
+    from cyclopts.config import Dict
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file) or {}
+    except (OSError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise UsageError("--config must name a YAML file", got=why, do="check the path") from error
+    if not isinstance(values, dict):
+        raise UsageError(
+            f"{path} must hold NAME: VALUE lines", got=type(values).__name__, do="e.g. beta: 8"
+        )
+    settings = values.get("set")
+    if isinstance(settings, dict):  # `set: {n: 16}` reads better than `set: ["n=16"]`
+        values["set"] = [f"{name}={value}" for name, value in settings.items()]
+    return Dict(values, source=path, use_commands_as_keys=False)
+
+
+# --- errors spell options as the command line does -----------------------------------------------
+
+
+def flags_of(tokens: Sequence[str]) -> dict[str, str]:
+    """The options of the command that these arguments call, by their names in Python."""
+    command = app
+    for token in tokens:
+        if token.startswith("-") or token not in command:
+            break
+        command = command[token]
+    return {} if command is app else _flags(command)
+
+
+def all_flags() -> dict[str, str]:
+    """The options of all commands."""
+    flags: dict[str, str] = {}
+    for name in app:
+        if not name.startswith("-"):
+            flags |= _flags(app[name])
+    return flags
+
+
+def _flags(command: App) -> dict[str, str]:
+    if command.default_command is None:
         return {}
-    found: dict[str, str] = {}
-    for below in getattr(command, "commands", {}).values():
-        found |= flags_of(below)
-    return found | {
-        option.name: max(option.opts, key=len)
-        for option in command.params
-        if option.param_type_name == "option"
-    }
+    flags: dict[str, str] = {}
+    for argument in command.assemble_argument_collection():
+        long = [name for name in argument.names if name.startswith("--")]
+        if long and argument.parse:
+            flags[argument.field_info.name.rstrip("_")] = long[0]
+    return flags
 
 
-def on_command_line(said: str, flags: Mapping[str, str]) -> str:
+def on_command_line(message: str, flags: Mapping[str, str]) -> str:
     """A message with options as they are spelled there: errors come from Python and spell its way.
 
     >>> flags = {"max_new_tokens": "--max-new-tokens", "k": "--k", "overwrite": "--overwrite"}
@@ -141,16 +219,16 @@ def on_command_line(said: str, flags: Mapping[str, str]) -> str:
     'pass --overwrite, or --k 5; --set k=5; k must fit'
     """
 
-    def value(found: re.Match[str]) -> str:
-        name, given = found["name"], found["value"].strip("\"'")
-        if found["set"] or name not in flags:
-            return found[0]
+    def with_value(match: re.Match[str]) -> str:
+        name, given = match["name"], match["value"].strip("\"'")
+        if match["set"] or name not in flags:
+            return match[0]
         return flags[name] if given == "True" else f"{flags[name]} {given}"
 
-    def alone(found: re.Match[str]) -> str:
-        return flags.get(found[0], found[0])
+    def alone(match: re.Match[str]) -> str:
+        return flags.get(match[0], match[0])
 
-    return _ALONE.sub(alone, _GIVEN.sub(value, said))
+    return _ALONE.sub(alone, _GIVEN.sub(with_value, message))
 
 
 _GIVEN = re.compile(
@@ -160,41 +238,3 @@ _GIVEN = re.compile(
 
 _ALONE = re.compile(r"(?<![\w./=\"'-])[a-z]+(?:_[a-z]+)+(?![\w./=\"'])")
 """A name that no other word is: with an underscore, and no part of a path or a quoted text."""
-
-
-def _version(wanted: bool) -> bool:
-    if wanted:
-        print(f"trimtab {trimtab.__version__}")
-        raise typer.Exit
-    return wanted
-
-
-app = typer.Typer(
-    name="trimtab",
-    cls=Door,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
-    ] = False,
-    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error.")] = False,
-) -> None:
-    """Steer a frozen language model towards a reward while it decodes.
-
-    Start here:
-
-      trimtab assets fetch smollm2
-
-      trimtab generate "Your opinion on tea, in one sentence." --reward sentiment --beta 8
-
-      trimtab demo
-    """

@@ -5,61 +5,69 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
+from cyclopts import App, Parameter
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="List and fetch models that trimtab knows by a short name.",
-)
+from trimtab.cli.options import OutputOptions
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As `trimtab assets list` shows it.")]
+app = App(name="assets", help="List and fetch models that trimtab knows by a short name.")
 
 
-@app.command("list")
-def list_assets() -> None:
+@app.command(name="list")
+def list_assets(*, output: OutputOptions = OutputOptions()) -> None:
     """Show what can be fetched, and what is there already."""
-    from rich.console import Console
-    from rich.table import Table
-
     from trimtab.assets import ASSETS, cache_dir, is_fetched
+    from trimtab.cli.screen import print_json, print_table
 
-    table = Table("name", "what it is", "licence", "download", "on disk", "fetched", box=None)
-    for asset in ASSETS:
-        size = f"{asset.download_mb} MB", f"{asset.stored_mb} MB"
-        there = "yes" if is_fetched(asset.name) else "no"
-        table.add_row(asset.name, asset.about, asset.licence, *size, there)
-    console = Console()
-    console.print(table)
-    console.print(f"kept in {cache_dir()} (TRIMTAB_CACHE moves it)", soft_wrap=True)
+    if output.json:
+        for asset in ASSETS:
+            names = ("name", "about", "licence", "download_mb", "stored_mb")
+            facts = {name: getattr(asset, name) for name in names}
+            print_json(facts | {"fetched": is_fetched(asset.name)}, indent=None)
+        return
+    rows = [
+        (asset.name, asset.about, asset.licence, f"{asset.download_mb} MB",
+         f"{asset.stored_mb} MB", "yes" if is_fetched(asset.name) else "no")
+        for asset in ASSETS
+    ]  # fmt: skip
+    print_table(("name", "what it is", "licence", "download", "on disk", "fetched"), rows)
+    print(f"kept in {cache_dir()} (TRIMTAB_CACHE moves it)")
 
 
-@app.command()
+@app.command
 def fetch(
-    name: Name,
-    accept_terms: Annotated[
-        bool,
-        typer.Option("--accept-terms", help="I have read and accept this model's terms of use."),
-    ] = False,
+    name: str,
+    *,
+    accept_terms: Annotated[bool, Parameter(negative="")] = False,
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Fetch a model into the cache, check its bytes and store it ready for use.
 
-    Example:
+    The default model:
+
       trimtab assets fetch smollm2
+
+    Args:
+        name: As `trimtab assets list` shows it.
+        accept_terms: I have read and accept this model's terms of use.
     """
     from trimtab.assets import fetch as bring
+    from trimtab.cli.screen import print_json
 
-    print(bring(name, accept_terms=accept_terms, report=_say))
+    def report(line: str) -> None:  # on stderr, so that stdout is the folder alone
+        if not output.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    folder = str(bring(name, accept_terms=accept_terms, report=report))
+    print_json({"name": name, "path": folder}) if output.json else print(folder)
 
 
-@app.command()
-def path(name: Name) -> None:
-    """Print the folder of a fetched model, for use in scripts."""
+@app.command
+def path(name: str) -> None:
+    """Print the folder of a fetched model, for use in scripts.
+
+    Args:
+        name: As `trimtab assets list` shows it.
+    """
     from trimtab.assets import path_of
 
     print(path_of(name))
-
-
-def _say(line: str) -> None:
-    """Progress goes to stderr, so that `$(trimtab assets fetch ...)` is the folder alone."""
-    print(line, file=sys.stderr, flush=True)

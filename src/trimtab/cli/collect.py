@@ -3,56 +3,113 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from functools import partial
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from trimtab.cli import bench_options as b
-from trimtab.cli import collect_options as o
-from trimtab.errors import UnknownNameError, UsageError
+from cyclopts import Group, Parameter
+
+from trimtab.cli.generate import find_one_method
+from trimtab.cli.options import (
+    BASE,
+    PROMPTS,
+    RUN,
+    Count,
+    MethodOptions,
+    ModelOptions,
+    Names,
+    OutputOptions,
+    PromptOptions,
+    RunOptions,
+    Split,
+    panel,
+)
+from trimtab.cli.screen import Meter, print_json, progress
+from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
-    from trimtab.evaluation.work import OpenModel
     from trimtab.protocols import LanguageModel
     from trimtab.runs.resolve import GuideSource
-    from trimtab.training.rollouts import Source
-    from trimtab.types import Split
+    from trimtab.training.rollouts import Progress, Source
+
+
+@panel(Group.create_ordered("Rewards", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class RewardOptions:
+    """What judges responses.
+
+    Attributes:
+        reward: What scores finished texts; may repeat. Default: the task's own.
+        on_reward_error: What a response that cannot be scored does.
+        rescore: Ask rewards anew, whatever is kept of them.
+        relabel: Add --reward to the groups of this folder; nothing is generated.
+    """
+
+    reward: Annotated[Names, Parameter(alias="-r")] = ()
+    on_reward_error: Literal["raise", "skip"] = "raise"
+    rescore: Annotated[bool, Parameter(negative="")] = False
+    relabel: Path | None = None
+
+
+@panel(Group.create_ordered("Values", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """Labels to validate a value by.
+
+    Attributes:
+        validation: Label prefixes: cut responses half-way, complete each half, reward the whole
+            texts.
+        from_: Cut the responses of this folder, instead of new ones.
+        completions: Of each half.
+        per_prompt: Responses of each prompt that are cut.
+    """
+
+    validation: Annotated[bool, Parameter(negative="")] = False
+    from_: Annotated[Path | None, Parameter(name="--from")] = None
+    completions: Count = 10
+    per_prompt: Count = 1
+
+
+@panel(RUN)
+@dataclass(frozen=True, kw_only=True)
+class CollectionOptions(RunOptions):
+    """How many responses, and where.
+
+    Attributes:
+        out: Folder of the groups; a job that was interrupted goes on.
+        processes: How many torchrun must have started.
+    """
+
+    n: Annotated[Count, Parameter(alias="-n")] = 12
+    rows: Count = 48
+    out: Annotated[Path, Parameter(alias="-o")] = Path("rollouts")
+    processes: Count | None = None
+
+
+@panel(BASE)
+@dataclass(frozen=True, kw_only=True)
+class BaseOptions(ModelOptions):
+    """The base policy, a little calmer than elsewhere."""
+
+    threads: Count | None = 1
+    base_temperature: float = 0.7
 
 
 def collect(
-    task: b.TaskName = None,
-    prompts: o.Prompts = None,
-    column: b.Column = None,
-    split: o.Split = None,
-    limit: o.Limit = None,
-    method: o.Method = None,
-    guide: o.Guide = None,
-    beta: o.Beta = None,
-    k: o.K = None,
-    settings: o.Set = None,
-    reward: o.Rewards = None,
-    on_reward_error: o.OnError = "raise",
-    rescore: b.Rescore = False,
-    relabel: o.Relabel = None,
-    validation: o.Validation = False,
-    from_: o.From = None,
-    completions: o.Completions = 10,
-    per_prompt: o.PerPrompt = 1,
-    n: b.Samples = 12,
-    seed: b.Seed = 0,
-    max_new_tokens: b.Tokens = None,
-    folder: o.Folder = Path("rollouts"),
-    rows: b.Rows = 48,
-    workers: o.Workers = 1,
-    processes: o.Processes = None,
-    threads: o.Threads = 1,
-    model: b.Model = "smollm2",
-    device: b.Device = None,
-    dtype: b.Dtype = "auto",
-    base_temperature: b.BaseTemperature = 0.7,
-    base_top_p: b.BaseTopP = 1.0,
+    task: str | None = None,
+    *,
+    source: PromptOptions = PromptOptions(),
+    split: Annotated[Split | None, Parameter(group=PROMPTS)] = None,
+    steering: MethodOptions = MethodOptions(),
+    rewards: RewardOptions = RewardOptions(),
+    labels: LabelOptions = LabelOptions(),
+    run: CollectionOptions = CollectionOptions(),
+    output: OutputOptions = OutputOptions(),
+    model: BaseOptions = BaseOptions(),
 ) -> None:
     """Collect responses with log-probabilities and rewards, to train guides on.
 
@@ -62,7 +119,7 @@ def collect(
 
     Prompts and rewards of your own:
 
-      trimtab collect --prompts mine.jsonl -r python:mine.py:score -r length -o rollouts
+      trimtab collect --prompts mine.jsonl -r mine.py:score -r length -o rollouts
 
     Another reward for what is there; nothing is generated:
 
@@ -77,49 +134,58 @@ def collect(
       torchrun --nproc-per-node 2 -m trimtab collect sentiment -g my-guide -b 4 -o guided
 
     A job that was stopped goes on where it was when the same command is run again.
+
+    Args:
+        task: sentiment, verbosity, detox, ...; or --prompts.
+        split: Which prompts; files are split by topic. Default: train; of --validation validation.
     """
-    from trimtab.cli.collect_screen import rolling, say
     from trimtab.training import rollouts
 
-    rank, _ = rollouts.rank_of(os.environ, workers=workers, processes=processes)
-    running: dict[str, Any] = {"workers": workers, "rank": rank, "on_reward_error": on_reward_error}
-    running |= {"threads": threads, "rescore": rescore}
-    if relabel is not None:
-        _check_relabel(reward, task or prompts or from_ or validation)
-        with rolling(rank) as (running["on"], pace):
-            manifest = rollouts.relabel(relabel, reward or [], **running)
-        say(manifest, relabel, rank, pace)
-        return
-    source = _source(task, prompts, split, from_, validation, column)
-    own = [source.reward] if source.reward is not None else []
-    parts = _method(method, guide, beta, k, settings, validation)
-    open_lm = _opener(model, source.template, _device(device), dtype, base_temperature, base_top_p)
-    lm = open_lm()
+    rank, _ = rollouts.rank_of(os.environ, workers=run.workers, processes=run.processes)
     shared: dict[str, Any] = {
-        "rewards": reward or own,
-        "seed": seed,
-        "max_new_tokens": max_new_tokens or source.max_new_tokens,
-        "rows": rows,
-        "limit": limit,
-        "source": source.name,
-        "opener": open_lm,
-        **running,
+        "workers": run.workers,
+        "rank": rank,
+        "on_reward_error": rewards.on_reward_error,
+        "threads": model.threads or 1,
+        "rescore": rewards.rescore,
     }
-    with rolling(rank) as (shared["on"], pace):
-        if validation:
-            cut = from_ if from_ is not None else source.samples
-            shared |= {"completions": completions, "per_prompt": per_prompt}
-            manifest = rollouts.collect_values(lm, cut, folder, **shared)
+    quiet = output.quiet or rank != 0
+    if rewards.relabel is not None:
+        _check_relabel(rewards, task or source.prompts or labels.from_ or labels.validation)
+        with progress("scoring", quiet=quiet) as meter:
+            pace = Pace(meter)
+            manifest = rollouts.relabel(rewards.relabel, rewards.reward, on=pace, **shared)
+        _report(manifest, rewards.relabel, pace, rank, output)
+        return
+    named = _source(task, source, split, labels)
+    method = _method(steering, labels)
+    opener = replace(model, device=_device(model.device)).opener(named.template)
+    lm = opener()
+    shared |= {
+        "rewards": rewards.reward or ([named.reward] if named.reward is not None else []),
+        "seed": run.seed,
+        "max_new_tokens": run.max_new_tokens or named.max_new_tokens,
+        "rows": run.rows,
+        "limit": source.limit,
+        "source": named.name,
+        "opener": opener,
+    }
+    with progress("decoding", quiet=quiet) as meter:
+        shared["on"] = pace = Pace(meter)
+        if labels.validation:
+            cut = labels.from_ if labels.from_ is not None else named.samples
+            shared |= {"completions": labels.completions, "per_prompt": labels.per_prompt}
+            manifest = rollouts.collect_values(lm, cut, run.out, **shared)
         else:
-            steering = _guide(guide, parts, source, lm)
+            guide = _guide(steering.guide, method, named, lm)
             manifest = rollouts.collect(
-                lm, source.samples, folder, method=parts, guide=steering, n=n, **shared
+                lm, named.samples, run.out, method=method, guide=guide, n=run.n, **shared
             )
-    say(manifest, folder, rank, pace)
+    _report(manifest, run.out, pace, rank, output)
 
 
-def _check_relabel(rewards: Sequence[str] | None, others: object) -> None:
-    if not rewards or others:
+def _check_relabel(rewards: RewardOptions, others: object) -> None:
+    if not rewards.reward or others:
         raise UsageError(
             "--relabel takes a folder and --reward, and nothing that is generated",
             got="a task, prompts or --validation" if others else "no --reward",
@@ -128,99 +194,98 @@ def _check_relabel(rewards: Sequence[str] | None, others: object) -> None:
 
 
 def _source(
-    task: str | None,
-    prompts: str | None,
-    split: Split | None,
-    from_: Path | None,
-    validation: bool,
-    column: str | None,
+    task: str | None, source: PromptOptions, split: Split | None, labels: LabelOptions
 ) -> Source:
     """The prompts that were named, or what is known of the responses that are cut."""
     from trimtab.training.rollouts import find_prompts, find_responses
 
-    if column and not prompts:
+    if source.column and not source.prompts:
         raise UsageError("--column names a column of --prompts", got="no --prompts", do="add it")
-    if from_ is not None:
-        if not validation or prompts:
+    if labels.from_ is not None:
+        if not labels.validation or source.prompts:
             raise UsageError(
                 "--from names the responses that --validation cuts",
-                got="--prompts beside it" if prompts else "no --validation",
+                got="--prompts beside it" if source.prompts else "no --validation",
                 do="e.g. trimtab collect sentiment --validation --from rollouts -o values",
             )
-        return find_responses(from_, task)
-    return find_prompts(task, prompts, split or ("validation" if validation else "train"), column)
+        return find_responses(labels.from_, task)
+    split = split or ("validation" if labels.validation else "train")
+    return find_prompts(task, source.prompts, split, source.column)
 
 
-def _method(
-    name: str | None,
-    guide: str | None,
-    beta: float | None,
-    k: int | None,
-    settings: Sequence[str] | None,
-    validation: bool,
-) -> Method:
-    from trimtab.cli.building import build_method
-
-    if validation and (name or guide or beta or k or settings):
+def _method(steering: MethodOptions, labels: LabelOptions) -> Method:
+    if labels.validation and steering != MethodOptions():
         raise UsageError(
             "--validation labels the value of the base policy, which completes the halves",
             got="a method or its parameters",
             do="drop them; halves of another policy come by --from",
         )
-    name = name or ("vas" if guide else "sampling")
-    return build_method(name, {"beta": beta, "k": k}, settings or [])
+    return find_one_method(steering)
 
 
 def _guide(
     name: str | None, method: Method, source: Source, lm: LanguageModel[Any]
 ) -> GuideSource | None:
     """The guide that was named, or the task's own reward read on prefixes."""
-    from trimtab.runs.resolve import GuideSource, find_guide, find_reward
+    from trimtab.runs.resolve import find_guide
 
     if not method.guided:
-        if name:
-            raise UsageError(f"{method.name} needs no guide", got=repr(name), do="drop one of them")
         return None
-    if name:
-        return find_guide(name, lm)
-    if source.reward is None:
+    if name is None and source.reward is None:
         raise UsageError(f"{method.name} needs a guide", got="none", do="add --guide")
-    return GuideSource.on_prefixes(find_reward(source.reward))
+    given: Any = name if name is not None else source.reward
+    return find_guide(given, lm)
 
 
 def _device(name: str | None) -> str | None:
     """Of several accelerators each of several processes takes its own."""
     import torch
 
-    local = os.environ.get("LOCAL_RANK", "0")
-    if name in (None, "cuda") and int(local) and torch.cuda.device_count() > 1:
-        return f"cuda:{int(local) % torch.cuda.device_count()}"
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if name in (None, "cuda") and local and torch.cuda.device_count() > 1:
+        return f"cuda:{local % torch.cuda.device_count()}"
     return name
 
 
-def _opener(
-    model: str,
-    template: Literal["auto", "none"],
-    device: str | None,
-    dtype: str,
-    base_temperature: float,
-    base_top_p: float,
-) -> OpenModel:
-    """A function that opens the base as its prompts want it; it can be sent to workers."""
-    from trimtab.cli.building import DTYPES, check_spelling, quiet_libraries
+class Pace:
+    """Moves the bar, and counts tokens per second since the stage began."""
 
-    check_spelling(model)
-    if dtype not in DTYPES:
-        raise UnknownNameError("a dtype", dtype, DTYPES)
-    from trimtab.models.transformers import TransformersLM
+    def __init__(self, meter: Meter) -> None:
+        self.meter, self.began, self.tokens, self.total = meter, time.perf_counter(), 0, 0
 
-    quiet_libraries()
-    loading: dict[str, Any] = {"dtype": dtype} | ({"device": device} if device else {})
-    return partial(
-        TransformersLM,
-        model,
-        base_temperature=base_temperature,
-        base_top_p=base_top_p,
-        template=template,
-        **loading,
-    )
+    def __call__(self, event: Progress) -> None:
+        """Notes how far it is."""
+        if event.total != self.total:  # another stage has a clock of its own
+            self.began, self.total = time.perf_counter(), event.total
+        self.tokens = event.tokens
+        self.meter(event.done, event.total, note=str(self))
+
+    def __str__(self) -> str:
+        """As "350 tokens/s"; nothing where none was generated."""
+        seconds = time.perf_counter() - self.began
+        return f"{self.tokens / seconds:.0f} tokens/s" if self.tokens and seconds else ""
+
+
+def _report(
+    manifest: Mapping[str, Any], folder: Path, pace: Pace, rank: int, output: OutputOptions
+) -> None:
+    """What the folder holds: in one line on stderr, or as JSON on stdout."""
+    if rank:
+        return
+    counts, rewards = manifest["counts"], sorted(manifest["rewards"].items())
+    if output.json:
+        print_json({"folder": str(folder), "counts": counts, "rewards": dict(rewards)}, indent=None)
+    if output.quiet or output.json:
+        return
+    tokens = f"{counts['tokens']} tokens" + (f" ({pace})" if pace.tokens else "")
+    size = f"{counts['groups']} groups, {counts['responses']} responses, {tokens}"
+    parts = [size, *(_reward(name, facts) for name, facts in rewards), f"in {folder}"]
+    print("; ".join(parts), file=sys.stderr)
+
+
+def _reward(name: str, facts: Mapping[str, Any]) -> str:
+    if facts["mean"] is None:
+        return f"{name}: none of {facts['failed']} scored"
+    spread = "" if facts["std"] is None else f" ± {facts['std']:.3f}"
+    failed = f" ({facts['failed']} without a score)" if facts["failed"] else ""
+    return f"{name} {facts['mean']:.3f}{spread}{failed}"

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cyclopts import Parameter, validators
+
+from trimtab.cli.options import BASE, Count, ModelOptions, OutputOptions
+from trimtab.cli.screen import print_json, progress
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-    from trimtab.demo.running import Demo, Outcome
+    from trimtab.demo.running import Outcome
 
 PICTURE, PAGE = "reward-against-kl.png", "tokens.html"
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the picture and the page.")
-    ] = Path("trimtab-demo"),
-    seed: Annotated[int, typer.Option(help="The same seed gives the same texts.")] = 0,
-    beta: Annotated[
-        float, typer.Option("--beta", "-b", help="Of the reward read on prefixes.")
-    ] = 8.0,
-    value_beta: Annotated[float, typer.Option(help="Of the trained value.")] = 20.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response, in tokens.")] = 36,
-    prompts: Annotated[int, typer.Option(min=2, max=8, help="How many topics to ask about.")] = 8,
-    samples: Annotated[int, typer.Option(min=1, help="Responses per prompt.")] = 8,
-    model: Annotated[str, typer.Option(help="As for `trimtab generate`.")] = "smollm2",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ... Default: the best.")] = None,
-    threads: Annotated[
-        int, typer.Option(min=1, help="CPU threads; more help only where cores are idle.")
-    ] = 1,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")] = Path("trimtab-demo"),
+    seed: int = 0,
+    beta: Annotated[float, Parameter(alias="-b")] = 8.0,
+    value_beta: float = 20.0,
+    max_new_tokens: Count = 36,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=2, lte=8))] = 8,
+    n: Annotated[Count, Parameter(alias="-n")] = 8,
+    output: OutputOptions = OutputOptions(),
+    model: Annotated[str, Parameter(group=BASE)] = "smollm2",
+    device: Annotated[str | None, Parameter(group=BASE)] = None,
+    threads: Annotated[Count, Parameter(group=BASE)] = 1,
 ) -> None:
     """Steer a small model towards positive sentiment, four ways, and show what each costs.
 
@@ -41,11 +37,20 @@ def demo(
     Prints a table and two completions, and writes a picture and a page. It needs the model
     (trimtab assets fetch smollm2) and takes under four minutes on two CPU cores. For a quick look:
 
-      trimtab demo --prompts 2 --samples 2 --max-new-tokens 16
-    """
-    from rich.console import Console
+      trimtab demo --limit 2 -n 2 --max-new-tokens 16
 
-    from trimtab.cli.building import build_model
+    Args:
+        out: Folder for the picture and the page.
+        seed: The same seed gives the same texts.
+        beta: Of the reward read on prefixes.
+        value_beta: Of the trained value.
+        max_new_tokens: Longest response, in tokens.
+        limit: How many topics to ask about.
+        n: Responses per prompt.
+        model: As for `trimtab generate`.
+        device: cpu, cuda, ...; default: the best.
+        threads: CPU threads; more help only where cores are idle.
+    """
     from trimtab.demo.plot import check_matplotlib
     from trimtab.demo.running import Demo
     from trimtab.demo.settings import TOPICS, Settings
@@ -55,55 +60,40 @@ def demo(
     check_matplotlib()
     sentiment([], [""])  # says now, and not minutes later, that its package is missing
     settings = Settings(
-        topics=TOPICS[-prompts:],
-        n=samples,
-        best_n=min(samples, Settings.best_n),
-        sweep_n=min(samples, Settings.sweep_n),
+        topics=TOPICS[-limit:],
+        n=n,
+        best_n=min(n, Settings.best_n),
+        sweep_n=min(n, Settings.sweep_n),
         max_new_tokens=max_new_tokens,
         beta=beta,
         value_beta=value_beta,
         seed=seed,
     )
-    lm = build_model(
-        model, device=device, threads=threads, base_temperature=settings.base_temperature
-    )
-    outcome = _run(Demo(lm, load_guide("sentiment", lm=lm), settings))
-    _show(outcome, out, Console())
+    shape = settings.base_temperature
+    options = ModelOptions(model=model, device=device, threads=threads, base_temperature=shape)
+    lm = options.open()
+    work = Demo(lm, load_guide("sentiment", lm=lm), settings)
+    with progress("steering", quiet=output.quiet):
+        outcome = work.run()
+    _show(outcome, out, output)
 
 
-def _run(demo: Demo) -> Outcome:
-    """With a bar where a person is looking."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn as Eta
-
-    meter = demo.meter
-
-    class Bar(Progress):
-        """Asks the meter each time it is drawn: best-of-n says nothing until it is through."""
-
-        def get_renderables(self) -> Iterable[RenderableType]:
-            for task in self.tasks:
-                self.update(task.id, completed=meter.done, description=meter.label)
-            yield from super().get_renderables()
-
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description:<30}"), BarColumn(), TimeElapsedColumn(), Eta()
-    bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
-    bar.add_task("", total=meter.total)
-    with bar:
-        return demo.run()
-
-
-def _show(outcome: Outcome, out: Path, console: Console) -> None:
+def _show(outcome: Outcome, out: Path, output: OutputOptions) -> None:
     """Prints the report and writes the files, each whole or not at all."""
+    from rich.console import Console
+
     from trimtab.demo.page import page
     from trimtab.demo.plot import picture
     from trimtab.demo.results import lines
     from trimtab.demo.table import report
     from trimtab.files import write_atomic
 
-    found = lines(outcome)
-    console.print(report(outcome, found), highlight=False)
+    found, console = lines(outcome), Console()
+    if output.json:
+        print_json([vars(line) for line in found])
+    else:
+        console.print(report(outcome, found), highlight=False)
     for name, data in ((PICTURE, picture(outcome)), (PAGE, page(outcome, found))):
-        console.print(f"wrote {write_atomic(out / name, data)}", soft_wrap=True, highlight=False)
+        path = write_atomic(out / name, data)
+        if not output.json and not output.quiet:
+            console.print(f"wrote {path}", soft_wrap=True, highlight=False)

@@ -1,95 +1,259 @@
-"""`trimtab evaluate`: methods on a task, on one footing."""
+"""`trimtab evaluate` and `trimtab sweep`: methods on a task, on one footing."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option
+from cyclopts import Group, Parameter
 
-from trimtab.cli import bench as b
-from trimtab.cli import bench_options as o
+from trimtab.cli.options import (
+    PROMPTS,
+    RUN,
+    Count,
+    GridOptions,
+    ModelOptions,
+    OutputOptions,
+    PromptOptions,
+    RunOptions,
+    ScoreOptions,
+    Split,
+    panel,
+    settings,
+)
+from trimtab.cli.screen import on_screen, print_json, print_table, progress
+from trimtab.errors import UsageError
+
+if TYPE_CHECKING:
+    from trimtab.evaluation.bench import Evaluation
+    from trimtab.evaluation.table import Table
+    from trimtab.evaluation.work import OnProgress, Progress
+    from trimtab.protocols import Task
+
+METHODS = ("greedy", "sampling", "args", "vas")
+CHOICE = Group.create_ordered("Choice", sort_key=2)
+BETAS = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@panel(RUN)
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(RunOptions):
+    """How many prompts and responses, and where.
+
+    Attributes:
+        base_samples: Responses per prompt of `sampling`; best-of-n is computed from them, for
+            every n up to that. Default: --n.
+        out: Folder of the results; a second run computes only what is not there.
+    """
+
+    base_samples: Count | None = None
+    out: Annotated[Path, Parameter(alias="-o")] = Path("results")
 
 
 def evaluate(
-    task: o.TaskName = None,
-    prompts: o.Prompts = None,
-    column: o.Column = None,
-    reward: o.RewardName = None,
-    judge: o.JudgeName = None,
-    split: Annotated[
-        Literal["train", "validation", "test", "all"],
-        Option(help="Of the task's prompts.", rich_help_panel="Task"),
-    ] = "test",
-    limit: o.Limit = None,
-    method: o.Methods = None,
-    guide: o.Guides = None,
-    beta: o.Betas = None,
-    k: o.Ks = None,
-    settings: o.Set = None,
-    n: o.Samples = 1,
-    base_samples: o.BaseSamples = None,
-    seed: o.Seed = 0,
-    max_new_tokens: o.Tokens = None,
-    folder: o.Folder = Path("results"),
-    workers: o.Workers = 1,
-    rows: o.Rows = 32,
-    baseline: o.Baseline = None,
-    metric: o.MetricNames = None,
-    on_reward_error: o.OnError = "raise",
-    rescore: o.Rescore = False,
-    model: o.Model = "smollm2",
-    device: o.Device = None,
-    dtype: o.Dtype = "auto",
-    threads: o.Threads = None,
-    base_temperature: o.BaseTemperature = 1.0,
-    base_top_p: o.BaseTopP = 1.0,
+    task: str | None = None,
+    *,
+    source: PromptOptions = PromptOptions(),
+    split: Annotated[Split, Parameter(group=PROMPTS)] = "test",
+    scores: ScoreOptions = ScoreOptions(),
+    grid: GridOptions = GridOptions(),
+    run: EvaluationOptions = EvaluationOptions(),
+    output: OutputOptions = OutputOptions(),
+    model: ModelOptions = ModelOptions(),
 ) -> None:
     """Measure methods: reward, judge, KL, diversity, length and cost, compared prompt by prompt.
 
-    **Examples**
+    Two methods on a task, eight responses to each prompt:
 
-        trimtab evaluate sentiment --method sampling --method vas --beta 2 --beta 4 -n 8
+      trimtab evaluate sentiment --method sampling --method vas --beta 2 --beta 4 -n 8
 
-        trimtab evaluate --prompts mine.jsonl --reward python:my.py:score --method args
+    Prompts and a reward of your own:
+
+      trimtab evaluate --prompts mine.jsonl --reward my.py:score --method args
+
+    Args:
+        task: sentiment, verbosity, detox, ...; or --prompts.
+        split: Of the task's prompts.
     """
-    methods = b.find_methods(method or b.METHODS, beta or [], k or [], settings or [])
-    found = b.find_task(task, prompts, reward, judge, max_new_tokens, column)
-    metrics = b.find_metrics(metric or [])
+    from trimtab.evaluation.evaluate import evaluate as measure
 
-    from trimtab.evaluation.evaluate import evaluate as run
+    with _prepared(task, source, scores, grid, run, output, model, ()) as arguments:
+        result = measure(split=split, **arguments)
+    if output.json:
+        print(result.table.to_json(), end="")
+        return
+    _print_table(result.table)
+    _report(result, run.out, output)
 
-    open_lm = b.opener(
-        model,
-        found,
-        device=device,
-        dtype=dtype,
-        base_temperature=base_temperature,
-        base_top_p=base_top_p,
-    )
-    lm = b.open_model(open_lm, threads)
-    with b.progress_bar() as on:
-        result = run(
-            lm,
-            found,
-            methods,
-            folder,
-            guides=b.find_guides(guide or [], found, lm),
-            split=split,
-            opener=open_lm,
-            prompts=limit,
-            n=n,
-            base_samples=base_samples,
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-            rows=rows,
-            workers=workers,
-            on_reward_error=on_reward_error,
-            rescore=rescore,
-            baseline=baseline,
-            metrics=metrics,
-            on=on,
+
+def sweep(
+    task: str | None = None,
+    *,
+    source: PromptOptions = PromptOptions(),
+    scores: ScoreOptions = ScoreOptions(),
+    choose_on: Annotated[Split, Parameter(group=CHOICE)] = "validation",
+    score_on: Annotated[Split, Parameter(group=CHOICE)] = "test",
+    max_kl: Annotated[float | None, Parameter(group=CHOICE)] = None,
+    max_length: Annotated[float | None, Parameter(group=CHOICE)] = None,
+    grid: GridOptions = GridOptions(),
+    run: EvaluationOptions = EvaluationOptions(),
+    output: OutputOptions = OutputOptions(),
+    model: ModelOptions = ModelOptions(),
+) -> None:
+    """How strong? Try a grid on one split, and score each method's best on another.
+
+    Three strengths of two methods:
+
+      trimtab sweep sentiment --method args --method vas --beta 1 --beta 2 --beta 4 -n 4
+
+    The strongest that stays near the base, by four processes:
+
+      trimtab sweep detox --method vas --max-kl 10 --workers 4
+
+    Args:
+        task: sentiment, verbosity, detox, ...; or --prompts.
+        choose_on: Split on which strengths are chosen.
+        score_on: Split on which the chosen are scored.
+        max_kl: Most nats per response.
+        max_length: Most tokens, on average.
+    """
+    from trimtab.evaluation.sweep import sweep as try_all
+
+    caps: dict[str, Any] = {"max_kl": max_kl, "max_length": max_length}
+    with _prepared(task, source, scores, grid, run, output, model, BETAS) as arguments:
+        result = try_all(choose_on=choose_on, score_on=score_on, **caps, **arguments)
+    if output.json:
+        choices = [vars(choice) for choice in result.choices]
+        print_json({"choices": choices, "frontier": result.frontier}, indent=None)
+        for done in filter(None, (result.grid, result.test)):
+            print(done.table.to_json(), end="")
+        return
+    _print_table(result.grid.table)
+    for choice in result.choices:
+        by = f" by {choice.guide}" if choice.guide else ""
+        print(f"{choice.method}{by}: {choice.label or 'nothing'} ({choice.why})")
+    if result.test is not None:
+        print()
+        _print_table(result.test.table)
+    counts = replace(result.test or result.grid, computed=result.computed, reused=result.reused)
+    _report(counts, run.out, output)
+
+
+# --- from options to arguments -------------------------------------------------------------------
+
+
+@contextmanager
+def _prepared(
+    task: str | None,
+    source: PromptOptions,
+    scores: ScoreOptions,
+    grid: GridOptions,
+    run: EvaluationOptions,
+    output: OutputOptions,
+    model: ModelOptions,
+    betas: Sequence[float],
+) -> Iterator[dict[str, Any]]:
+    """What both are called with, with a bar for the work."""
+    from trimtab.evaluation.metrics import find_metrics
+    from trimtab.runs.resolve import find_guide, find_methods
+
+    axes: dict[str, list[Any]] = {"beta": list(grid.beta or betas), "k": list(grid.k)}
+    for name, values in settings(grid.set_).items():
+        axes[name] = [*axes.get(name, ()), *values]
+    methods = find_methods(grid.method or METHODS, axes)
+    measured = find_task(task, source, scores, run.max_new_tokens)
+    metrics = find_metrics(scores.metric)
+    opener = model.opener(measured.template)
+    lm = model.open(measured.template)
+    guides = [find_guide(name, lm) for name in grid.guide] or [find_guide(measured.reward, lm)]
+    with progress("decoding", quiet=output.quiet) as meter:
+        yield {
+            "lm": lm,
+            "task": measured,
+            "methods": methods,
+            "folder": run.out,
+            "guides": guides,
+            "opener": opener,
+            "prompts": source.limit,
+            "n": run.n,
+            "base_samples": run.base_samples,
+            "seed": run.seed,
+            "max_new_tokens": run.max_new_tokens,
+            "rows": run.rows,
+            "workers": run.workers,
+            "on_reward_error": scores.on_reward_error,
+            "rescore": scores.rescore,
+            "baseline": grid.baseline,
+            "metrics": metrics,
+            "on": _watch(meter),
+        }
+
+
+def find_task(
+    name: str | None, source: PromptOptions, scores: ScoreOptions, max_new_tokens: int | None
+) -> Task:
+    """A task by name, perhaps with another reward or judge, or one from a file of prompts.
+
+    Raises:
+        UnknownNameError: no such task or reward; near names are offered.
+        UsageError: neither or both were named, or a file without a reward.
+    """
+    from trimtab.runs.resolve import find_reward, with_scheme
+    from trimtab.tasks import PromptTask, find, task_from_file
+
+    reward = find_reward(scores.reward).function if scores.reward else None
+    judge = find_reward(scores.judge).function if scores.judge else None
+    if source.column and source.prompts is None:
+        raise UsageError("--column names a column of --prompts", got="no --prompts", do="add it")
+    if (name is None) == (source.prompts is None):
+        got = "neither" if name is None else "both"
+        raise UsageError("name a TASK, or a file by --prompts", got=got, do="name one of the two")
+    if source.prompts is not None:
+        if reward is None:
+            raise UsageError("--prompts needs a reward", got="none", do="add --reward")
+        length = max_new_tokens or 128
+        return task_from_file(
+            source.prompts, reward, judge, column=source.column, max_new_tokens=length
         )
-    b.print_table(result.table)
-    b.print_times(result.times)
-    b.print_counts(result.computed, result.reused, folder)
+    assert name is not None
+    found = find(with_scheme(name))
+    if not isinstance(found, PromptTask):
+        return found
+    return replace(found, reward=reward or found.reward, judge=judge or found.judge)
+
+
+def _watch(meter: Any) -> OnProgress:
+    def on(event: Progress) -> None:
+        meter(event.done, event.total, label="scoring" if event.stage == "score" else "decoding")
+
+    return on
+
+
+# --- what is printed -----------------------------------------------------------------------------
+
+
+def _print_table(table: Table) -> None:
+    """The table on stdout: drawn where somebody reads it, as Markdown in a pipe."""
+    if not on_screen():
+        print(table.to_markdown(), end="")
+        return
+    shown = table.readable()
+    print_table(shown.head, shown.rows)
+
+
+def _report(result: Evaluation, folder: Path, output: OutputOptions) -> None:
+    """On stderr: wall time per token against the base, which no two runs share, and the counts."""
+    if output.quiet:
+        return
+    clocks = [clock for clock in result.times if clock.relative is not None]
+    if len(clocks) > 1:  # more than the base alone
+        print(f"wall time per token, in multiples of {clocks[0].base}:", file=sys.stderr)
+        width = max(len(clock.name) for clock in clocks)
+        for clock in clocks:
+            print(f"  {clock.name:{width}}  {clock.relative:6.2f}", file=sys.stderr)
+    counts = f"{result.computed} units computed, {result.reused} reused"
+    print(f"{counts}; results in {folder}", file=sys.stderr)

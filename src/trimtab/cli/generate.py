@@ -5,48 +5,65 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from trimtab.cli import options as o
-from trimtab.cli.output import Writer
+from cyclopts import Parameter, validators
+
+from trimtab.cli.options import (
+    OUTPUT,
+    PROMPTS,
+    RUN,
+    STEERING,
+    Count,
+    MethodOptions,
+    ModelOptions,
+    Names,
+    OutputOptions,
+    PromptOptions,
+    settings,
+)
+from trimtab.cli.prompts import read_prompts
+from trimtab.errors import UsageError, public
 
 if TYPE_CHECKING:
+    from trimtab.cli.answers import Writer
     from trimtab.decoding.methods import Method
     from trimtab.models.transformers import TransformersLM
     from trimtab.protocols import Guide
-    from trimtab.types import Prompt, Step
+    from trimtab.runs.resolve import Scorer
+    from trimtab.types import Completion, Prompt, Sample, Step
+
+
+Answers: TypeAlias = "Iterator[tuple[list[Completion], list[dict[str, float | None]]]]"
 
 
 def generate(
-    prompts: o.Prompts = None,
-    file: o.File = None,
-    column: o.Column = None,
-    n: o.N = 1,
-    max_new_tokens: o.MaxNewTokens = 128,
-    stop: o.Stop = None,
-    seed: o.Seed = 0,
-    guide: o.Guide = None,
-    reward: o.Reward = None,
-    method: o.Method = None,
-    beta: o.Beta = None,
-    k: o.K = None,
-    temperature: o.Temperature = None,
-    setting: o.Set = None,
-    on_guide_error: o.OnGuideError = "raise",
-    model: o.Model = "smollm2",
-    base_temperature: o.BaseTemperature = 1.0,
-    base_top_p: o.BaseTopP = 1.0,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    threads: o.Threads = None,
-    stream: o.Stream = False,
-    as_json: o.Json = False,
-    alternatives: o.Alternatives = 0,
-    out: o.Out = None,
-    overwrite: o.Overwrite = False,
-    rows: o.Rows = 32,
+    *prompt: Annotated[str, Parameter(show_default=False)],
+    source: PromptOptions = PromptOptions(),
+    system: Annotated[str | None, Parameter(group=PROMPTS)] = None,
+    steering: MethodOptions = MethodOptions(),
+    temperature: Annotated[
+        float | None, Parameter(alias="-t", validator=validators.Number(gte=0), group=STEERING)
+    ] = None,
+    on_guide_error: Annotated[Literal["raise", "base"], Parameter(group=STEERING)] = "raise",
+    n: Annotated[Count, Parameter(alias="-n", group=RUN)] = 1,
+    max_new_tokens: Annotated[Count, Parameter(group=RUN)] = 128,
+    stop: Annotated[tuple[str, ...], Parameter(group=RUN)] = (),
+    seed: Annotated[int, Parameter(group=RUN)] = 0,
+    rows: Annotated[Count, Parameter(group=RUN)] = 32,
+    reward: Annotated[Names, Parameter(alias="-r", group=OUTPUT)] = (),
+    compare: Annotated[bool, Parameter(negative="", group=OUTPUT)] = False,
+    best_of: Annotated[Count, Parameter(group=OUTPUT)] = 8,
+    stream: Annotated[bool, Parameter(alias="-s", negative="", group=OUTPUT)] = False,
+    alternatives: Annotated[int, Parameter(validator=validators.Number(gte=0), group=OUTPUT)] = 0,
+    out: Annotated[Path | None, Parameter(alias="-o", group=OUTPUT)] = None,
+    overwrite: Annotated[bool, Parameter(negative="", group=OUTPUT)] = False,
+    output: OutputOptions = OutputOptions(),
+    model: ModelOptions = ModelOptions(),
 ) -> None:
     """Generate text, steered by a guide or a reward.
 
@@ -54,120 +71,155 @@ def generate(
 
       trimtab generate "Tell me about volcanoes."
 
-    Steered towards positive sentiment, streamed:
-
-      trimtab generate "Your opinion on winter?" -r sentiment -b 8 --stream
-
-    The same from a calmer base (a small model at temperature 1 rambles):
-
-      trimtab generate "Your opinion on winter?" -r sentiment -b 8 --base-temperature 0.7
-
-    By the trained value that comes with the package, which plans ahead:
+    Steered towards positive sentiment by the trained value that comes with the package:
 
       trimtab generate "Your opinion on winter?" -g sentiment -b 20 -k 10 --base-temperature 0.7
 
-    Four answers, steered a little:
+    The same by the reward itself, read on every prefix, and streamed:
 
-      trimtab generate "Your opinion on winter?" -r sentiment -b 2 -n 4
+      trimtab generate "Your opinion on winter?" -g reward:sentiment -b 8 --stream
+
+    The base, the steered model and best-of-8 side by side, with rewards and KL:
+
+      trimtab generate "Your opinion on winter?" -g sentiment -b 20 -r sentiment --compare
 
     A function of yours, best of 16 whole responses:
 
-      trimtab generate "A haiku." -r python:mine.py:score -m best-of-n --set n=16
+      trimtab generate "A haiku." -g mine.py:score -m best-of-n --set n=16
 
     Many prompts into a file; stopped and called again, it goes on where it was:
 
-      trimtab generate --file prompts.jsonl --guide ./my-guide -o out.jsonl
+      trimtab generate --prompts prompts.jsonl -g ./my-guide -r mine.py:score -o out.jsonl
 
     With every token's log-probability, score and KL, for another program:
 
-      trimtab generate --file prompts.csv --guide ./my-guide --json | my-program
+      trimtab generate --prompts prompts.csv -g ./my-guide --json | my-program
+
+    Args:
+        prompt: One or more prompts; none, or -, reads all of stdin as one prompt.
+        system: What the model is told before each prompt.
+        temperature: After steering; 0 is greedy.
+        on_guide_error: A score that is not a number: raise, or base to go on unsteered.
+        n: Responses per prompt.
+        max_new_tokens: Longest response, in tokens.
+        stop: End at this text; may repeat.
+        seed: The same seed gives the same text.
+        rows: Responses decoded side by side. More takes memory; no text depends on it.
+        reward: What scores the finished texts; may repeat. See `trimtab evaluate --help`.
+        compare: Show base, steered and best-of-n answers side by side.
+        best_of: The n of --compare.
+        stream: Print text as it comes.
+        alternatives: Likeliest candidates per token in --json.
+        out: A .jsonl, .csv or .parquet of responses, with their figures (of a .jsonl with --json
+            also the token ledger). Stopped and called again, it goes on where it was.
+        overwrite: Replace --out, or what was begun of it.
     """
-    from trimtab.cli.building import (
-        build_guide,
-        build_method,
-        build_model,
-        check_spelling,
-        check_steering,
-    )
-    from trimtab.cli.inputs import read_prompts
-    from trimtab.cli.outfile import check
-    from trimtab.errors import UnknownNameError, UsageError, public
+    from trimtab.cli import outfile
 
-    if on_guide_error not in ("raise", "base"):
-        raise UnknownNameError("--on-guide-error", on_guide_error, ("raise", "base"))
+    _check_output(out, stream, compare, reward)
     if out is not None:
-        if stream:
-            raise UsageError("--stream prints, --out writes", got="both", do="drop one")
-        check(out, overwrite=overwrite, ledger=as_json)
-    asked = read_prompts(prompts or [], file, column)
-    name = method or ("vas" if guide or reward else "sampling")
-    parts = build_method(name, {"beta": beta, "k": k, "temperature": temperature}, setting or [])
-    if (guide or reward) and not parts.guided:
-        raise UsageError(
-            f"--method {name} is steered by nothing",
-            got=f"--guide {guide}" if guide else f"--reward {public(reward or '')}",
-            do="drop it, or name a guided method, such as vas, args or best-of-n (see `trimtab "
-            "methods`); `trimtab evaluate` scores texts by a reward",
-        )
-    check_spelling(model)
-    check_steering(guide, reward)
-    lm = build_model(
-        model,
-        device=device,
-        dtype=dtype,
-        threads=threads,
-        base_temperature=base_temperature,
-        base_top_p=base_top_p,
-    )
-    steering = build_guide(lm, guide, reward)
-    from trimtab.decoding.checks import check_call, encode_all
+        outfile.check(out, overwrite=overwrite, ledger=output.json)
+    samples = read_prompts(prompt, source, system)
+    method = find_one_method(steering, temperature)
+    from trimtab.runs.resolve import find_guide, find_reward, guide_kind
 
-    encoded = encode_all(lm, asked)
-    check_call(lm, steering, parts, encoded, n, max_new_tokens, True)  # all, before the first
-    ledger = {
-        "model": model,
-        "method": parts.name,
-        "beta": parts.beta,
-        "guide": steering.name if steering else None,
-        "seed": seed,
-    }
+    if steering.guide is not None:
+        guide_kind(steering.guide)  # a name that cannot be meant is said before anything is loaded
+    scorers = [find_reward(name) for name in reward]
+    lm = model.open()
+    guide = find_guide(steering.guide, lm) if steering.guide is not None else None
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "n": n,
         "seed": seed,
-        "stop": stop or [],
+        "stop": list(stop),
         "alternatives": alternatives,
         "on_guide_error": on_guide_error,
     }
-    job = Job(lm, steering, parts, encoded, rows, options)
-    if out is None:
-        shown = ledger if as_json else None
-        writer = Writer(encoded, n, stream=stream, ledger=shown, out=sys.stdout)
-        _run(job, writer, bar=not stream)
-        return
-    from trimtab.cli.building import settings_of
-    from trimtab.cli.outfile import unfinished
+    from trimtab.decoding.checks import check_call, encode_all
 
-    settings = settings_of(lm, steering, reward, parts) | ledger | options | {"json": as_json}
-    with unfinished(out, settings, encoded, n, overwrite=overwrite) as begun:
-        if begun.done:
-            print(f"going on after {begun.done} of {len(encoded)} prompts", file=sys.stderr)
-        writer = Writer(
-            encoded, n, stream=False, ledger=ledger, out=begun.out, steps=as_json, first=begun.done
+    prompts = encode_all(lm, [sample.prompt for sample in samples])
+    beside = guide.open(lm) if guide is not None else None
+    job = Job(lm, beside, method, prompts, samples, scorers, rows, options)
+    if compare:
+        from trimtab.cli.compare import show_compared
+
+        show_compared(job, guide, best_of, output)
+        return
+    check_call(lm, beside, method, prompts, n, max_new_tokens, True)  # all, before the first
+    from trimtab.cli.answers import Writer
+
+    ledger = {
+        "model": model.model,
+        "method": method.name,
+        "beta": method.beta,
+        "guide": guide.name if guide else None,
+        "seed": seed,
+    }
+    if out is None:
+        writer = Writer(n, len(prompts), sys.stdout, ledger if output.json else None)
+        job.stream(writer) if stream else job.run(writer, quiet=output.quiet)
+        return
+    facts = outfile.settings_of(lm, method, guide, scorers) | ledger | options
+    with outfile.unfinished(
+        out, facts | {"json": output.json}, prompts, n, overwrite=overwrite
+    ) as begun:
+        if begun.done and not output.quiet:
+            print(f"going on after {begun.done} of {len(prompts)} prompts", file=sys.stderr)
+        writer = Writer(n, len(prompts), begun.out, ledger, steps=output.json)
+        job.run(writer, first=begun.done, quiet=output.quiet)
+    if not output.quiet:
+        print(f"{len(prompts) * n} responses in {out}", file=sys.stderr)
+
+
+def _check_output(out: Path | None, stream: bool, compare: bool, rewards: Sequence[str]) -> None:
+    pairs = (
+        (stream and out is not None, "--stream prints, --out writes"),
+        (stream and bool(rewards), "--stream prints parts of texts, --reward scores whole ones"),
+        (stream and compare, "--stream prints one text at a time, --compare several"),
+        (compare and out is not None, "--compare prints, --out writes"),
+    )
+    for both, must in pairs:
+        if both:
+            raise UsageError(must, got="both", do="drop one")
+
+
+def find_one_method(given: MethodOptions, temperature: float | None = None) -> Method:
+    """The method that was named, or the usual one: vas with a guide, else sampling.
+
+    Raises:
+        UsageError: a guide beside a method that needs none.
+    """
+    from trimtab.runs.resolve import find_method
+
+    name = given.method or ("vas" if given.guide else "sampling")
+    named = {"beta": given.beta, "k": given.k, "temperature": temperature}
+    parameters = {key: value for key, value in named.items() if value is not None}
+    parameters |= {key: values[-1] for key, values in settings(given.set_).items()}
+    if name == "sampling" and parameters.get("temperature") == 0:
+        return find_method("greedy")
+    method = find_method(name, **parameters)
+    if given.guide and not method.guided:
+        raise UsageError(
+            f"--method {name} is steered by nothing",
+            got=f"--guide {public(given.guide)}",
+            do="drop it, or name a guided method, such as vas, args or best-of-n (see `trimtab "
+            "methods`)",
         )
-        _run(job, writer, bar=True)
-    print(f"{len(encoded) * n} responses in {out}", file=sys.stderr)
+    return method
 
 
 @dataclass(frozen=True)
 class Job:
-    """Prompts that are decoded a few at a time.
+    """Prompts that are decoded a few at a time, and scored.
 
     Attributes:
         lm: the base.
         guide: or None.
         method: how.
         prompts: encoded.
+        samples: the same, as rewards see them.
+        scorers: what scores the finished texts.
         rows: most responses side by side.
         options: of `decode_steps`.
     """
@@ -176,20 +228,10 @@ class Job:
     guide: Guide[Any] | None
     method: Method
     prompts: Sequence[Prompt]
+    samples: Sequence[Sample]
+    scorers: Sequence[Scorer]
     rows: int
-    options: dict[str, Any]
-
-    @property
-    def n(self) -> int:
-        """Responses per prompt."""
-        n: int = self.options["n"]
-        return n
-
-    @property
-    def budget(self) -> int:
-        """Most tokens of a response."""
-        budget: int = self.options["max_new_tokens"]
-        return budget
+    options: Mapping[str, Any]
 
     def batches(self, first: int = 0) -> Iterator[Iterator[Step]]:
         """The steps of each batch, from a prompt on, as if all were one call.
@@ -197,51 +239,90 @@ class Job:
         No text depends on its batch: every draw is counted from the prompt itself, and from how
         many of its samples came before.
         """
-        size, n = max(1, self.rows // self.n), min(self.rows, self.n)
+        total: int = self.options["n"]
+        size, n = max(1, self.rows // total), min(self.rows, total)
         drawn = Counter(prompt.ids for prompt in self.prompts[:first])
         for at in range(first, len(self.prompts), size):
             prompts = self.prompts[at : at + size]
-            before = [drawn[prompt.ids] * self.n for prompt in prompts]
-            for sample in range(0, self.n, n):
-                drawn_here = [count + sample for count in before]
-                more = {"n": min(n, self.n - sample), "drawn": drawn_here}
-                yield self._steps(at * self.n + sample, prompts, more)
+            before = [drawn[prompt.ids] * total for prompt in prompts]
+            for sample in range(0, total, n):
+                counts = [count + sample for count in before]
+                more = {"n": min(n, total - sample), "drawn": counts}
+                yield self._steps(at * total + sample, prompts, more)
             drawn.update(prompt.ids for prompt in prompts)
 
     def _steps(self, row: int, prompts: Sequence[Prompt], more: dict[str, Any]) -> Iterator[Step]:
         from trimtab.decoding.loop import decode_steps
 
-        options = self.options | more
+        options: Any = {**self.options, **more}
         for step in decode_steps(self.lm, self.guide, self.method, prompts, **options):
             yield replace(step, row=step.row + row)
 
+    def answers(self, *, first: int = 0, label: str = "generating", quiet: bool = False) -> Answers:
+        """Each batch's responses with their scores, with a bar while they are decoded."""
+        from trimtab.cli.screen import on_screen, progress
 
-def _run(job: Job, writer: Writer, *, bar: bool) -> None:
-    """Moves steps to the writer, with a bar where nothing else moves on the screen."""
-    import io
-    from contextlib import nullcontext
-
-    from trimtab.cli.output import progress, summary
-
-    rows, first = len(job.prompts) * job.n, writer.row
-    shown: tuple[Any, Any] = (nullcontext(), lambda done: None)
-    if bar:
-        shown = progress(rows * job.budget, f"{rows} responses" if rows > 1 else "generating")
-        shown[1](first * job.budget)
-    both = bar and sys.stdout.isatty() and writer.out is sys.stdout
-    begun, used = time.perf_counter(), defaultdict[int, int](int)
-    for steps in job.batches(first // job.n):
-        held = io.StringIO()
-        if both:
-            writer.out = held  # on one screen, the text comes when the bar has gone
-        try:
-            with shown[0]:
+        n, budget = self.options["n"], self.options["max_new_tokens"]
+        total, done = len(self.prompts) * n * budget, first * n * budget
+        with progress(label, quiet=quiet) as meter:
+            for steps in self.batches(first):
+                grown: dict[int, list[Step]] = defaultdict(list)
                 for step in steps:
-                    writer.push(step)
-                    used[step.row] += len(step.tokens)
-                    ended = job.budget - used[step.row] if step.finish else 0
-                    shown[1](len(step.tokens) + ended)
-        finally:
-            print(held.getvalue(), end="", flush=both)
-    if sys.stderr.isatty() and writer.totals.tokens:
-        print(summary(writer.totals, time.perf_counter() - begun), file=sys.stderr)
+                    grown[step.row].append(step)
+                    used = sum(len(s.tokens) for s in grown[step.row]) if step.finish else 0
+                    done += len(step.tokens) + (budget - used if step.finish else 0)
+                    meter(done, total)
+                answers = [self.completion(row, grown[row]) for row in sorted(grown)]
+                scores = self.scores(answers, min(grown))
+                with meter.hidden() if on_screen() else nullcontext():
+                    yield answers, scores
+
+    def completion(self, row: int, steps: Sequence[Step]) -> Completion:
+        """The response of a row whose steps are all there."""
+        from trimtab.decoding.loop import completion
+
+        n: int = self.options["n"]
+        return completion(self.prompts[row // n], row % n, steps)
+
+    def scores(self, answers: Sequence[Completion], row: int) -> list[dict[str, float | None]]:
+        """What each reward says of responses from a row on; None where it cannot say."""
+        from trimtab.rewards import ask
+
+        n = self.options["n"]
+        samples = [self.samples[(row + i) // n] for i in range(len(answers))]
+        scores = list[dict[str, float | None]]({} for _ in answers)
+        for scorer in self.scorers:
+            values = ask(scorer.function, samples, [answer.text for answer in answers])
+            for entry, value in zip(scores, values, strict=True):
+                if isinstance(value, str):
+                    print(f"warning: {scorer.name} of a response: {value}", file=sys.stderr)
+                entry[scorer.name] = None if isinstance(value, str) else value
+        return scores
+
+    def run(self, writer: Writer, *, first: int = 0, quiet: bool = False) -> None:
+        """Decodes batch after batch and hands each to the writer."""
+        began, n = time.perf_counter(), self.options["n"]
+        writer.row = first * n
+        for answers, scores in self.answers(first=first, quiet=quiet):
+            for answer, score in zip(answers, scores, strict=True):
+                writer.write(answer, score)
+        if sys.stderr.isatty() and not quiet:
+            print(writer.summary(time.perf_counter() - began), file=sys.stderr)
+
+    def stream(self, writer: Writer) -> None:
+        """Prints text as it comes, in the order of the prompts, as `run` prints it.
+
+        Rows grow side by side: the first that is not finished is shown, the others are held back.
+        """
+        grown: dict[int, list[Step]] = defaultdict(list)
+        row = shown = 0
+        for steps in self.batches():
+            for step in steps:
+                grown[step.row].append(step)
+                while row in grown:
+                    writer.part("".join(s.text for s in grown[row][shown:]), begins=shown == 0)
+                    shown = len(grown[row])
+                    if grown[row][-1].finish is None:
+                        break
+                    writer.write(self.completion(row, grown.pop(row)), {}, streamed=True)
+                    row, shown = row + 1, 0

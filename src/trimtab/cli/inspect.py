@@ -2,46 +2,72 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from cyclopts import Group, Parameter
 
-from trimtab.cli import bench_options as b
-from trimtab.cli import inspect_options as o
+from trimtab.cli.options import BASE, OUTPUT, Count, ModelOptions, OutputOptions, panel
+from trimtab.cli.screen import on_screen, print_table, progress
 
 if TYPE_CHECKING:
-    from trimtab.models.transformers import TransformersLM
     from trimtab.training.inspection import Inspection
-    from trimtab.training.inspection.inspect import OnProgress
+
+Folders = Annotated[tuple[str, ...], Parameter(negative="")]
+
+
+@panel(Group.create_ordered("What it is measured on", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """What it is measured on.
+
+    Attributes:
+        data: Groups that `trimtab collect` wrote; may repeat.
+        validation: Labels that `trimtab collect --validation` wrote; may repeat.
+        pairs: Preferences (.jsonl, .json, .csv, .parquet, hub:...), or groups; may repeat.
+        learn: Which reward of the groups; default: the one that the guide was trained on.
+        label: Which label of a reward model with several.
+        limit: Groups, labels and pairs, at most.
+        max_length: Most tokens of a prompt and a response; default: as in training, or 512.
+        rows: Responses read side by side.
+        seed: Of bootstrap and pairs.
+    """
+
+    data: Annotated[Folders, Parameter(alias="-d")] = ()
+    validation: Annotated[Folders, Parameter(alias="-v")] = ()
+    pairs: Folders = ()
+    learn: str | None = None
+    label: str | None = None
+    limit: Count | None = None
+    max_length: int | None = None
+    rows: Count = 16
+    seed: int = 0
+
+
+@panel(BASE)
+@dataclass(frozen=True, kw_only=True)
+class BaseOptions(ModelOptions):
+    """The base policy.
+
+    Attributes:
+        model: The base; default: the one that the guide was trained for, else smollm2.
+        template: The chat template, or texts that are continued.
+    """
+
+    model: str = ""
+    template: Literal["auto", "none"] = "auto"
 
 
 def inspect(
-    guide: o.Guide,
-    data: o.Data = None,
-    validation: o.Validation = None,
-    pairs: o.Pairs = None,
-    reward: o.Reward = None,
-    label: o.Label = None,
-    limit: o.Limit = None,
-    max_length: o.MaxLength = None,
-    rows: o.Rows = 16,
-    seed: o.Seed = 0,
-    json: o.Json = None,
-    png: o.Png = None,
-    out: o.Out = None,
-    strict: o.Strict = False,
-    model: o.Model = None,
-    template: o.Template = "auto",
-    device: b.Device = None,
-    dtype: b.Dtype = "auto",
-    threads: b.Threads = None,
-    base_temperature: b.BaseTemperature = 1.0,
-    base_top_p: b.BaseTopP = 1.0,
-) -> None:
+    guide: str,
+    *,
+    measure: MeasureOptions = MeasureOptions(),
+    out: Annotated[Path | None, Parameter(alias="-o", group=OUTPUT)] = None,
+    strict: Annotated[bool, Parameter(negative="", group=OUTPUT)] = False,
+    output: OutputOptions = OutputOptions(),
+    model: BaseOptions = BaseOptions(),
+) -> int:
     """Look a guide over: its card, whether it fits the base, and how good its scores are.
 
     A value against labels and along rollouts, as it will be decoded with:
@@ -55,111 +81,62 @@ def inspect(
     The card and the audit alone:
 
       trimtab inspect my-guide --strict
-    """  # fmt: skip
+
+    Args:
+        guide: A guide's folder, a shipped guide, or a reward model (folder, Hub id).
+        out: Folder of inspect.md, inspect.json and, of something measured, inspect.png.
+        strict: Exit with 1 on warnings too.
+    """
     from trimtab.training.inspection.opened import base_named
 
-    lm = _base(
-        model or base_named(guide) or "smollm2", template, device, dtype, threads,
-        base_temperature, base_top_p,
-    )  # fmt: skip
+    name = model.model or base_named(guide) or "smollm2"
+    lm = replace(model, model=name).open(model.template)
     from trimtab.training.inspection import inspect_guide
 
-    with _bar(bool(data or validation or pairs)) as on:
-        found = inspect_guide(
+    some = bool(measure.data or measure.validation or measure.pairs)
+    with progress("scoring", quiet=output.quiet or not some) as meter:
+        inspection = inspect_guide(
             guide,
             lm,
-            data=data or (),
-            validation=validation or (),
-            pairs=pairs or (),
-            reward=reward,
-            label=label,
-            limit=limit,
-            max_length=max_length,
-            rows=rows,
-            seed=seed,
-            on=on,
+            data=measure.data,
+            validation=measure.validation,
+            pairs=measure.pairs,
+            reward=measure.learn,
+            label=measure.label,
+            limit=measure.limit,
+            max_length=measure.max_length,
+            rows=measure.rows,
+            seed=measure.seed,
+            on=meter,
         )
-    _print(found)
-    _write(found, json, png, out)
-    if found.worst == "error" or (strict and found.worst == "warning"):
-        raise typer.Exit(1)
+    _print(inspection, output)
+    if out is not None:
+        _write(inspection, out)
+    failed = inspection.worst == "error" or (strict and inspection.worst == "warning")
+    return 1 if failed else 0
 
 
-def _base(
-    model: str,
-    template: Literal["auto", "none"],
-    device: str | None,
-    dtype: str,
-    threads: int | None,
-    base_temperature: float,
-    base_top_p: float,
-) -> TransformersLM:
-    """The base as it will decode."""
-    from trimtab.cli.building import build_model
-    from trimtab.models.text import Codec
-
-    lm = build_model(
-        model,
-        device=device,
-        dtype=dtype,
-        threads=threads,
-        base_temperature=base_temperature,
-        base_top_p=base_top_p,
-    )
-    lm.codec = Codec(lm.tokenizer, template)
-    return lm
-
-
-@contextmanager
-def _bar(wanted: bool) -> Iterator[OnProgress]:
-    """A bar on stderr, when there is something to score and somebody is looking."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    quiet = not wanted or not sys.stderr.isatty()
-    with Bar(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bar:
-        shown = bar.add_task("", total=None)
-
-        def on(done: int, total: int) -> None:
-            bar.update(shown, completed=done, total=total)
-
-        yield on
-
-
-def _print(found: Inspection) -> None:
+def _print(inspection: Inspection, output: OutputOptions) -> None:
     """Tables where somebody reads them, Markdown in a pipe; warnings again, a line each."""
-    from rich.console import Console
-    from rich.table import Table
+    from trimtab.training.inspection import to_json, to_markdown
+    from trimtab.training.inspection.words import grids, warning
 
-    from trimtab.training.inspection.words import grids, to_markdown, warning
-
-    if not sys.stdout.isatty():
-        print(to_markdown(found), end="")
+    if output.json or not on_screen():
+        print(to_json(inspection) if output.json else to_markdown(inspection), end="")
         return
-    console = Console()
-    for grid in grids(found):
-        table = Table(*grid.head, box=None, header_style="bold", title_justify="left",
-                      title=grid.caption, caption=grid.note, caption_justify="left",
-                      show_header=any(grid.head))  # fmt: skip
-        for row in grid.rows:
-            table.add_row(*row)
-        console.print(table, "")
-    for f in found.findings:
-        if line := warning(f.level, f.about, f.said, f.do):
-            console.print(line, style="bold yellow" if f.level == "warning" else "bold red")
+    for grid in grids(inspection):
+        print_table(grid.head, grid.rows, title=grid.caption, note=grid.note)
+        print()
+    for each in inspection.findings:
+        if line := warning(each.level, each.about, each.said, each.do):
+            print(line)
 
 
-def _write(found: Inspection, json: Path | None, png: Path | None, out: Path | None) -> None:
-    """The files that were asked for; of a folder, no picture where nothing was measured."""
+def _write(inspection: Inspection, folder: Path) -> None:
     from trimtab.files import write_atomic
     from trimtab.training.inspection import picture, to_json, to_markdown
 
-    if out is not None:
-        write_atomic(out / "inspect.md", to_markdown(found))
-    for path in filter(None, (json, out and out / "inspect.json")):
-        write_atomic(path, to_json(found))
-    drawn = out / "inspect.png" if out is not None and found.measured else None
-    for path in filter(None, (png, drawn)):
-        write_atomic(path, picture(found))
+    write_atomic(folder / "inspect.md", to_markdown(inspection))
+    write_atomic(folder / "inspect.json", to_json(inspection))
+    if inspection.measured:
+        write_atomic(folder / "inspect.png", picture(inspection))

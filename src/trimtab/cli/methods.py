@@ -6,9 +6,9 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from trimtab.cli.options import OutputOptions
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
@@ -30,25 +30,29 @@ PAPERS = {
 TABLE = Path(__file__).with_name("methods.json")
 
 
-def methods(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
-) -> None:
+def methods(*, output: OutputOptions = OutputOptions()) -> None:
     """Show every decoding method: its law, its parts and its defaults.
 
     Any default can be set: `trimtab generate --method best-of-n --set n=16`.
     """
-    found = described()
-    if as_json:
-        for one in found:
+    from trimtab.plugins import entry_points
+
+    table = described()
+    plugins = entry_points("trimtab.methods")
+    for name, plugin in plugins.items():
+        about = f"of the package {plugin.distribution}"
+        table.append({"name": name, "about": about, "parts": "", "guided": True, "defaults": {}})
+    if output.json:
+        for one in table:
             print(json.dumps(one))
     else:
-        _print(found)
+        _print(table)
 
 
 def described() -> list[dict[str, Any]]:
     """Every method as `describe` says it, read from a file: importing torch takes a second."""
-    found: list[dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))
-    return found
+    table: list[dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return table
 
 
 def describe() -> list[dict[str, Any]]:
@@ -82,16 +86,16 @@ def parts_of(method: Method) -> str:
     return f"{method.proposal} > {rule} > {method.sampler}"
 
 
-def _print(found: list[dict[str, Any]]) -> None:
+def _print(table: list[dict[str, Any]]) -> None:
     """One block per method: seven columns of prose would not fit a terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
-    for one in found:
+    for one in table:
         console.print(f"[bold]{one['name']}[/bold]" + ("" if one["guided"] else "  (no guide)"))
         defaults = ", ".join(f"{k}={v}" for k, v in one["defaults"].items())
         rows = ("", one["about"]), ("parts", one["parts"]), ("defaults", defaults)
-        for label, value in (*rows, ("paper", one["paper"])):
+        for label, value in (*rows, ("paper", one.get("paper"))):
             if value:
                 line = f"  {label}: {value}" if label else f"  {value}"
                 console.print(line, markup=False, soft_wrap=True)

@@ -1,133 +1,251 @@
-"""The options of `generate`, with the words that explain them."""
+"""The options that several commands share, each declared once, with the words that explain it.
+
+A class is a panel of the help; its fields are flags, and Python's names of the same options.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+import json as json_
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
-import typer
+from cyclopts import Group, Parameter, validators
+
+from trimtab.errors import UsageError
+
+if TYPE_CHECKING:
+    from trimtab.models.transformers import TransformersLM
+    from trimtab.runs.resolve import OpenModel
+    from trimtab.types import Template
+
+Count: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+Names: TypeAlias = Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)]
+"""May be given several times; a sum of rewards may begin with a minus."""
+
+Split: TypeAlias = Literal["train", "validation", "test", "all"]
+
+T = TypeVar("T", bound=type)
+
+PROMPTS = Group.create_ordered("Prompts", sort_key=1)
+TASK = Group.create_ordered("Task", sort_key=1)
+STEERING = Group.create_ordered("Steering", sort_key=1)
+METHODS = Group.create_ordered("Methods", sort_key=1)
+RUN = Group.create_ordered("Run", sort_key=3)
+OUTPUT = Group.create_ordered("Output", sort_key=3)
+BASE = Group.create_ordered("Base model", sort_key=3)
 
 
-def _option(*names: str, panel: str, **rest: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, **rest)
+def panel(group: Group) -> Callable[[T], T]:
+    """Makes a dataclass a panel of the help: fields are flags, attributes' lines explain them."""
+
+    def decorate(options: T) -> T:
+        options.__doc__ = one_line_each(options.__doc__)
+        return Parameter(name="*", group=group)(options)
+
+    return decorate
 
 
-_IN, _STEER, _BASE, _OUT = "Prompts and length", "Steering", "Base model", "Output"
+def one_line_each(docstring: str | None) -> str:
+    """A docstring whose arguments have their explanation in one line, for the help to break."""
+    return re.sub(r"\n {12}(?=\S)", " ", docstring or "")
 
-Prompts = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="PROMPT",
-        help="One or more prompts; none, or -, reads all of stdin as one prompt.",
-        show_default=False,
-    ),
-]
-File = Annotated[
-    str | None,
-    _option(
-        "--file", "-f", panel=_IN, metavar="PATH",
-        help="Prompts: .txt, one per line; .jsonl, .json, .csv, .tsv or .parquet with the column "
-        "prompt or messages; - is stdin, text or JSON lines.",
-    ),
-]  # fmt: skip
-Column = Annotated[
-    str | None,
-    _option("--column", panel=_IN, metavar="NAME", help="Where a row of --file has its prompt."),
-]
-N = Annotated[int, _option("--n", "-n", panel=_IN, min=1, help="Responses per prompt.")]
-MaxNewTokens = Annotated[
-    int, _option("--max-new-tokens", panel=_IN, min=1, help="Longest response, in tokens.")
-]
-Stop = Annotated[
-    list[str] | None,
-    _option("--stop", panel=_IN, metavar="TEXT", help="End at this text; may be repeated."),
-]
-Seed = Annotated[int, _option("--seed", panel=_IN, help="The same seed gives the same text.")]
 
-Guide = Annotated[
-    str | None,
-    _option(
-        "--guide", "-g", panel=_STEER, metavar="PATH",
-        help="sentiment, concise, a guide's folder, or a reward model (folder or Hub id, with "
-        "#LABEL for one of several).",
-    ),
-]  # fmt: skip
-Reward = Annotated[
-    str | None,
-    _option(
-        "--reward", "-r", panel=_STEER, metavar="NAME",
-        help="A reward read on prefixes: sentiment, brevity, ..., python:file.py:function, "
-        "hf:MODEL, http://HOST/PATH, or a sum: 'sentiment - 0.01*length'.",
-    ),
-]  # fmt: skip
-Method = Annotated[
-    str | None,
-    _option(
-        "--method", "-m", panel=_STEER, metavar="NAME",
-        help="See `trimtab methods`. Default: vas with a guide or reward, else sampling.",
-        show_default=False,
-    ),
-]  # fmt: skip
-Beta = Annotated[
-    float | None,
-    _option("--beta", "-b", panel=_STEER, help="Strength: nats of log-odds per unit of score."),
-]
-K = Annotated[int | None, _option("--k", "-k", panel=_STEER, min=1, help="Candidates per token.")]
-Temperature = Annotated[
-    float | None,
-    _option("--temperature", "-t", panel=_STEER, min=0, help="After steering; 0 is greedy."),
-]
-Set = Annotated[
-    list[str] | None,
-    _option("--set", panel=_STEER, metavar="NAME=VALUE", help="Another parameter of the method."),
-]
-OnGuideError = Annotated[
-    str,
-    _option("--on-guide-error", panel=_STEER, help="A NaN score: raise, or base to go on alone."),
-]
+@panel(BASE)
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The base policy.
 
-Model = Annotated[
-    str,
-    _option("--model", panel=_BASE, help="A fetched model's name, a folder, or a Hub id."),
-]
-BaseTemperature = Annotated[
-    float, _option("--base-temperature", panel=_BASE, help="Shapes the base before steering.")
-]
-BaseTopP = Annotated[
-    float, _option("--base-top-p", panel=_BASE, help="Cuts the base to this nucleus.")
-]
-Device = Annotated[
-    str | None, _option("--device", panel=_BASE, help="cpu, cuda, cuda:1, mps. Default: the best.")
-]
-Dtype = Annotated[
-    str | None, _option("--dtype", panel=_BASE, help="auto, float32, bfloat16 or float16.")
-]
-Threads = Annotated[int | None, _option("--threads", panel=_BASE, min=1, help="CPU threads.")]
+    Attributes:
+        model: A fetched model's name, a folder, or a Hub id.
+        device: cpu, cuda, cuda:1, mps; default: the best that is there.
+        dtype: auto, float32, bfloat16 or float16.
+        threads: CPU threads of this process.
+        base_temperature: Shapes the base before steering.
+        base_top_p: Cuts the base to this nucleus.
+    """
 
-Stream = Annotated[bool, _option("--stream", "-s", panel=_OUT, help="Print text as it comes.")]
-Json = Annotated[
-    bool,
-    _option("--json", panel=_OUT, help="One JSON object per response, with the token ledger."),
-]
-Alternatives = Annotated[
-    int,
-    _option("--alternatives", panel=_OUT, min=0, help="Likeliest candidates per token in --json."),
-]
-Out = Annotated[
-    Path | None,
-    _option(
-        "--out", "-o", panel=_OUT, metavar="FILE",
-        help="A .jsonl, .csv or .parquet of responses, with their figures (of a .jsonl with --json "
-        "also the token ledger). Stopped and called again, it goes on where it was.",
-    ),
-]  # fmt: skip
-Overwrite = Annotated[
-    bool, _option("--overwrite", panel=_OUT, help="Replace --out, or what was begun of it.")
-]
-Rows = Annotated[
-    int,
-    _option(
-        "--rows", panel=_OUT, min=1,
-        help="Responses decoded side by side. More takes memory; no text depends on it.",
-    ),
-]  # fmt: skip
+    model: str = "smollm2"
+    device: str | None = None
+    dtype: str = "auto"
+    threads: Count | None = None
+    base_temperature: float = 1.0
+    base_top_p: float = 1.0
+
+    def opener(self, template: Template = "auto") -> OpenModel:
+        """What opens it, here or in a worker; names that cannot be meant are errors now."""
+        from trimtab.runs.resolve import find_model
+
+        opener = find_model(
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            base_temperature=self.base_temperature,
+            base_top_p=self.base_top_p,
+            template=template,
+        )
+        quiet_libraries()
+        return opener
+
+    def open(self, template: Template = "auto") -> TransformersLM:
+        """The base in this process."""
+        opener = self.opener(template)
+        use_threads(self.threads)
+        lm: Any = opener()
+        return lm  # type: ignore[no-any-return]  # find_model opens nothing else
+
+
+@panel(PROMPTS)
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions:
+    """Prompts from a file.
+
+    Attributes:
+        prompts: A file (.txt, .jsonl, .json, .csv, .tsv, .parquet), or hub:DATASET@SPLIT#COLUMN.
+        column: Where a row of --prompts has its prompt; default: prompt, or messages.
+        limit: The first so many prompts.
+    """
+
+    prompts: Annotated[str | None, Parameter(alias="-p")] = None
+    column: str | None = None
+    limit: Count | None = None
+
+
+@panel(STEERING)
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions:
+    """One method.
+
+    Attributes:
+        method: See `trimtab methods`; default: vas with a guide, else sampling.
+        guide: What steers: a guide's name or folder, a reward model (folder, ORG/NAME, with #LABEL
+            for one of several), or a reward that is read on prefixes: brevity, FILE.py:NAME,
+            reward:sentiment.
+        beta: Strength: nats of log-odds per unit of score.
+        k: Candidates per token.
+        set_: Another parameter of the method, such as n=16 or tail=drop; may repeat.
+    """
+
+    method: Annotated[str | None, Parameter(alias="-m")] = None
+    guide: Annotated[str | None, Parameter(alias="-g", allow_leading_hyphen=True)] = None
+    beta: Annotated[float | None, Parameter(alias="-b")] = None
+    k: Annotated[Count | None, Parameter(alias="-k")] = None
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+
+
+@panel(METHODS)
+@dataclass(frozen=True, kw_only=True)
+class GridOptions:
+    """Several methods, with several parameters.
+
+    Attributes:
+        method: See `trimtab methods`; may repeat. Default: greedy, sampling, args, vas.
+        guide: As for `trimtab generate`; may repeat. Default: the reward, read on prefixes.
+        beta: Strength; may repeat. Default: the method's; of a sweep 0.5, 1, 2, 4, 8.
+        k: Candidates per step; may repeat.
+        set_: Another parameter of the methods that have it, such as n=16 or tail=drop; may repeat.
+        baseline: The row that others are compared with.
+    """
+
+    method: Annotated[tuple[str, ...], Parameter(alias="-m")] = ()
+    guide: Annotated[Names, Parameter(alias="-g")] = ()
+    beta: Annotated[tuple[float, ...], Parameter(alias="-b")] = ()
+    k: Annotated[tuple[Count, ...], Parameter(alias="-k")] = ()
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+    baseline: str | None = None
+
+
+@panel(TASK)
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """What judges.
+
+    Attributes:
+        reward: What scores finished texts: a name, FILE.py:NAME, hf:MODEL, http://HOST/PATH, or a
+            sum: 'sentiment - 0.01*length'. Default: the task's.
+        judge: A second opinion; likewise.
+        on_reward_error: What a text that cannot be scored does.
+        rescore: Ask rewards anew, whatever is kept of them: where one reads files or a server that
+            have changed. Texts stay.
+        metric: Also shown: perplexity, distinct-n, repetition; also measured: rouge-l (n >= 2),
+            coherence (MiniLM) or coherence=MODEL; may repeat.
+    """
+
+    reward: Annotated[str | None, Parameter(alias="-r", allow_leading_hyphen=True)] = None
+    judge: Annotated[str | None, Parameter(alias="-j", allow_leading_hyphen=True)] = None
+    on_reward_error: Literal["raise", "skip"] = "raise"
+    rescore: Annotated[bool, Parameter(negative="")] = False
+    metric: tuple[str, ...] = ()
+
+
+@panel(RUN)
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How many prompts and responses, and where.
+
+    Attributes:
+        n: Responses per prompt.
+        seed: Decides every draw.
+        max_new_tokens: Longest response, in tokens; default: the task's.
+        rows: Responses decoded side by side.
+        workers: Processes; what comes out is the same for any number.
+    """
+
+    n: Annotated[Count, Parameter(alias="-n")] = 1
+    seed: int = 0
+    max_new_tokens: Count | None = None
+    rows: Count = 32
+    workers: Count = 1
+
+
+@panel(OUTPUT)
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What is shown.
+
+    Attributes:
+        json: Print JSON.
+        quiet: Print no progress, and nothing that is not asked for.
+    """
+
+    json: Annotated[bool, Parameter(negative="")] = False
+    quiet: Annotated[bool, Parameter(alias="-q", negative="")] = False
+
+
+def settings(pairs: Sequence[str]) -> dict[str, list[Any]]:
+    """`--set n=16 --set n=32 --set tail=drop` as names with their values, in JSON's types.
+
+    >>> settings(["n=16", "n=32", "tail=drop"])
+    {'n': [16, 32], 'tail': ['drop']}
+    """
+    values: dict[str, list[Any]] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError("--set must be NAME=VALUE", got=repr(pair), do="e.g. --set n=16")
+        try:
+            value = json_.loads(text)
+        except ValueError:  # a word, such as tail=drop
+            value = text
+        values.setdefault(name, []).append(value)
+    return values
+
+
+def quiet_libraries() -> None:
+    """The libraries' own bars and notices would mix with ours; what fails is said by our errors."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch use so many CPU threads; None leaves it its own number."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -11,8 +11,10 @@ last such prompt is cut off before the job goes on. A job of other settings or p
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +24,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from trimtab.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from trimtab.decoding.methods import Method
+    from trimtab.models.transformers import TransformersLM
+    from trimtab.runs.resolve import GuideSource, Scorer
     from trimtab.types import Prompt
 
 KINDS = (".jsonl", ".csv", ".parquet")
-_ROWS = 1000  # that are held at once while the file is made
+_ROWS = 1000  # that are held at once while a .parquet is made
 
 
 def check(path: Path, *, overwrite: bool, ledger: bool) -> None:
@@ -40,6 +45,24 @@ def check(path: Path, *, overwrite: bool, ledger: bool) -> None:
     if path.exists() and not overwrite:
         do = "name another, or pass --overwrite"
         raise UsageError(f"{path} must not exist yet", got="something there", do=do)
+
+
+def settings_of(
+    lm: TransformersLM, method: Method, guide: GuideSource | None, scorers: Sequence[Scorer]
+) -> dict[str, Any]:
+    """What the responses depend on beside the options, in JSON's types."""
+    import trimtab
+    from trimtab.cli.methods import parts_of
+    from trimtab.runs.identity import identify
+
+    return {
+        "trimtab": trimtab.__version__,
+        "base": identify(lm).identity(),
+        "template": lm.codec.template,
+        "parts": parts_of(method),
+        "steering": guide.fingerprint if guide else None,
+        "rewards": {scorer.name: scorer.fingerprint for scorer in scorers},
+    }
 
 
 class Lines:
@@ -90,16 +113,17 @@ def unfinished(
         OutputError: it cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
+    head = json.dumps(settings, sort_keys=True).encode() + b"\n"
     with _alone(path):
         with _writing(path):
-            done, end = _found(part, settings, prompts, n, overwrite=overwrite)
+            done, end = _kept(part, json.loads(head), prompts, n, overwrite=overwrite)
             file = part.open("r+b" if part.exists() else "w+b")
         try:
             with _writing(path):
                 file.truncate(end)
                 file.seek(end)
                 if not end:
-                    file.write(_line(settings))
+                    file.write(head)
             yield Begun(Lines(file, path), done)
         finally:
             with _writing(path):
@@ -114,11 +138,9 @@ def _alone(path: Path) -> Iterator[None]:
     """Holds a lock beside the file; a killed process' lock is free."""
     from filelock import FileLock, Timeout
 
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    at = path.with_name(f"{path.name}.lock")
-    lock = FileLock(at)
-    with _writing(path):
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -128,7 +150,7 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        at.unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -141,11 +163,7 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} must be writable", got=why, do=do) from error
 
 
-def _line(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, sort_keys=True).encode() + b"\n"
-
-
-def _found(
+def _kept(
     part: Path, settings: dict[str, Any], prompts: Sequence[Prompt], n: int, *, overwrite: bool
 ) -> tuple[int, int]:
     """How many prompts are done, and the bytes up to the last one's end."""
@@ -153,19 +171,20 @@ def _found(
         return 0, 0
     with part.open("rb") as file:
         head = file.readline()
-        theirs = _whole(head)
-        ours = json.loads(_line(settings))
-        if theirs is None or (overwrite and theirs != ours):
+        begun = _whole(head)
+        if begun is None or (overwrite and begun != settings):
             return 0, 0
-        if theirs != ours:
-            raise _other(part, ours, theirs)
+        if begun != settings:
+            names = {**settings, **begun}
+            name = next(k for k in names if settings.get(k) != begun.get(k))
+            got = f"{name} {settings.get(name)!r}, begun with {begun.get(name)!r}"
+            raise _refused(part, "settings", got)
         done, end = 0, len(head)
         while rows := _responses(file, n):
             if done == len(prompts) or not all(_answers(row, prompts[done]) for row in rows[0]):
                 if overwrite:
                     return 0, 0
-                got = f"others, from prompt {done + 1} on"
-                raise _refused(part, "prompts", got)
+                raise _refused(part, "prompts", f"others, from prompt {done + 1} on")
             done, end = done + 1, end + rows[1]
     return done, end
 
@@ -182,23 +201,15 @@ def _whole(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        found = json.loads(line)
+        row = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return row if isinstance(row, dict) else None
 
 
 def _answers(row: dict[str, Any], prompt: Prompt) -> bool:
     messages = prompt.messages and [dict(message) for message in prompt.messages]
     return row.get("prompt") == prompt.text and row.get("messages") == messages
-
-
-def _other(part: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> UsageError:
-    """The first setting that differs."""
-    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    name = names[0]
-    got = f"{name} {ours.get(name)!r}, begun with {theirs.get(name)!r}"
-    return _refused(part, "settings", got)
 
 
 def _refused(part: Path, what: str, got: str) -> UsageError:
@@ -222,41 +233,41 @@ def _publish(part: Path, path: Path) -> None:
 
 
 def _jsonl(lines: BinaryIO, path: Path) -> None:
-    import shutil
-
     with path.open("wb") as out:
         shutil.copyfileobj(lines, out)
 
 
 def _csv(lines: BinaryIO, path: Path) -> None:
-    """Lists as JSON in their cells."""
+    """Lists and rewards as JSON in their cells."""
     with path.open("w", encoding="utf-8", newline="") as out:
-        rows = (json.loads(line) for line in lines)
-        for i, row in enumerate(rows):
+        for i, row in enumerate(map(json.loads, lines)):
             if i == 0:
                 # All quoted: a bare carriage return would end the row for most readers.
                 table = csv.DictWriter(out, list(row), quoting=csv.QUOTE_ALL, lineterminator="\n")
                 table.writeheader()
-            table.writerow({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()})
+            nested = {k: json.dumps(v) for k, v in row.items() if isinstance(v, list | dict)}
+            table.writerow(row | nested)
 
 
 def _parquet(lines: BinaryIO, path: Path) -> None:
-    import itertools
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    rows = [json.loads(line) for line in itertools.islice(lines, _ROWS)]
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
-    schema = pa.schema(
-        [
-            *[("index", pa.int64()), ("model", pa.string()), ("method", pa.string())],
-            *[("beta", pa.float64()), ("guide", pa.string()), ("seed", pa.int64())],
-            *[("prompt", pa.string()), ("messages", pa.list_(message)), ("sample", pa.int64())],
-            *[("text", pa.string()), ("finish", pa.string()), ("tokens", pa.list_(pa.int64()))],
-            *[("kl", pa.float64()), ("logprob", pa.float64()), ("ref_logprob", pa.float64())],
-            *[("base_tokens", pa.float64()), ("guide_tokens", pa.float64())],
-        ]
-    )
+    fields = [
+        *[("index", pa.int64()), ("model", pa.string()), ("method", pa.string())],
+        *[("beta", pa.float64()), ("guide", pa.string()), ("seed", pa.int64())],
+        *[("prompt", pa.string()), ("messages", pa.list_(message)), ("sample", pa.int64())],
+        *[("text", pa.string()), ("finish", pa.string()), ("tokens", pa.list_(pa.int64()))],
+        *[("kl", pa.float64()), ("logprob", pa.float64()), ("ref_logprob", pa.float64())],
+        *[("base_tokens", pa.float64()), ("guide_tokens", pa.float64())],
+    ]
+    if "rewards" in rows[0]:
+        names = rows[0]["rewards"]
+        fields.append(("rewards", pa.struct([(name, pa.float64()) for name in names])))
+    schema = pa.schema(fields)
     with pq.ParquetWriter(path, schema) as table:
-        while rows := [json.loads(line) for line in itertools.islice(lines, _ROWS)]:
+        while rows:
             table.write_table(pa.Table.from_pylist(rows, schema))
+            rows = [json.loads(line) for line in itertools.islice(lines, _ROWS)]

@@ -5,24 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from cyclopts import Parameter
+
+from trimtab.cli.options import OutputOptions
 
 
 def report(
-    folder: Annotated[Path, Argument(help="What `trimtab evaluate` or `trimtab sweep` wrote.")],
-    out: Annotated[
-        Path | None, Option("--out", "-o", help="Folder of the report; default: FOLDER/report.")
-    ] = None,
+    folder: Path,
+    *,
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Show results: tables, pictures and texts in one HTML file; nothing is decoded.
 
-    **Examples**
+      trimtab report results
 
-        trimtab report results
+      trimtab report results --out docs/sentiment
 
-        trimtab report results --out docs/sentiment
+    Args:
+        folder: What `trimtab evaluate` or `trimtab sweep` wrote.
+        out: Folder of the report; default: FOLDER/report.
     """
+    from trimtab.cli.screen import print_json
     from trimtab.evaluation.report.write import write_report
 
-    for path in write_report(folder, out):
-        print(path)
+    paths = [str(path) for path in write_report(folder, out)]
+    if output.json:
+        print_json(paths)
+    elif not output.quiet:
+        print("\n".join(paths))

@@ -2,60 +2,129 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from trimtab.cli import train_options as o
+from cyclopts import Group, Parameter
+
+from trimtab.cli.options import (
+    RUN,
+    Count,
+    OutputOptions,
+    panel,
+    quiet_libraries,
+    settings,
+    use_threads,
+)
+from trimtab.cli.screen import Meter, print_json, progress
+from trimtab.errors import TrimtabWarning, UsageError
 
 if TYPE_CHECKING:
     from trimtab.training.train import OnRun, Trained
 
 
+WHAT = Group.create_ordered("What", sort_key=2)
+
+
+@panel(WHAT)
+@dataclass(frozen=True, kw_only=True)
+class WhatOptions:
+    """What is learnt, from what. None leaves a setting as --config or `TrainConfig` has it.
+
+    Attributes:
+        out: The guide's folder.
+        learn: Which of the data's rewards is learnt, or a sum: 'sentiment + 0.5*similarity'.
+        set_: A parameter of the objective: lambda_=0.9, bootstrap=exact, prefixes=2; may repeat.
+        validation: Labels by `trimtab collect --validation`; their topics are held out.
+        held_out: Share of topics to validate on. Default: 0.1.
+        unit: One unit of score: of the reward, or a standard deviation. Default: reward.
+        store: Precision of the trained weights on disk. Default: float32.
+        name: The guide's name. Default: the folder's.
+    """
+
+    out: Annotated[Path | None, Parameter(alias="-o")] = None
+    learn: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+    validation: Path | None = None
+    held_out: float | None = None
+    unit: Literal["reward", "std"] | None = None
+    store: Literal["float32", "bfloat16"] | None = None
+    name: str | None = None
+
+
+@panel(Group.create_ordered("Network", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """What learns.
+
+    Attributes:
+        model: The base. Default: smollm2.
+        layers: How many of its first layers to use. Default: all.
+        lora_rank: 0 trains the layers themselves. Default: 32.
+        lora_alpha: Scales the adapter by alpha / rank. Default: 32.
+    """
+
+    model: str | None = None
+    layers: Count | None = None
+    lora_rank: int | None = None
+    lora_alpha: Count | None = None
+
+
+@panel(RUN)
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How it learns.
+
+    Attributes:
+        lr: LR,LR: one run each; the lowest validation error wins. Default: 1e-4,3e-4,1e-3.
+        head_lr: Learning rate of the head. Default: 1e-3.
+        epochs: Passes over the data. Default: 1.
+        batch_size: Responses, or pairs, of an update. Default: 32.
+        accumulation: Parts of an update. Default: 1.
+        warmup: Share of updates. Default: 0.05.
+        weight_decay: Of the backbone's weights. Default: 0.
+        clip: Largest norm of a gradient. Default: 1.
+        evaluations: Validations per epoch. Default: 2.
+        max_length: Tokens; longer ones are left out. Default: 512.
+        seed: Decides every draw. Default: 0.
+        bf16: Compute in bfloat16.
+        gradient_checkpointing: Less memory, more time.
+        device: cpu, cuda, ...; default: what is there.
+        tensorboard: TensorBoard's logs too.
+    """
+
+    lr: str | None = None
+    head_lr: float | None = None
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    accumulation: Count | None = None
+    warmup: float | None = None
+    weight_decay: float | None = None
+    clip: float | None = None
+    evaluations: Count | None = None
+    max_length: int | None = None
+    seed: int | None = None
+    bf16: bool | None = None
+    gradient_checkpointing: bool | None = None
+    device: str | None = None
+    tensorboard: bool | None = None
+
+
 def train(
-    objective: o.ObjectiveName = None,
-    data: o.Data = None,
-    out: o.Out = None,
-    config: o.Config = None,
-    reward: o.RewardName = None,
-    setting: o.Set = None,
-    validation: o.Validation = None,
-    held_out: o.HeldOut = None,
-    unit: o.UnitName = None,
-    store: o.Store = None,
-    name: o.Name = None,
-    overwrite: o.Overwrite = False,
-    model: o.Model = None,
-    layers: o.Layers = None,
-    lora_rank: o.LoraRank = None,
-    lora_alpha: o.LoraAlpha = None,
-    lr: o.Lr = None,
-    head_lr: o.HeadLr = None,
-    epochs: o.Epochs = None,
-    batch_size: o.BatchSize = None,
-    accumulation: o.Accumulation = None,
-    warmup: o.Warmup = None,
-    weight_decay: o.WeightDecay = None,
-    clip: o.Clip = None,
-    evaluations: o.Evaluations = None,
-    max_length: o.MaxLength = None,
-    seed: o.Seed = None,
-    bf16: o.Bf16 = None,
-    gradient_checkpointing: o.GradientCheckpointing = None,
-    device: o.Device = None,
-    tensorboard: o.Tensorboard = None,
-    threads: o.Threads = None,
-    processes: o.Processes = None,
-    label_threshold: o.LabelThreshold = None,
-    label_softness: o.LabelSoftness = None,
-    prefixes: o.Prefixes = None,
-    prefixes_by_row: o.PrefixesByRow = None,
-    margin: o.Margin = None,
-    pairs_per_group: o.PairsPerGroup = None,
+    objective: str | None = None,
+    *data: str,
+    config: Annotated[Path | None, Parameter(alias="-c", group=WHAT)] = None,
+    what: WhatOptions = WhatOptions(),
+    overwrite: Annotated[bool, Parameter(negative="", group=WHAT)] = False,
+    network: NetworkOptions = NetworkOptions(),
+    fit: FitOptions = FitOptions(),
+    threads: Annotated[Count | None, Parameter(group=RUN)] = None,
+    processes: Annotated[Count | None, Parameter(group=RUN)] = None,
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Train a guide: a value, a classifier, a Q-function or a reward model on prefixes.
 
@@ -67,7 +136,7 @@ def train(
 
     A reward model on prefixes from human preferences (PARGS):
 
-      trimtab train partial-bradley-terry pairs.jsonl -o my-reward --prefixes 2
+      trimtab train partial-bradley-terry pairs.jsonl -o my-reward --set prefixes=2
 
     From a file, with one thing changed:
 
@@ -78,62 +147,45 @@ def train(
       torchrun --nproc-per-node 2 -m trimtab train td-lambda rollouts -o my-guide --processes 2
 
     Killed at any moment and called again, it goes on where it stood.
-    """
-    from trimtab.cli.building import quiet_libraries
-    from trimtab.errors import TrimtabWarning
-    from trimtab.training.config import make_config, read_config
 
-    given: dict[str, Any] = {
-        "objective": objective, "data": data, "out": out and str(out), "reward": reward,
-        "settings": _settings(setting), "validation": validation and str(validation),
-        "held_out": held_out, "unit": unit, "store": store, "name": name, "model": model,
-        "layers": layers, "lora_rank": lora_rank, "lora_alpha": lora_alpha,
-        "lr": _rates(lr), "head_lr": head_lr,
-        "epochs": epochs, "batch_size": batch_size, "accumulation": accumulation,
-        "warmup": warmup, "weight_decay": weight_decay, "clip": clip, "evaluations": evaluations,
-        "max_length": max_length, "seed": seed, "bf16": bf16,
-        "gradient_checkpointing": gradient_checkpointing, "device": device,
-        "tensorboard": tensorboard,
-        "label_threshold": label_threshold, "label_softness": label_softness,
-        "prefixes": prefixes, "prefixes_by_row": prefixes_by_row, "margin": margin,
-        "pairs_per_group": pairs_per_group,
-    }  # fmt: skip
-    said = {key: value for key, value in given.items() if value not in (None, [], {})}
-    wanted = read_config(config, **said) if config else make_config(said)
+    Args:
+        objective: td-lambda, monte-carlo, cd-q, fudge, rad, q, dueling-q, value-advantage, ilql,
+            bradley-terry, partial-bradley-terry, genarm, farma.
+        data: Folders that `trimtab collect` wrote, or files of preferences.
+        config: YAML of these settings; flags win.
+        overwrite: Replace a guide that is there.
+        threads: CPU threads of each process.
+        processes: How many must train together, else stop.
+    """
+    from trimtab.training.config import TrainConfig, make_config, read_config
+
+    given: dict[str, Any] = {"objective": objective, "data": list(data)}
+    for options in (what, network, fit):
+        given |= {field.name: getattr(options, field.name) for field in fields(options)}
+    given |= {"lr": _rates(fit.lr), "settings": {k: v[-1] for k, v in settings(what.set_).items()}}
+    given |= {name: str(given[name]) for name in ("out", "validation") if given[name]}
+    del given["set_"]
+    given = {key: value for key, value in given.items() if value not in (None, [], {})}
+    given |= {"reward": given.pop("learn")} if "learn" in given else {}
+    own = {f.name for f in fields(TrainConfig)} & given.get("settings", {}).keys()
+    given |= {name: given["settings"].pop(name) for name in own}
+    wanted = read_config(config, **given) if config else make_config(given)
     _check_processes(processes)
     quiet_libraries()
-    _use_threads(threads)
-    from trimtab.training.train import train as run
+    use_threads(threads)
+    from trimtab.training.train import train as learn
 
-    with _bar(wanted.lr) as on, warnings.catch_warnings():
+    first = os.environ.get("RANK", "0") == "0"
+    quiet = output.quiet or not first
+    with progress("learning", quiet=quiet) as meter, warnings.catch_warnings():
         warnings.simplefilter("ignore", TrimtabWarning)  # said last, in `_print`
-        done = run(wanted, overwrite=overwrite, on=on)
-    if os.environ.get("RANK", "0") == "0":
-        _print(done)
-
-
-def _settings(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """`--set lambda_=0.9` as names and values."""
-    from trimtab.errors import UsageError
-
-    found: dict[str, Any] = {}
-    for pair in pairs or ():
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(
-                "--set must be NAME=VALUE", got=repr(pair), do="e.g. --set lambda_=0.9"
-            )
-        try:
-            found[key] = json.loads(value)
-        except ValueError:  # a word, such as bootstrap=exact
-            found[key] = value
-    return found
+        done = learn(wanted, overwrite=overwrite, on=_watch(meter))
+    if first:
+        _print_json(done) if output.json else _print(done)
 
 
 def _rates(text: str | None) -> list[float] | None:
     """`1e-4,3e-4` as numbers."""
-    from trimtab.errors import UsageError
-
     if text is None:
         return None
     try:
@@ -146,46 +198,25 @@ def _rates(text: str | None) -> list[float] | None:
 
 def _check_processes(wanted: int | None) -> None:
     """Some launchers start one process where several were asked for, and say nothing."""
-    from trimtab.errors import UsageError
-
-    found = int(os.environ.get("WORLD_SIZE", "1"))
-    if wanted is not None and wanted != found:
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if wanted is not None and wanted != started:
         raise UsageError(
             f"--processes says that {wanted} processes train together",
-            got=f"{found}",
+            got=f"{started}",
             do=f"start them with: torchrun --nproc-per-node {wanted} -m trimtab train ...",
         )
 
 
-def _use_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
+def _watch(meter: Meter) -> OnRun:
+    """Shows each learning rate's updates, with its last validation error."""
+    errors: dict[float, str] = {}
 
-        torch.set_num_threads(threads)
+    def on(lr: float, step: int, steps: int, logs: Mapping[str, float]) -> None:
+        if "eval_error" in logs:
+            errors[lr] = f"error {logs['eval_error']:.4f}"
+        meter(step, steps, label=f"lr {lr:g}", note=errors.get(lr, ""))
 
-
-@contextmanager
-def _bar(rates: Sequence[float]) -> Iterator[OnRun]:
-    """A bar on stderr for each learning rate, with its loss and the time that is left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Left
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
-    quiet = not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0"
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        tasks = {lr: bar.add_task(f"lr {lr:g}", total=None, start=False) for lr in rates}
-        started: set[float] = set()
-
-        def on(lr: float, step: int, steps: int, logs: Mapping[str, float]) -> None:
-            if lr not in started:
-                started.add(lr)
-                bar.start_task(tasks[lr])
-            bar.update(tasks[lr], completed=step, total=steps)
-            if "eval_error" in logs:
-                bar.update(tasks[lr], description=f"lr {lr:g}  error {logs['eval_error']:.4f}")
-
-        yield on
+    return on
 
 
 def _print(done: Trained) -> None:
@@ -202,3 +233,14 @@ def _print(done: Trained) -> None:
     print(f"guide in {done.folder}; a constant's validation error is {done.best.constant:.4f}")
     if done.best.remark:
         print(f"WARNING: the guide is {done.best.remark}; {DO}")
+
+
+def _print_json(done: Trained) -> None:
+    runs = [
+        {"lr": each.lr, "step": each.step, "steps": each.steps, "best": each is done.best,
+         **each.metrics}
+        for each in done.runs
+    ]  # fmt: skip
+    data = [str(tally) for tally in done.material.counts]
+    facts = {"folder": str(done.folder), "constant": done.best.constant}
+    print_json({**facts, "remark": done.best.remark, "runs": runs, "data": data})

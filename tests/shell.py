@@ -1,0 +1,43 @@
+"""`trimtab` as a function: a command line in this process, with what it prints."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from unittest.mock import patch
+
+from trimtab.cli import run
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed, and how it ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    exception: BaseException | None = None
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+
+Run = Callable[..., Result]
+
+
+def trimtab(*arguments: str, stdin: str = "") -> Result:
+    """Runs a command line; stdout and stderr are apart, and neither is a screen."""
+    out, err = io.StringIO(), io.StringIO()
+    given, error = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"), None
+    with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "stdin", given):
+        try:
+            code = run(arguments)
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        except Exception as raised:  # a test says what it expected
+            code, error = 1, raised
+    return Result(code, out.getvalue(), err.getvalue(), error)
