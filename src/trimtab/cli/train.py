@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trimtab.cli import train_options as o
 
 if TYPE_CHECKING:
-    from trimtab.training.train import OnRun, Trained
+    from trimtab.training.run import OnRun, Trained
 
 
 def train(
@@ -21,7 +21,7 @@ def train(
     data: o.Data = None,
     out: o.Out = None,
     config: o.Config = None,
-    reward: o.RewardName = None,
+    learn: o.Learn = None,
     setting: o.Set = None,
     validation: o.Validation = None,
     held_out: o.HeldOut = None,
@@ -50,12 +50,6 @@ def train(
     tensorboard: o.Tensorboard = None,
     threads: o.Threads = None,
     processes: o.Processes = None,
-    label_threshold: o.LabelThreshold = None,
-    label_softness: o.LabelSoftness = None,
-    prefixes: o.Prefixes = None,
-    prefixes_by_row: o.PrefixesByRow = None,
-    margin: o.Margin = None,
-    pairs_per_group: o.PairsPerGroup = None,
 ) -> None:
     """Train a guide: a value, a classifier, a Q-function or a reward model on prefixes.
 
@@ -67,7 +61,7 @@ def train(
 
     A reward model on prefixes from human preferences (PARGS):
 
-      trimtab train partial-bradley-terry pairs.jsonl -o my-reward --prefixes 2
+      trimtab train partial-bradley-terry pairs.jsonl -o my-reward --set prefixes=2
 
     From a file, with one thing changed:
 
@@ -84,7 +78,7 @@ def train(
     from trimtab.training.config import make_config, read_config
 
     given: dict[str, Any] = {
-        "objective": objective, "data": data, "out": out and str(out), "reward": reward,
+        "objective": objective, "data": data, "out": out and str(out), "learn": learn,
         "settings": _settings(setting), "validation": validation and str(validation),
         "held_out": held_out, "unit": unit, "store": store, "name": name, "model": model,
         "layers": layers, "lora_rank": lora_rank, "lora_alpha": lora_alpha,
@@ -94,16 +88,13 @@ def train(
         "max_length": max_length, "seed": seed, "bf16": bf16,
         "gradient_checkpointing": gradient_checkpointing, "device": device,
         "tensorboard": tensorboard,
-        "label_threshold": label_threshold, "label_softness": label_softness,
-        "prefixes": prefixes, "prefixes_by_row": prefixes_by_row, "margin": margin,
-        "pairs_per_group": pairs_per_group,
     }  # fmt: skip
     said = {key: value for key, value in given.items() if value not in (None, [], {})}
     wanted = read_config(config, **said) if config else make_config(said)
     _check_processes(processes)
     quiet_libraries()
     _use_threads(threads)
-    from trimtab.training.train import train as run
+    from trimtab.training.run import train as run
 
     with _bar(wanted.lr) as on, warnings.catch_warnings():
         warnings.simplefilter("ignore", TrimtabWarning)  # said last, in `_print`
@@ -190,7 +181,7 @@ def _bar(rates: Sequence[float]) -> Iterator[OnRun]:
 
 def _print(done: Trained) -> None:
     """Every run's validation error, what was left out, and whether anything was learnt."""
-    from trimtab.training.baseline import DO
+    from trimtab.training.fit import DO
 
     for each in done.runs:
         mark = "*" if each is done.best else " "

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 from typer import Option
 
-_WHAT, _NET, _RUN, _CLASS, _PAIRS = "What", "Network", "Run", "FUDGE", "Pairs"
+_WHAT, _NET, _RUN = "What", "Network", "Run"
 
 ObjectiveName: TypeAlias = Annotated[
     str | None,
@@ -34,11 +34,10 @@ Config: TypeAlias = Annotated[
     Path | None,
     Option("--config", "-c", help="YAML of these settings; flags win.", rich_help_panel=_WHAT),
 ]
-RewardName: TypeAlias = Annotated[
+Learn: TypeAlias = Annotated[
     str | None,
     Option(
-        "--reward",
-        "-r",
+        "--learn",
         help="Which of the groups' rewards, or a sum: 'sentiment + 0.5*similarity'.",
         rich_help_panel=_WHAT,
     ),
@@ -48,7 +47,8 @@ Set: TypeAlias = Annotated[
     Option(
         "--set",
         metavar="NAME=VALUE",
-        help="A parameter of the objective: lambda_=0.9, bootstrap=exact, tau=0.8, padding=cut.",
+        help="A parameter of the objective: lambda_=0.9, bootstrap=exact, threshold=0.5, "
+        "prefixes=2, margin=0.3.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -150,31 +150,4 @@ Threads: TypeAlias = Annotated[
 Processes: TypeAlias = Annotated[
     int | None,
     Option(min=1, help="How many must train together, else stop.", rich_help_panel=_RUN),
-]
-LabelThreshold: TypeAlias = Annotated[
-    float | None,
-    Option(help="Rewards above it are of the class. [the mean]", rich_help_panel=_CLASS),
-]
-LabelSoftness: TypeAlias = Annotated[
-    float | None,
-    Option(min=0, help="Soft labels exp((r - r_max) / this).", rich_help_panel=_CLASS),
-]
-Prefixes: TypeAlias = Annotated[
-    str | None,
-    Option(help="Multiples of the pairs, or all. [2]", rich_help_panel=_PAIRS),
-]
-PrefixesByRow: TypeAlias = Annotated[
-    bool | None,
-    Option(
-        "--prefixes-by-row/--prefixes-anywhere",
-        help="Whole responses' prefixes, as the authors' code does.",
-        rich_help_panel=_PAIRS,
-    ),
-]
-Margin: TypeAlias = Annotated[
-    float | None,
-    Option(min=0, help="Least difference of rewards of a pair. [0]", rich_help_panel=_PAIRS),
-]
-PairsPerGroup: TypeAlias = Annotated[
-    int | None, Option(min=1, help="Pairs of a group. [4]", rich_help_panel=_PAIRS)
 ]
