@@ -29,13 +29,13 @@ from torch import nn
 
 import trimtab as tt
 from trimtab.files import write_atomic
-from trimtab.training.examples import Example, LikeLengths, Row, collate
-from trimtab.training.fitting import fit
-from trimtab.training.material import Material
-from trimtab.training.networks import GuideNetwork, make_network
+from trimtab.training import TrainConfig
+from trimtab.training.batches import LikeLengths, collate, to_batch, to_network
+from trimtab.training.examples import Example, Material, Row
+from trimtab.training.fit import fit
+from trimtab.training.network import GuideNetwork, make_network
 from trimtab.training.objectives import TDLambda
-from trimtab.training.schedule import schedule
-from trimtab.training.targets import Scale
+from trimtab.training.run import arguments as training_arguments
 
 HERE = Path(__file__).parent
 HEADS = ("prompt", "bare, one response a row", "bare, shared prompts", "trainer", "trainer / bare",
@@ -139,9 +139,6 @@ def bare(
 
 def step(net: GuideNetwork, goal: TDLambda, tensors: Any, options: argparse.Namespace) -> None:
     """Forward and backward."""
-    from trimtab.training.batches import to_batch
-    from trimtab.training.examples import to_network
-
     kind = torch.device(options.device).type
     with torch.autocast(kind, torch.bfloat16, enabled=options.bf16):
         outputs = net(**to_network(tensors))
@@ -158,10 +155,13 @@ def trained(base: Any, data: Sequence[Example], options: argparse.Namespace) -> 
             _wait(options.device)
             marks.append(time.perf_counter())
 
-    material = Material(tuple(data), tuple(data[:1]), (), Scale(), None)
+    material = Material(tuple(data), tuple(data[:1]))
+    config = TrainConfig(
+        "td-lambda", ("none",), "none", warmup=0.0, evaluations=1, bf16=options.bf16
+    )
     with tempfile.TemporaryDirectory() as folder:
-        args = schedule(
-            Path(folder), len(data), lr=1e-4, epochs=1, batch=options.batch, bf16=options.bf16,
+        args = training_arguments(
+            config, Path(folder), lr=1e-4, examples=len(data), batch=options.batch,
             on_cpu=options.device == "cpu",
         )  # fmt: skip
         fit(

@@ -44,12 +44,20 @@ BEHIND = {
     "guides.manifest.Manifest:implementation": "`verify`, which raises CheckpointError",
     "guides.manifest.Manifest:kind": "`verify`, which raises CheckpointError",
     "guides.manifest.Manifest:storage": "`verify`, which raises CheckpointError",
-    "training.networks.make_head:kind": "a constant of each objective",
-    "training.networks.make_network:kind": "a constant of each objective",
+    "training.network.make_head:kind": "a constant of each objective",
+    "training.network.make_network:kind": "a constant of each objective",
     "training.rollouts.running.finish:on_reward_error": "`collect`, `relabel`, `collect_values`",
     "training.rollouts.running.run_job:on_reward_error": "`collect`, `collect_values`",
-    "training.saving.save:store": "`TrainConfig`",
-    "training.saving.save:unit": "`TrainConfig`",
+    **{
+        f"training.objectives.{place}.rescaling:unit": "`TrainConfig`"
+        for place in (
+            "base.Objective",
+            "base.PairObjective",
+            "base.RewardObjective",
+            "values.LabelObjective",
+        )
+    },
+    "training.saving.to_guide:unit": "`TrainConfig`",
 }
 """Words that come in by another door, which checks them."""
 
@@ -191,6 +199,10 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: home("training.objectives").objective("td-lambda", lamda_=0.5),
         "lambda_",
     ),
+    "training.run.train": (
+        lambda: trimtab.train("td-lambda", "none", "none", epoch=2),
+        "epochs",
+    ),
     "training.rollouts.collect.collect": (
         lambda: home("training.rollouts.collect").collect(*[NOTHING] * 3, worker=2),
         "workers",
@@ -216,11 +228,8 @@ INNER = {
     "guides.cached.CachedGuide": "arguments of a network's forward",
     "guides.heads.Identity": "torch's own module",
     "guides.heads.LogProbabilityHead": "torch's own module",
-    "training.fitting.Log.on_log": "called by transformers",
-    "training.fitting.Log.on_save": "called by transformers",
-    "training.fitting.Log.on_step_end": "called by transformers",
-    "training.networks.GuideNetwork.load_state_dict": "called by transformers",
-    "training.networks.GuideNetwork.state_dict": "called by transformers",
+    "training.network.GuideNetwork.load_state_dict": "called by transformers",
+    "training.network.GuideNetwork.state_dict": "called by transformers",
     "training.rollouts.running.finish": "behind `collect`",
     "training.rollouts.running.run_job": "behind `collect`",
     "training.trainer.GuideTrainer": "transformers' own trainer refuses them",

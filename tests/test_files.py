@@ -19,7 +19,7 @@ from tests.training import rollouts_world, train_world
 from trimtab.errors import OutputError
 from trimtab.evaluation.evaluate import evaluate
 from trimtab.files import replace_file, replace_folder, write_atomic
-from trimtab.training.train import train
+from trimtab.training.run import train
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077], ids=lambda mask: f"umask {mask:03o}")

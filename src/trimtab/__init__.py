@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
     from trimtab.models.table import TableLM
     from trimtab.models.transformers import TransformersLM
+    from trimtab.training import train
     from trimtab.types import (
         Candidates,
         Completion,
@@ -103,6 +104,7 @@ __all__ = [
     "rad",
     "sampling",
     "save_guide",
+    "train",
     "vas",
 ]
 __getattr__, __dir__ = door(__name__)

@@ -34,7 +34,7 @@ from typing import (
     is_typeddict,
 )
 
-from trimtab.errors import TrimtabError
+from trimtab.errors import TrimtabError, UsageError, check_word
 
 Schema: TypeAlias = Callable[[Any, str], None]
 
@@ -310,3 +310,28 @@ def _record_of(kind: Any) -> Schema:
         ]
     needed = {name: schema for name, schema in schemas.items() if name not in optional}
     return record(needed, {name: schemas[name] for name in optional}, more=is_typeddict(kind))
+
+
+def check_settings(kind: type, values: Mapping[str, Any], *, of: str, do: str) -> None:
+    """Hold plain values to the annotations of a dataclass.
+
+    Args:
+        kind: the dataclass.
+        values: some of its fields.
+        of: what one of them is, in words; it begins the error.
+        do: the way out.
+
+    Raises:
+        UsageError: a value is not of its annotation.
+        UnknownNameError: a word that its `Literal` does not have; near words are offered.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    for name, value in values.items():
+        literals = [hints[name], *get_args(hints[name])]
+        words = [
+            word for each in literals if get_origin(each) is Literal for word in get_args(each)
+        ]
+        if words and isinstance(value, str):
+            check_word(name, value, words)
+    schema = record({}, {name: schema_of(hints[name]) for name in values})
+    check(values, schema, of=of, error=UsageError, do=do)

@@ -25,7 +25,7 @@ from trimtab.training.objectives import (
     TDLambda,
     ValueAdvantage,
 )
-from trimtab.training.returns import lambda_returns
+from trimtab.training.objectives.values import lambda_returns
 
 BOUND = 0.02
 

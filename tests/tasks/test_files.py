@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from trimtab.cli.inputs import read_prompts
 from trimtab.tasks import read_samples
 from trimtab.tasks.files import KINDS, rows_in
-from trimtab.training.preferences.sources import preference_rows
+from trimtab.training.preferences.reading import preference_rows
 from trimtab.training.rollouts import find_prompts
 
 BOM = "\ufeff"

@@ -22,8 +22,8 @@ from trimtab.errors import CheckpointError, DataError, GuideError, UsageError
 from trimtab.guides import Center, Clamp, LogSigmoid, save_guide, verify
 from trimtab.models.text import Codec
 from trimtab.runs.identity import identify
-from trimtab.training.batches import to_batch, token_scores
-from trimtab.training.examples import Example, Row, collate, to_network
+from trimtab.training.batches import collate, to_batch, to_network, token_scores
+from trimtab.training.examples import Example, Row
 from trimtab.training.inspection import (
     Inspection,
     audit,
@@ -42,11 +42,11 @@ from trimtab.training.inspection.fits import spearman as rank_correlation
 from trimtab.training.inspection.pairs import of_pairs, sign_test, verdict
 from trimtab.training.inspection.places import PLACES, scored
 from trimtab.training.inspection.values import of_labels, of_responses
-from trimtab.training.networks import make_network
+from trimtab.training.network import make_network
 from trimtab.training.objectives import ILQL, OBJECTIVES, Fudge, Rad, objective
+from trimtab.training.run import train
 from trimtab.training.saving import make_guide
 from trimtab.training.store import write_groups
-from trimtab.training.train import train
 from trimtab.types import Group, Prompt, Response, Vocab
 
 # Trainings of a blink know little, and say so.
@@ -279,9 +279,9 @@ def test_ties_count_half_and_the_prompt_is_the_unit():
 REWARD = {"name": "r", "n": 9, "mean": 2.0, "std": 4.0, "within": 1.0, "least": -2.0, "most": 6.0}
 
 
-def card(folder: Path, goal: str, unit: str = "reward", training: Any = None, wrap: Any = None):
+def card(folder: Path, goal: str, unit: str = "reward", settings: Any = None, wrap: Any = None):
     guide = toys.value_guide(vocab=toys.language_model().vocab)
-    told = {"name": goal, "settings": {}, "training": training or {}, "lr": 1e-3}
+    told = {"name": goal, "settings": settings or {}, "lr": 1e-3}
     reward = {**REWARD, "unit": unit}
     place = folder / f"{goal}-{unit}-{len(list(folder.iterdir()))}"
     save_guide(wrap(guide) if wrap else guide, place, objective=told, reward=reward)
@@ -295,9 +295,9 @@ def test_scores_and_rewards_are_brought_to_one_unit(tmp_path: Path):
     hard = compare(card(tmp_path, "fudge", wrap=LogSigmoid))
     assert hard.predicted(math.log(0.3)) == pytest.approx(0.3)
     assert [hard.label(x) for x in (1.9, 2.1)] == [0.0, 1.0]  # above the mean
-    higher = compare(card(tmp_path, "fudge", training={"label_threshold": 5.0}, wrap=LogSigmoid))
+    higher = compare(card(tmp_path, "fudge", settings={"threshold": 5.0}, wrap=LogSigmoid))
     assert [higher.label(x) for x in (2.1, 5.1)] == [0.0, 1.0]
-    soft = compare(card(tmp_path, "fudge", training={"label_softness": 2.0}, wrap=LogSigmoid))
+    soft = compare(card(tmp_path, "fudge", settings={"softness": 2.0}, wrap=LogSigmoid))
     assert soft.label(4.0) == pytest.approx(math.exp(-1))
     rad = compare(card(tmp_path, "rad", wrap=Clamp))
     assert [rad.label(x) for x in (-2.0, 2.0, 6.0)] == [0.0, 0.5, 1.0]

@@ -17,7 +17,7 @@ from tests import toys
 from tests.needs import needs_asset
 from tests.training.preferences_world import CHATML, chat_model, said
 from trimtab.training.preferences import read_preferences
-from trimtab.training.preferences.encoding import response_ids
+from trimtab.training.preferences.reading import response_ids
 from trimtab.types import Message
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -135,14 +135,14 @@ def row(*turns: str, chosen: str = "w4") -> dict[str, Any]:
     return {"prompt": said(*turns), **answers}
 
 
-ONE = "kept 1 of 2: 1 not prompt + response in tokens"
+ONE = "1 of 2 pairs; left out: 1 not prompt + response in tokens"
 
 
 def test_a_template_that_writes_the_history_anew_is_counted() -> None:
     """As templates do that drop earlier thoughts once there is an answer."""
     forgets = "{% if messages|length > 3 %}{% set messages = messages[2:] %}{% endif %}" + CHATML
     assert count_of(forgets, row("w6", "w7", "w8")) == ONE
-    assert count_of(forgets, row("w6")) == "kept all 2"
+    assert count_of(forgets, row("w6")) == "all 2 pairs"
 
 
 def test_a_template_that_refuses_is_counted() -> None:

@@ -42,7 +42,7 @@ def test_a_preference_is_a_group_of_two() -> None:
         Response((5, 6, toys.EOS), " w5 w6", rewards={"preference": 1.0}),
         Response((7, toys.EOS), " w7", rewards={"preference": 0.0}),
     )
-    assert str(dropped) == "kept all 1"
+    assert str(dropped) == "all 1 pairs"
 
 
 def test_with_a_template_the_ids_are_the_templates() -> None:
@@ -153,8 +153,8 @@ def test_sides_without_a_common_prompt_are_counted() -> None:
     other = {"chosen": said("w3", "w4"), "rejected": said("w6", "w5")}
     groups, dropped = read_preferences([good, other], chat_model())
     assert len(groups) == 1
-    assert str(dropped) == "kept 1 of 2: 1 that share no prompt"
-    with pytest.raises(DataError, match="kept 0 of 1: 1 that share no prompt"):
+    assert str(dropped) == "1 of 2 pairs; left out: 1 that share no prompt"
+    with pytest.raises(DataError, match="0 of 1 pairs; left out: 1 that share no prompt"):
         read_preferences([{"chosen": "w3 w4", "rejected": "w5 w4"}], chat_model())
 
 

@@ -18,8 +18,8 @@ from tests.training import rollouts_world as world
 from tests.training.rollouts_world import files
 from trimtab.errors import DataError, ResultsError
 from trimtab.training import store as stores
+from trimtab.training.data import base_temperature
 from trimtab.training.folder import GroupFolder
-from trimtab.training.sources import base_temperature
 from trimtab.training.store import read_groups, read_manifest, write_groups
 from trimtab.types import Group, Prompt, Response
 

@@ -31,10 +31,9 @@ from trimtab.guides import verify
 from trimtab.training.config import make_config, read_config
 from trimtab.training.inspection import inspect_guide
 from trimtab.training.objectives import OBJECTIVES, objective
-from trimtab.training.schedule import rate
+from trimtab.training.run import Trained, train
 from trimtab.training.store import read_groups, write_groups
-from trimtab.training.train import Trained, train
-from trimtab.training.trainer import GuideTrainer
+from trimtab.training.trainer import GuideTrainer, rate
 from trimtab.types import Group, Response
 
 # Trainings of a blink know little; where that must be said, `pytest.warns` asks for it.
@@ -147,7 +146,7 @@ def test_bf16_trains(place: Path):
 
 
 def test_a_sum_of_rewards_is_learnt(place: Path):
-    done = train(world.config(place, reward="even + 0.1*short"))
+    done = train(world.config(place, learn="even + 0.1*short"))
     known = verify(done.folder).reward
     values = [
         r.rewards["even"] + 0.1 * r.rewards["short"]
@@ -195,11 +194,11 @@ def world_same(response):
 
 def test_no_data_and_unknown_rewards_say_what_to_do(place: Path):
     with pytest.raises(DataError, match="must have the reward 'odd'"):
-        train(world.config(place, reward="odd"))
+        train(world.config(place, learn="odd"))
     with pytest.raises(UsageError, match="must be named"):
-        train(world.config(place, reward=None))
+        train(world.config(place, learn=None))
     with pytest.raises(DataError, match="no odd among even, short"):
-        train(world.config(place, reward="even + odd"))
+        train(world.config(place, learn="even + odd"))
     with pytest.raises(UsageError, match="data must be folders of groups"):
         train(world.config(place, data=[str(place / "nowhere")]))
 
@@ -209,6 +208,23 @@ def test_a_run_of_other_settings_is_not_taken_up(place: Path):
     shutil.rmtree(place / "guide")
     with pytest.raises(DataError, match="must be of the same run; got epochs 2 .now 3."):
         train(world.config(place, epochs=3))
+
+
+def test_overwriting_clears_what_other_settings_left(place: Path):
+    train(world.config(place, epochs=1))
+    done = train(world.config(place, epochs=2), overwrite=True)
+    run = json.loads((place / "guide.runs/lr-0.003/run.json").read_text())
+    assert run["epochs"] == 2
+    whole = train(world.config(place, out=str(place / "whole"), epochs=2))
+    assert done.best == whole.best
+
+
+def test_names_and_settings_are_a_config(place: Path):
+    values = world.config(place).as_dict()
+    names = [values.pop(name) for name in ("objective", "data", "out")]
+    done = tt.train(*names, **values)
+    again = train(world.config(place, out=str(place / "again")))
+    assert done.best == again.best
 
 
 def test_a_learning_rate_that_explodes_is_said(place: Path):
@@ -281,7 +297,7 @@ def test_settings_that_cannot_be_meant(place: Path, values: dict[str, Any], erro
 
 def test_a_config_is_read_from_yaml_and_flags_win(tmp_path: Path):
     path = tmp_path / "train.yaml"
-    path.write_text("objective: fudge\ndata: [a, b]\nout: c\nlr: 1e-4\nprefixes: 3\n")
+    path.write_text("objective: fudge\ndata: [a, b]\nout: c\nlr: 1e-4\nclip: 3\n")
     found = read_config(path, seed=4, lr=(2e-4, 3e-4))
     assert found.objective == "fudge"
     assert found.data == ("a", "b")
@@ -308,7 +324,9 @@ def test_tensorboard_logs_beside_our_own(place: Path):
 
 def one_update(place: Path, name: str, **changes: Any) -> Trained:
     layers = {"layers": None} if name == "genarm" else {}
-    settings = {"epochs": 1, "evaluations": 1, "batch_size": 10_000, "prefixes": "all"}
+    settings: dict[str, Any] = {"epochs": 1, "evaluations": 1, "batch_size": 10_000}
+    if name == "partial-bradley-terry":
+        settings["settings"] = {"prefixes": "all"}
     return train(world.config(place, name, **{**settings, **layers, **changes}))
 
 
@@ -400,12 +418,13 @@ def test_a_constants_error_is_the_least_that_one_number_has(
     monkeypatch.setattr(GuideTrainer, "constant_error", watched)
     done = one_update(place, name, validation=str(place / "labels") if labelled else None)
     (trainer,) = seen
-    last, examples = bool(trainer.labelled), trainer.labelled or trainer.held_out
+    labelled_prefixes, held_out = trainer.material.labelled, trainer.material.validation
+    last, examples = bool(labelled_prefixes), labelled_prefixes or held_out
     if goal.pairs:
         assert done.best.constant == math.log(2)
         return
-    which = "loss" if goal.labels else "error"
-    tried = [trainer._measure(examples, last=last, said=c / 20)[which] for c in range(-60, 60)]
+    which = goal.validated
+    tried = [trainer._measure(examples, last=last, value=c / 20)[which] for c in range(-60, 60)]
     assert min(tried) - 2e-3 < done.best.constant <= min(tried) + 1e-6
 
 
@@ -457,14 +476,14 @@ def test_counts_of_pairs_add_up_to_what_was_read(place: Path, prefixes: Any):
     (place / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = train(
         world.config(
-            place, "partial-bradley-terry", data=[str(place / "pairs.jsonl")], reward=None,
-            prefixes=prefixes, epochs=1,
+            place, "partial-bradley-terry", data=[str(place / "pairs.jsonl")], learn=None,
+            settings={"prefixes": prefixes}, epochs=1,
         )
     )  # fmt: skip
     lost = sums(done, "pairs", 43)
     undrawn = lost.pop("of which no prefix was drawn", 0)
     # the tiny base has a context of 128
-    assert lost == {"identical": 1, "longer than 128 tokens": 1, "duplicate": 1}
+    assert lost == {"identical": 1, "longer than 128 tokens": 1, "repeated": 1}
     assert (undrawn > 0) == (prefixes != "all")
     assert learnt(done) == 2 * (40 - undrawn)
 

@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(place: Path, out: str, **changes: str) -> list[str]:
     options = {
-        "--reward": "even", "--model": str(place / "base"), "--layers": "2", "--lora-rank": "4",
+        "--learn": "even", "--model": str(place / "base"), "--layers": "2", "--lora-rank": "4",
         "--lr": "3e-3,1e-3", "--epochs": "3", "--batch-size": "32", "--evaluations": "3",
         "--device": "cpu", "--threads": "1", "--out": str(place / out), **changes,
     }  # fmt: skip

@@ -58,7 +58,7 @@ def config(folder: Path, objective: str = "td-lambda", **changes: Any) -> TrainC
         "objective": objective,
         "data": [str(folder / "rollouts")],
         "out": str(folder / "guide"),
-        "reward": "even",
+        "learn": "even",
         "model": str(folder / "base"),
         "layers": 2,
         "lora_rank": 4,

@@ -9,7 +9,7 @@ SEEDS = (0, 1, 2)
 TOPICS, EACH = 100, 12
 """Topics that are trained on, and responses to each."""
 BASE: dict[str, Any] = {
-    "reward": "sentiment",
+    "learn": "sentiment",
     "layers": 4,
     "lora_rank": 16,
     "lora_alpha": 32,
@@ -50,7 +50,8 @@ DECODING: dict[str, dict[str, Any]] = {
     "k = 20": {"k": 20},
     "k = 100": {"k": 100},
 }
-PAIRS = {"unit": "std", "margin": 0.2, "pairs_per_group": 12}
+MADE = {"margin": 0.2, "pairs_per_group": 12}
+PAIRS = {"unit": "std", "settings": MADE}
 IN_STD = (4.0, 8.0, 16.0, 32.0)
 ARGS: Any = {"betas": (2.0, 4.0, 8.0, 16.0), "methods": {"": {"k": 10, "tail": "drop"}}}
 
@@ -61,7 +62,8 @@ ARMS = (
     Arm("data-25", share=0.25),
     Arm("data-50", share=0.5),
     Arm("full-bt", "bradley-terry", PAIRS, **ARGS),
-    Arm("partial-bt", "partial-bradley-terry", {**PAIRS, "prefixes": "all"}, **ARGS),
+    Arm("partial-bt", "partial-bradley-terry",
+        {**PAIRS, "settings": {**MADE, "prefixes": "all"}}, **ARGS),
     Arm("q", "q"),
     Arm("dueling-q", "dueling-q"),
     Arm("value-advantage", "value-advantage"),

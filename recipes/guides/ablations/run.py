@@ -18,8 +18,8 @@ from trimtab.evaluation.best_of import best_of_n_kl, best_of_n_reward
 from trimtab.training.config import make_config
 from trimtab.training.inspection import inspect_guide
 from trimtab.training.preferences import pairs_of
+from trimtab.training.run import train
 from trimtab.training.store import read_groups, write_groups
-from trimtab.training.train import train
 from trimtab.types import Group
 
 TESTED, RESPONSES, SAMPLES = 16, 4, 64

@@ -24,7 +24,7 @@ from trimtab.cli.screen import Meter, print_json, progress
 from trimtab.errors import TrimtabWarning, UsageError
 
 if TYPE_CHECKING:
-    from trimtab.training.train import OnRun, Trained
+    from trimtab.training.run import OnRun, Trained
 
 
 WHAT = Group.create_ordered("What", sort_key=2)
@@ -157,7 +157,7 @@ def train(
         threads: CPU threads of each process.
         processes: How many must train together, else stop.
     """
-    from trimtab.training.config import TrainConfig, make_config, read_config
+    from trimtab.training.config import make_config, read_config
 
     given: dict[str, Any] = {"objective": objective, "data": list(data)}
     for options in (what, network, fit):
@@ -166,14 +166,11 @@ def train(
     given |= {name: str(given[name]) for name in ("out", "validation") if given[name]}
     del given["set_"]
     given = {key: value for key, value in given.items() if value not in (None, [], {})}
-    given |= {"reward": given.pop("learn")} if "learn" in given else {}
-    own = {f.name for f in fields(TrainConfig)} & given.get("settings", {}).keys()
-    given |= {name: given["settings"].pop(name) for name in own}
     wanted = read_config(config, **given) if config else make_config(given)
     _check_processes(processes)
     quiet_libraries()
     use_threads(threads)
-    from trimtab.training.train import train as learn
+    from trimtab.training.run import train as learn
 
     first = os.environ.get("RANK", "0") == "0"
     quiet = output.quiet or not first
@@ -221,7 +218,7 @@ def _watch(meter: Meter) -> OnRun:
 
 def _print(done: Trained) -> None:
     """Every run's validation error, what was left out, and whether anything was learnt."""
-    from trimtab.training.baseline import DO
+    from trimtab.training.fit import DO
 
     for each in done.runs:
         mark = "*" if each is done.best else " "

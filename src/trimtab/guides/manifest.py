@@ -34,6 +34,13 @@ Positive: TypeAlias = Annotated[float, above(0)]
 # --- what it says of training; names that are not read may be anything ---------------------------
 
 
+class SettingsFacts(TypedDict, total=False):
+    """Of an objective's parameters, those that are read."""
+
+    threshold: float | None
+    softness: Positive | None
+
+
 class TrainingFacts(TypedDict, total=False):
     """Of the settings that a guide was trained with, those that are read."""
 
@@ -43,15 +50,14 @@ class TrainingFacts(TypedDict, total=False):
     max_length: Annotated[int, whole(1)]
     held_out: Annotated[float, above(0, most=1)]
     validation: str | None
-    label_threshold: float | None
-    label_softness: Positive | None
+    seed: Count
 
 
 class ObjectiveFacts(TypedDict, total=False):
     """What a guide was trained with."""
 
     name: str
-    settings: Mapping[str, Any]
+    settings: SettingsFacts
     lr: float
     validation: Mapping[str, float]
     training: TrainingFacts

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
+from statistics import fmean, stdev, variance
 from typing import Any, Literal, TypeAlias
 
 from trimtab.errors import DataError
-from trimtab.evaluation.statistics import variance
 from trimtab.types import Group
 
 Unit: TypeAlias = Literal["reward", "std"]
@@ -57,37 +56,43 @@ def statistics(groups: Sequence[Group], reward: str) -> RewardStatistics:
         [float(r.rewards[reward]) for r in group.responses if reward in r.rewards]
         for group in groups
     ]
-    every = [value for values in by_group for value in values]
-    if not every:
-        known = sorted({name for group in groups for r in group.responses for name in r.rewards})
+    scores = [score for group in by_group for score in group]
+    if not scores:
+        names = sorted({name for group in groups for r in group.responses for name in r.rewards})
         raise DataError(
             f"responses must have the reward {reward!r}",
-            got=f"rewards {', '.join(known) or 'of no name'}",
+            got=f"rewards {', '.join(names) or 'of no name'}",
             do="name one of those, or add it with `trimtab collect --relabel`",
         )
-    bad = next((value for value in every if not math.isfinite(value)), None)
+    bad = next((score for score in scores if not math.isfinite(score)), None)
     if bad is not None:
         raise DataError(
             "rewards must be finite numbers", got=f"{bad} for {reward!r}", do="relabel the groups"
         )
-    if len(set(every)) == 1:
+    if len(set(scores)) == 1:
         raise DataError(
             "there must be better and worse responses to learn from",
-            got=f"{len(every)} responses, all of reward {every[0]:g}",
+            got=f"{len(scores)} responses, all of reward {scores[0]:g}",
             do="collect more, or choose a reward that tells them apart",
         )
-    several = [v for values in by_group if (v := variance(values)) is not None]
-    within = math.sqrt(fmean(several)) if several else 0.0
-    mean, std = fmean(every), math.sqrt(variance(every) or 0.0)
-    return RewardStatistics(reward, len(every), mean, std, within, min(every), max(every))
+    several = [variance(group) for group in by_group if len(group) > 1]
+    return RewardStatistics(
+        name=reward,
+        n=len(scores),
+        mean=fmean(scores),
+        std=stdev(scores),
+        within=math.sqrt(fmean(several)) if several else 0.0,
+        least=min(scores),
+        most=max(scores),
+    )
 
 
 @dataclass(frozen=True)
 class Scale:
     """The network's unit: target = (reward - shift) / size."""
 
-    shift: float = 0.0
-    size: float = 1.0
+    shift: float
+    size: float
 
     def __call__(self, reward: float) -> float:
         """A reward as the network learns it."""

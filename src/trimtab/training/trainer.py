@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 from transformers import Trainer
 
-from trimtab.training.baseline import spread
-from trimtab.training.batches import Batch, Outputs, to_batch, token_scores
-from trimtab.training.examples import Example, LikeLengths, Tensors, collate, to_network
-from trimtab.training.networks import GuideNetwork
-from trimtab.training.objectives import Objective, Rad
-from trimtab.training.returns import within
-from trimtab.training.schedule import rate
+from trimtab.training.batches import (
+    Batch,
+    LikeLengths,
+    Outputs,
+    Tensors,
+    collate,
+    to_batch,
+    to_network,
+    token_scores,
+)
+from trimtab.training.examples import Example, Material
+from trimtab.training.network import GuideNetwork
+from trimtab.training.objectives import Objective
+from trimtab.training.objectives.values import within
 
 Reference: TypeAlias = Callable[[Tensors], Float[Tensor, "B S V"]]
 """log pi_ref of every next token after every state of a batch."""
@@ -32,9 +37,8 @@ class GuideTrainer(Trainer):
     Args:
         network: what is trained.
         objective: what it is trained by.
-        train: examples to learn from.
-        validation: held-out examples.
-        labelled: prefixes with labels; where there are some, they decide which weights are best.
+        material: what it learns from and is validated on; labelled prefixes, where there are some,
+            decide which weights are best.
         head_lr: learning rate of the head; the backbone's is that of `args`.
         reference: log pi_ref, for objectives that take expectations.
         **options: of `Trainer`.
@@ -44,9 +48,7 @@ class GuideTrainer(Trainer):
         self,
         network: GuideNetwork,
         objective: Objective,
-        train: Sequence[Example],
-        validation: Sequence[Example],
-        labelled: Sequence[Example] = (),
+        material: Material,
         *,
         head_lr: float,
         reference: Reference | None = None,
@@ -57,11 +59,11 @@ class GuideTrainer(Trainer):
         self.objective: Objective = objective
         self.reference: Reference | None = reference
         self.head_lr = head_lr
-        self.examples, self.held_out, self.labelled = train, validation, labelled
+        self.material = material
         super().__init__(
             model=network,
-            train_dataset=Examples(train),
-            eval_dataset=Examples(validation),
+            train_dataset=cast("Any", material.train),
+            eval_dataset=cast("Any", material.validation),
             data_collator=self.collate,
             **options,
         )
@@ -91,7 +93,7 @@ class GuideTrainer(Trainer):
     # --- order and rates -------------------------------------------------------------------------
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        sizes = [example.size for example in self.examples]
+        sizes = [example.size for example in self.material.train]
         return LikeLengths(sizes, self.args.train_batch_size * self.args.world_size, self.args.seed)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -110,7 +112,7 @@ class GuideTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """The rates of `trimtab.training.schedule.rate`; transformers' warm-up begins at 0."""
+        """The rates of `rate`; transformers' warm-up begins at 0."""
         if self.lr_scheduler is None:
             warmup = self.args.get_warmup_steps(num_training_steps)
             course = partial(rate, warmup=warmup, updates=num_training_steps)
@@ -129,12 +131,12 @@ class GuideTrainer(Trainer):
         the labels where there are some; of pairs and labels of a class, the loss itself.
         """
         self.network.eval()
-        found = self._measure(self.held_out)
-        if self.labelled:
-            found["error"] = self._measure(self.labelled, last=True)["error"]
-        elif self.objective.pairs or self.objective.labels:
-            found["error"] = found["loss"]
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        measured = self._measure(self.material.validation)
+        if self.material.labelled:
+            measured["error"] = self._measure(self.material.labelled, last=True)["error"]
+        elif self.objective.validated == "loss":
+            measured["error"] = measured["loss"]
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -144,45 +146,41 @@ class GuideTrainer(Trainer):
     def constant_error(self) -> float:
         """The error, as `evaluate` has it, of one number for every text: the best such number.
 
-        A guide whose error is not below it knows nothing. Of pairs it is log 2, a coin's.
+        A guide whose error is not below it knows nothing.
         """
-        if self.objective.pairs:
-            return math.log(2)
-        rows = [row for example in self.labelled or self.held_out for row in example.rows]
-        states = [1 if self.labelled else len(row.tokens) for row in rows]
-        if not self.objective.labels:
-            return spread([row.target for row in rows], states)
-        if isinstance(self.objective, Rad):  # its weights sum to one in every row
-            best = fmean(row.target for row in rows)
-        else:
-            p = fmean([row.target for row in rows], [n + 1 for n in states])
-            best = torch.tensor(p, dtype=torch.float64).logit(eps=1e-9).item()
-        return self._measure(self.held_out, said=best)["loss"]
+        labelled = self.material.labelled
+        rows = [row for each in labelled or self.material.validation for row in each.rows]
+        states = [(row.target, 1 if labelled else len(row.tokens)) for row in rows]
+
+        def loss(value: float) -> float:
+            return self._measure(self.material.validation, value=value)["loss"]
+
+        return self.objective.constant_error(states, loss)
 
     @torch.no_grad()
     def _measure(
-        self, examples: Sequence[Example], *, last: bool = False, said: float | None = None
+        self, examples: Sequence[Example], *, last: bool = False, value: float | None = None
     ) -> dict[str, float]:
         """Means over examples, each process reading its share of the batches.
 
         Args:
             examples: what is asked.
             last: of each response's last token alone.
-            said: a value to put in the network's place.
+            value: what to put in the place of all that the network says.
         """
         sums: dict[str, Tensor] = {}
         for part in self._shares(examples):
             inputs = self._prepare_inputs(self.collate(part))
-            if said is None:
+            if value is None:
                 with self.compute_loss_context_manager():
                     outputs: Outputs = self.network(**to_network(inputs))
             else:
-                outputs = Outputs(torch.full_like(inputs["place"], said, dtype=torch.float32))
+                outputs = Outputs(torch.full_like(inputs["place"], value, dtype=torch.float32))
             batch = self.batch(inputs)
-            found = {} if last else self._losses(outputs, batch, len(part))
-            if not self.objective.pairs:
-                found |= squared_errors(outputs, batch, last=last)
-            for name, pair in found.items():
+            measured = {} if last else self._losses(outputs, batch, len(part))
+            if self.objective.validated == "error":
+                measured |= squared_errors(outputs, batch, last=last)
+            for name, pair in measured.items():
                 sums[name] = sums.get(name, torch.zeros_like(pair)) + pair
         names = ["loss", "error", "accuracy"]
         table = torch.stack([sums.get(n, torch.zeros(2)).cpu().double() for n in names])
@@ -195,31 +193,35 @@ class GuideTrainer(Trainer):
 
     def _losses(self, outputs: Outputs, batch: Batch, n: int) -> dict[str, Tensor]:
         loss, metrics = self.objective(outputs, batch)
-        said = {"loss": loss} | {k: v for k, v in metrics.items() if k == "accuracy"}
-        return {k: torch.stack([v.float() * n, torch.tensor(n).to(v)]) for k, v in said.items()}
+        kept = {"loss": loss} | {k: v for k, v in metrics.items() if k == "accuracy"}
+        return {k: torch.stack([v.float() * n, torch.tensor(n).to(v)]) for k, v in kept.items()}
 
     def _shares(self, examples: Sequence[Example]) -> Iterator[list[Example]]:
         """Batches of like lengths; every process has every n-th."""
         order = sorted(examples, key=lambda example: example.size)
         size = 2 * self.args.train_batch_size
         step = size * max(1, self.args.world_size)
-        for at in range(size * self.args.process_index, len(order), step):
-            yield order[at : at + size]
+        for start in range(size * self.args.process_index, len(order), step):
+            yield order[start : start + size]
 
 
-class Examples(Dataset[Example]):
-    """Examples as torch asks for them."""
+def rate(update: int, *, warmup: int, updates: int) -> float:
+    """The learning rate of an update, over its highest.
 
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.examples = examples
+    It rises in equal steps to the highest, which the last update of the warm-up has, and falls in
+    equal steps to 0, which the update after the last one would have: none has 0, so none is void.
 
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self.examples)
+    Args:
+        update: counted from 0.
+        warmup: updates in which it rises.
+        updates: in all.
 
-    def __getitem__(self, index: int) -> Example:
-        """One of them."""
-        return self.examples[index]
+    >>> [rate(i, warmup=2, updates=5) for i in range(5)]
+    [0.5, 1.0, 1.0, 0.6666666666666666, 0.3333333333333333]
+    """
+    if update < warmup:
+        return (update + 1) / warmup
+    return max(0.0, (updates - update) / max(1, updates - warmup))
 
 
 def split_parameters(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -13,9 +13,9 @@ from trimtab.guides import Manifest
 from trimtab.models.embedded import locate
 from trimtab.models.transformers import TransformersLM
 from trimtab.runs.identity import identify
-from trimtab.training.baseline import DO, no_better
+from trimtab.training.data import base_temperature
+from trimtab.training.fit import DO, no_better
 from trimtab.training.inspection.findings import Finding
-from trimtab.training.sources import base_temperature
 
 SHOWN = 6
 """Lines of a template's difference."""

@@ -109,8 +109,8 @@ def _probability(card: Manifest, known: RewardStatistics | None) -> Comparison:
     if known is None:
         said = "exp(score) and reward, by ranks only: the card does not say which class"
         return Comparison(said, False, math.exp, same)
-    training: Mapping[str, Any] = card.objective.get("training", {})
-    threshold, tau = training.get("label_threshold"), training.get("label_softness")
+    settings: Mapping[str, Any] = card.objective.get("settings", {})
+    threshold, tau = settings.get("threshold"), settings.get("softness")
     if tau is not None:
         said = f"exp(score) and exp((min(reward, {known.most:g}) - {known.most:g}) / {tau:g})"
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 from trimtab.guides import Manifest, RewardGuide
 from trimtab.protocols import Guide
-from trimtab.training.tally import Tally
+from trimtab.training.examples import KeptCounts
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -72,7 +72,7 @@ def _numbers(found: Mapping[str, Any]) -> str:
 
 def _data(data: Mapping[str, Any]) -> str:
     counts = [f"{data[k]} {k}" for k in ("groups", "responses", "pairs") if k in data]
-    tallies = [Tally(c["what"], c["kept"], c["left_out"]) for c in data.get("counts") or ()]
+    tallies = [KeptCounts(c["what"], c["kept"], c["left_out"]) for c in data.get("counts") or ()]
     lost = [str(tally) for tally in tallies if tally.left_out]
     return ", ".join(counts) + (f"; learnt from and validated on {', '.join(lost)}" if lost else "")
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from trimtab.guides import Manifest
 from trimtab.models.transformers import TransformersLM
+from trimtab.training.data import Collected, chosen_reward, hold_out, is_folder, read_folders
 from trimtab.training.inspection.audit import sources
 from trimtab.training.inspection.findings import Finding
 from trimtab.training.preferences import clean, pairs_of, read_preferences
-from trimtab.training.preferences.encoding import REWARD
-from trimtab.training.sources import Collected, chosen_reward, collected, held_out, is_folder
+from trimtab.training.preferences.pairs import PREFERENCE
 from trimtab.types import Group
 
 PER_GROUP = 4
@@ -75,12 +75,12 @@ def read(
     findings: list[Finding] = []
     name = ""
     if data:
-        found = collected(data)
+        found = read_folders(data)
         groups, name = chosen_reward(found.groups, asked)
         groups, seen = unseen(card, found, groups)
         findings += seen
     if validation:
-        labels, name = chosen_reward(collected(validation).groups, asked or name or None)
+        labels, name = chosen_reward(read_folders(validation).groups, asked or name or None)
     groups, labels = groups[:limit], labels[:limit]
     both: list[Group] = []
     for source in pairs:
@@ -104,7 +104,7 @@ def unseen(
     training: Mapping[str, Any] = card.objective.get("training", {})
     alone = len(learnt) == len(found.about) and all(about in learnt for about in found.about)
     if alone and training.get("validation") is None and "held_out" in training:
-        kept = held_out(groups, training["held_out"])[1]
+        kept = hold_out(groups, training["held_out"], seed=training.get("seed", 0))[1]
         said = f"the guide was trained on these: only the {len(kept)} of {len(groups)} groups that "
         return kept, [Finding("ok", "data", said + "it was validated on are measured")]
     said = "the guide was trained on some of these groups, so its figures are flattering"
@@ -125,11 +125,11 @@ def _pairs(
     if not is_folder(source):
         groups, dropped = read_preferences(source, lm)
         kept, cleaned = clean(groups, max_tokens=max_length)
-        findings.append(Finding("ok", "pairs read", f"{source}: {dropped.then(cleaned)}"))
+        findings.append(Finding("ok", "pairs read", f"{source}: {cleaned.after(dropped.left_out)}"))
         return kept
-    found = collected([source])
+    found = read_folders([source])
     names = {name for group in found.groups for r in group.responses for name in r.rewards}
-    asked = reward if reward is not None else (REWARD if REWARD in names else None)
+    asked = reward if reward is not None else (PREFERENCE if PREFERENCE in names else None)
     groups, name = chosen_reward(found.groups, asked)
     groups, seen = unseen(card, found, groups)
     findings += seen

@@ -1,4 +1,4 @@
-"""Objectives by name: pure functions from what a network says to a loss.
+"""Objectives by name: what a guide learns by.
 
 Each is a frozen dataclass of one formula, which its docstring states with its source.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from trimtab.errors import UnknownNameError, UsageError, check_keywords, check_word
-from trimtab.schema import check, number, record
+from trimtab.errors import UnknownNameError, check_keywords
+from trimtab.schema import check_settings
 from trimtab.training.objectives.base import Head, Objective
 from trimtab.training.objectives.preferences import (
     BradleyTerry,
@@ -75,11 +75,5 @@ def objective(name: str, **parameters: Any) -> Objective:
         raise UnknownNameError("an objective", name, OBJECTIVES)
     plain = OBJECTIVES[name]()
     check_keywords(name, parameters, vars(plain))
-    kinds = get_type_hints(type(plain))
-    for parameter, value in parameters.items():
-        if words := get_args(kinds[parameter]):
-            check_word(parameter, value, words)
-    numbers = {k: v for k, v in parameters.items() if not get_args(kinds[k])}
-    kind = record({}, dict.fromkeys(numbers, number))
-    check(numbers, kind, of=f"a parameter of {name}", error=UsageError, do=f"it has {plain!r}")
+    check_settings(type(plain), parameters, of=f"a parameter of {name}", do=f"it has {plain!r}")
     return OBJECTIVES[name](**parameters)

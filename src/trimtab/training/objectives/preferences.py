@@ -5,19 +5,20 @@ Legend: B responses, P pairs (B / 2), S states of the longest, T its tokens, V v
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trimtab.errors import check_word
+from trimtab.schema import above
 from trimtab.training.batches import Batch, Outputs, next_scores, state_values, token_scores
-from trimtab.training.objectives.base import Head, Loss, Metrics
-from trimtab.training.objectives.values import mean_over
-from trimtab.training.returns import within
+from trimtab.training.examples import KeptCounts, Material, SplitGroups
+from trimtab.training.objectives.base import Head, Loss, Metrics, PairObjective
+from trimtab.training.objectives.values import mean_over, within
+from trimtab.training.preferences.prefixes import prefix_subset
 
 Padding = Literal["repeat", "cut"]
 
@@ -34,16 +35,11 @@ def at_end(scores: Float[Tensor, "B N"], last: Int[Tensor, "B"]) -> Float[Tensor
 
 
 @dataclass(frozen=True)
-class BradleyTerry:
+class BradleyTerry(PairObjective):
     """L = -log sigmoid(r(x, y_w) - r(x, y_l)): the usual reward model, on finished responses.
 
     ARGS' objective. Nothing ties down what it says of prefixes (PARGS, Theorem 1).
     """
-
-    head: ClassVar[Head] = "scalar"
-    pairs: ClassVar[bool] = True
-    labels: ClassVar[bool] = False
-    reference: ClassVar[bool] = False
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The loss over pairs of finished responses."""
@@ -52,7 +48,7 @@ class BradleyTerry:
 
 
 @dataclass(frozen=True)
-class PartialBradleyTerry:
+class PartialBradleyTerry(PairObjective):
     """L = mean_i -log sigmoid(r(x, y_w[1:i]) - r(x, y_l[1:i])): PARGS, Eq. 4.
 
     `batch.prefixes` says which prefixes i of which pair; without it all are taken.
@@ -61,16 +57,28 @@ class PartialBradleyTerry:
         padding: what stands for the shorter response beyond its end. "repeat" keeps the score of
             the finished response; "cut" leaves such prefixes out. (The authors' code decodes
             padding to text that is attended to, which tells the model the length.)
+        prefixes: how many prefixes are trained on, in multiples of the pairs, or "all".
+        prefixes_by_row: draw whole responses' prefixes together, as the authors' code does.
     """
 
     padding: Padding = "repeat"
-    head: ClassVar[Head] = "scalar"
-    pairs: ClassVar[bool] = True
-    labels: ClassVar[bool] = False
-    reference: ClassVar[bool] = False
+    prefixes: Annotated[float, above(0)] | Literal["all"] = 2.0
+    prefixes_by_row: bool = False
 
-    def __post_init__(self) -> None:
-        check_word("padding", self.padding, Padding)
+    def prepare(self, groups: SplitGroups) -> Material:
+        """Pairs with the prefixes that are drawn of them; validation asks all prefixes."""
+        material = super().prepare(groups)
+        if self.prefixes == "all":
+            return material
+        lengths = [(len(e.rows[0].tokens), len(e.rows[1].tokens)) for e in material.train]
+        drawn = prefix_subset(lengths, self.prefixes, seed=groups.seed, by_row=self.prefixes_by_row)
+        pairs = zip(material.train, drawn, strict=True)
+        learnt = tuple(replace(pair, prefixes=prefixes) for pair, prefixes in pairs if prefixes)
+        *others, of_pairs = material.counts
+        undrawn = len(material.train) - len(learnt)
+        kept = replace(of_pairs, kept=of_pairs.kept - undrawn)
+        kept += KeptCounts("pairs", 0, {"of which no prefix was drawn": undrawn})
+        return replace(material, train=learnt, counts=(*others, kept))
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The loss over the chosen prefixes of all pairs."""
@@ -93,7 +101,7 @@ class PartialBradleyTerry:
 
 
 @dataclass(frozen=True)
-class GenARM:
+class GenARM(PairObjective):
     """L = -log sigmoid(b (sum_t log p(y_w,t | .) - sum_t log p(y_l,t | .))): GenARM, Eq. 6.
 
     The guide is a causal LM whose log-probabilities sum to the reward of a response (Xu et al.
@@ -105,9 +113,6 @@ class GenARM:
 
     scale: float = 0.05
     head: ClassVar[Head] = "causal"
-    pairs: ClassVar[bool] = True
-    labels: ClassVar[bool] = False
-    reference: ClassVar[bool] = False
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The loss over pairs of finished responses."""
@@ -117,7 +122,7 @@ class GenARM:
 
 
 @dataclass(frozen=True)
-class FaRMA:
+class FaRMA(PairObjective):
     """The pairwise loss on the last token's score, and r(y_i | y_<i) = max_v r(v | y_<i y_i).
 
     FaRMA: a prefix is worth the best of its continuations, so one pass scores every next token.
@@ -128,9 +133,6 @@ class FaRMA:
 
     weight: float = 1.0
     head: ClassVar[Head] = "vocabulary"
-    pairs: ClassVar[bool] = True
-    labels: ClassVar[bool] = False
-    reference: ClassVar[bool] = False
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The sum of both."""

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from trimtab.errors import UsageError, check_word
 from trimtab.training.batches import Batch, Outputs, next_scores, state_values, token_scores
-from trimtab.training.objectives.base import Head, Loss, Metrics
-from trimtab.training.objectives.values import mean_over
-from trimtab.training.returns import expectation, lambda_returns, within
+from trimtab.training.objectives.base import Head, Loss, Metrics, RewardObjective, Share
+from trimtab.training.objectives.values import expectation, lambda_returns, mean_over, within
 
 Bootstrap = Literal["sampled", "exact"]
 
@@ -43,7 +42,7 @@ def q_targets(
 
 
 @dataclass(frozen=True)
-class QLearning:
+class QLearning(RewardObjective):
     """L = mean_t (Q(s_t, y_{t+1}) - G_t)^2, with G bootstrapped from Q itself.
 
     With lambda = 0 and an exact bootstrap this is CD-Q's one-step Bellman target of pi_ref.
@@ -54,14 +53,9 @@ class QLearning:
         bootstrap: "sampled" (better in the paper) or "exact".
     """
 
-    lambda_: float = 0.95
+    lambda_: Share = 0.95
     bootstrap: Bootstrap = "sampled"
     head: ClassVar[Head] = "vocabulary"
-    pairs: ClassVar[bool] = False
-    labels: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_word("bootstrap", self.bootstrap, Bootstrap)
 
     @property
     def reference(self) -> bool:
@@ -83,7 +77,7 @@ class DuelingQ(QLearning):
 
 
 @dataclass(frozen=True)
-class ValueAdvantage:
+class ValueAdvantage(RewardObjective):
     """Two regressions: V(s_t) on its lambda-return, and V(s_t) + A(s_t, y_{t+1}) on the next one's.
 
     Value Advantage Learning (VAS, appendix B): V is trained as a value is; A explains what is left,
@@ -93,11 +87,8 @@ class ValueAdvantage:
         lambda_: in [0, 1].
     """
 
-    lambda_: float = 0.95
+    lambda_: Share = 0.95
     head: ClassVar[Head] = "dueling"
-    pairs: ClassVar[bool] = False
-    labels: ClassVar[bool] = False
-    reference: ClassVar[bool] = False
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The sum of both losses."""
@@ -111,7 +102,7 @@ class ValueAdvantage:
 
 
 @dataclass(frozen=True)
-class ILQL:
+class ILQL(RewardObjective):
     """Expectile V, one-step Q, and a conservative term (Snell et al. 2023), decoded as Q - V.
 
         L_V = mean_t |tau - 1[Q < V]| (Q(s_t, y_{t+1}) - V(s_t))^2
@@ -125,12 +116,9 @@ class ILQL:
         conservatism: weight of L_C.
     """
 
-    tau: float = 0.7
+    tau: Share = 0.7
     conservatism: float = 0.01
     head: ClassVar[Head] = "advantage"
-    pairs: ClassVar[bool] = False
-    labels: ClassVar[bool] = False
-    reference: ClassVar[bool] = False
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The sum of the three."""

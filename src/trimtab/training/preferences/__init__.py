@@ -5,11 +5,8 @@ rejected one with 0. Human preferences are read from rows (`read_preferences`); 
 of any group (`pairs_of`).
 """
 
-from trimtab.training.preferences.cleaning import clean
-from trimtab.training.preferences.dropped import Dropped
-from trimtab.training.preferences.pairing import pairs_of
+from trimtab.training.preferences.pairs import clean, pairs_of
 from trimtab.training.preferences.prefixes import prefix_subset
 from trimtab.training.preferences.reading import read_preferences
-from trimtab.training.preferences.splitting import split
 
-__all__ = ["Dropped", "clean", "pairs_of", "prefix_subset", "read_preferences", "split"]
+__all__ = ["clean", "pairs_of", "prefix_subset", "read_preferences"]

@@ -50,7 +50,14 @@ def prefix_subset(
     """
     if isinstance(multiple, str):
         check_word("multiple", multiple, ("all",))
-    sizes = _sizes(lengths)
+    for i, (chosen, rejected) in enumerate(lengths):
+        if min(chosen, rejected) < 1:
+            raise UsageError(
+                "both responses of a pair must have tokens",
+                got=f"{chosen} and {rejected} in pair {i}",
+                do="clean the preferences first",
+            )
+    sizes = [max(pair) for pair in lengths]
     if isinstance(multiple, str):
         return [tuple(range(1, size + 1)) for size in sizes]
     budget = round(multiple * len(sizes)) if 0 < multiple < float("inf") else 0
@@ -62,17 +69,6 @@ def prefix_subset(
         )
     draw = _pairs if by_row else _members
     return draw(sizes, min(budget, sum(sizes)), random.Random(seed))
-
-
-def _sizes(lengths: Sequence[tuple[int, int]]) -> list[int]:
-    for i, pair in enumerate(lengths):
-        if min(pair) < 1:
-            raise UsageError(
-                "both responses of a pair must have tokens",
-                got=f"{pair[0]} and {pair[1]} in pair {i}",
-                do="clean the preferences first",
-            )
-    return [max(pair) for pair in lengths]
 
 
 def _members(sizes: Sequence[int], budget: int, rng: random.Random) -> list[tuple[int, ...]]:

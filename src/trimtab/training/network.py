@@ -43,8 +43,8 @@ def branches(
     """
     place = torch.arange(chain.shape[1], device=chain.device)
     before = place <= place[:, None]
-    mine = (chain[:, None, :] == chain[:, :, None]) | (chain == 0)[:, None, :]
-    return (before & mine & within(visible, position, position[:, None, :]))[:, None]
+    own = (chain[:, None, :] == chain[:, :, None]) | (chain == 0)[:, None, :]
+    return (before & own & within(visible, position, position[:, None, :]))[:, None]
 
 
 _LOGITS = (LogProbabilityHead, Identity)
@@ -105,8 +105,8 @@ class GuideNetwork(nn.Module):
                 position_ids=position,
                 use_cache=False,
             )
-        told = out.logits if isinstance(self.head, _LOGITS) else out.last_hidden_state
-        return read(self.head, told[sequence[:, None], place])
+        states = out.logits if isinstance(self.head, _LOGITS) else out.last_hidden_state
+        return read(self.head, states[sequence[:, None], place])
 
     def _masks(self, chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"]) -> Any:
         """Who sees whom; as usual where every prompt has one response."""
@@ -124,8 +124,8 @@ class GuideNetwork(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> Any:
         """Put trained tensors back; what is frozen stays, and is not missed."""
-        found = super().load_state_dict(state_dict, strict=False)
-        return type(found)([], found.unexpected_keys)
+        keys = super().load_state_dict(state_dict, strict=False)
+        return type(keys)([], keys.unexpected_keys)
 
 
 def read(head: nn.Module, hidden: Float[Tensor, "R S D"]) -> Outputs:

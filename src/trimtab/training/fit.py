@@ -27,9 +27,8 @@ from transformers.trainer_callback import ProgressCallback
 
 from trimtab.errors import DataError, OutputError, TrainingError
 from trimtab.files import apply_umask, write_atomic
-from trimtab.training.baseline import no_better
-from trimtab.training.material import Material
-from trimtab.training.networks import GuideNetwork
+from trimtab.training.examples import Material
+from trimtab.training.network import GuideNetwork
 from trimtab.training.objectives import Objective
 from trimtab.training.trainer import GuideTrainer, Reference
 
@@ -63,6 +62,23 @@ class Fit:
         return no_better(self.error, self.constant)
 
 
+ROUNDING = 1e-4
+"""Share of a constant's error that sums in float32 may be off by."""
+
+DO = "train longer, on more data or at other learning rates; decoding by it is decoding by noise"
+"""What to do about a guide that is no better than a constant."""
+
+
+def no_better(error: float, constant: float) -> str:
+    """That a validation error is not below a constant's, in words; "" where it is."""
+    if error < (1 - ROUNDING) * constant:
+        return ""
+    return (
+        f"no better than a constant: validation error {error:.4f}, where saying the same of every "
+        f"text has {constant:.4f}"
+    )
+
+
 def fit(
     network: GuideNetwork,
     objective: Objective,
@@ -72,6 +88,7 @@ def fit(
     head_lr: float,
     facts: Mapping[str, Any],
     reference: Reference | None = None,
+    overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Fit:
     """Train a network, or finish training it; it then has the best weights.
@@ -80,32 +97,32 @@ def fit(
         network: as `make_network` makes it; the same at every call.
         objective: what it learns by.
         material: what it learns from.
-        args: the run's folder, learning rate and length; see `schedule`.
+        args: the run's folder, learning rate and length.
         head_lr: of the head.
         facts: what else decides the run, as plain JSON types.
         reference: log pi_ref, for objectives that take expectations.
+        overwrite: clear a folder that is another run's.
         on_progress: told after every update.
 
     Raises:
-        DataError: the folder is another run's.
+        DataError: the folder is another run's, and it is not to be overwritten.
         TrainingError: no validation gave a finite error, or no weight was changed.
     """
     start = weights_sum(network)
     folder = Path(str(args.output_dir))
-    _same_run(folder, {**facts, "lr": args.learning_rate})
+    with args.main_process_first(local=False):
+        _claim(folder, {**facts, "lr": args.learning_rate}, overwrite=overwrite)
     if (done := read_fit(folder)) is not None:
         network.load_state_dict(load_file(folder / "best.safetensors"))
         return _moved(network, start, done, head_lr)
     trainer = GuideTrainer(
         network,
         objective,
-        material.train,
-        material.validation,
-        material.labelled,
+        material,
         head_lr=head_lr,
         reference=reference,
         args=args,
-        callbacks=[Log(folder / "log.jsonl", on_progress)],
+        callbacks=[_Log(folder / "log.jsonl", on_progress)],
     )
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
@@ -117,10 +134,10 @@ def fit(
 
 def weights_sum(network: GuideNetwork) -> str:
     """A hash of all the weights that are trained."""
-    found = sha256()
+    total = sha256()
     for name, weights in network.state_dict().items():
-        found.update(name.encode() + save({"": weights.detach().cpu().contiguous()}))
-    return found.hexdigest()
+        total.update(name.encode() + save({"": weights.detach().cpu().contiguous()}))
+    return total.hexdigest()
 
 
 def _moved(network: GuideNetwork, start: str, done: Fit, head_lr: float) -> Fit:
@@ -146,12 +163,12 @@ def writable(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        told = " ".join(str(error).split())
-        if isinstance(error, RuntimeError) and not any(sign in told for sign in _DISK):
+        message = " ".join(str(error).split())
+        if isinstance(error, RuntimeError) and not any(sign in message for sign in _DISK):
             raise
         raise OutputError(
             f"{folder} must be writable, on a disk with room",
-            got=told[:200],
+            got=message[:200],
             do="make room and run it again: it goes on from the last whole checkpoint",
         ) from error
 
@@ -179,16 +196,16 @@ def _finish(folder: Path, trainer: GuideTrainer, lr: float) -> Fit:
     metrics = {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
     constant = trainer.constant_error()
     steps = int(entry["step"]), state.max_steps
-    found = Fit(lr, entry["eval_error"], metrics, *steps, constant=constant)
+    done = Fit(lr, entry["eval_error"], metrics, *steps, constant=constant)
     if trainer.is_world_process_zero():
         net: nn.Module = trainer.accelerator.unwrap_model(trainer.model)
         weights = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
         write_atomic(folder / "best.safetensors", save(weights))
-        write_atomic(folder / "result.json", json.dumps(vars(found), indent=2) + "\n")
+        write_atomic(folder / "result.json", json.dumps(vars(done), indent=2) + "\n")
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    return found
+    return done
 
 
 def read_fit(folder: Path) -> Fit | None:
@@ -208,34 +225,38 @@ def read_fit(folder: Path) -> Fit | None:
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint; one that was cut off has no state and is removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda at: int(at.name.rpartition("-")[2]))
-    for at in reversed(found):
+    paths = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    for path in reversed(paths):
         try:
-            json.loads((at / "trainer_state.json").read_text(encoding="utf-8"))
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            shutil.rmtree(at, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
             continue
-        return str(at)
+        return str(path)
     return None
 
 
-def _same_run(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Note what the run is, or refuse a folder of another one."""
+def _claim(folder: Path, facts: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Note what the run is; a folder of another run is cleared or refused."""
     path = folder / "run.json"
-    mine = json.loads(json.dumps(facts))
-    if not path.is_file():
-        write_atomic(path, json.dumps(mine, indent=2, sort_keys=True) + "\n")
-        return
-    theirs = json.loads(path.read_text(encoding="utf-8"))
-    other = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
-    if other:
-        said = ", ".join(f"{k} {theirs.get(k)!r} (now {mine.get(k)!r})" for k in other)
-        raise DataError(
-            f"{folder} must be of the same run", got=said, do="name another folder, or remove it"
-        )
+    ours = json.loads(json.dumps(facts))
+    if path.is_file():
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+        other = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+        if not other:
+            return
+        if not overwrite:
+            got = ", ".join(f"{k} {theirs.get(k)!r} (now {ours.get(k)!r})" for k in other)
+            raise DataError(
+                f"{folder} must be of the same run",
+                got=got,
+                do="name another folder, remove it, or pass --overwrite",
+            )
+        shutil.rmtree(folder)
+    write_atomic(path, json.dumps(ours, indent=2, sort_keys=True) + "\n")
 
 
-class Log(TrainerCallback):
+class _Log(TrainerCallback):
     """Writes what the trainer reports, a line at a time, and tells how far it is."""
 
     def __init__(self, path: Path, on_progress: OnProgress | None) -> None:
