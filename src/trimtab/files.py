@@ -35,11 +35,28 @@ def write_atomic(path: str | Path, data: str | bytes) -> Path:
 
 
 def replace_file(path: Path, data: str | bytes, *, locked: bool = False) -> None:
-    """Write a file beside its final name, then rename it; a failure leaves nothing behind.
+    """Write a file under its final name, whole or not at all.
 
     Args:
         path: in a folder that is there.
         data: text is written as UTF-8.
+        locked: as for `replacing`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with replacing(path, locked=locked) as part:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def replacing(path: Path, *, locked: bool = False) -> Iterator[Path]:
+    """A hidden file beside `path` to be written, which takes that name when the block ends.
+
+    After a failure nothing is left behind, and what was under the name is there as it was.
+
+    Args:
+        path: in a folder that is there.
         locked: the caller holds a lock, so that nobody else writes this file now. Its hidden name
             is then always the same, and what a killed process left is written over.
 
@@ -48,10 +65,8 @@ def replace_file(path: Path, data: str | bytes, *, locked: bool = False) -> None
     """
     part = path.with_name(f".{path.name}{'' if locked else f'.{secrets.token_hex(4)}'}.part")
     try:
-        with part.open("wb" if locked else "xb") as out:
-            out.write(data.encode() if isinstance(data, str) else data)
-            out.flush()
-            os.fsync(out.fileno())
+        yield part
+        _sync(part)
         os.replace(part, path)
     except BaseException:
         with suppress(OSError):

@@ -92,7 +92,7 @@ def test_an_interrupted_conversion_keeps_nothing(
     interruption: type[BaseException],
 ) -> None:
     def half_done(_: Path, folder: Path) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text("{")
         raise interruption
 

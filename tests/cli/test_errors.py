@@ -191,7 +191,7 @@ def test_of_several_outputs_one_must_be_named(generate: Run, tmp_path: Path, pro
     line = said(generate("w5", "-g", folder), 2)
     assert "got none of rude, kind, dull; write MODEL#LABEL" in line
     line = said(generate("w5", "-r", f"hf:{folder}"), 2)
-    assert f"got hf:{folder} with rude, kind, dull; write hf:{folder}#LABEL" in line
+    assert "got none of rude, kind, dull; write MODEL#LABEL" in line
     assert "did you mean kind" in said(generate("w5", "-g", f"{folder}#knd"), 2)
     kind, dull = (generate("w5", "-g", f"{folder}#{name}", "-b", "9") for name in ("kind", "2"))
     assert (kind.exit_code, dull.exit_code) == (0, 0), (kind.exception, dull.exception)

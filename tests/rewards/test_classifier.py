@@ -137,7 +137,7 @@ def test_labels_that_exclude_each_other_give_log_odds(tmp_path: Path) -> None:
         rewards.find(f"hf:{folder}#{x}")(asked, ["w20"]) for x in ("good", "2")
     )
     assert named == numbered == pytest.approx((p[2] / (1 - p[2])).log().item(), abs=1e-3)
-    with pytest.raises(UsageError, match="bad, so, good; write hf:.*#LABEL"):
+    with pytest.raises(UsageError, match="none of bad, so, good; write MODEL#LABEL"):
         rewards.find(f"hf:{folder}")(asked, ["w20"])
     with pytest.raises(UnknownNameError, match="did you mean good"):
         rewards.find(f"hf:{folder}#goood")(asked, ["w20"])

