@@ -228,7 +228,7 @@ class Letters(nn.Module):
         self.weight = nn.Parameter(torch.ones(1))
 
     def encode(self, texts: Sequence[str], **options: bool) -> torch.Tensor:
-        self.asked += texts
+        self.asked.extend(texts)
         assert options["normalize_embeddings"]
         counts = [[float(text.count(letter)) for letter in "abc"] for text in texts]
         return torch.nn.functional.normalize(torch.tensor(counts), dim=-1)

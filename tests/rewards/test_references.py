@@ -89,6 +89,6 @@ def test_of_a_conversation_rewards_read_what_the_user_said_last() -> None:
 def test_a_guide_reads_a_reward_on_prefixes() -> None:
     lm = tt.TableLM(5, seed=1)
     scores: Callable[..., object] = on_texts(rewards.find("words"))
-    guide = tt.TextGuide(scores, lm.decode)  # type: ignore[arg-type]
+    guide = tt.TextGuide(scores, lm.decode)
     (done,) = tt.decode(lm, guide, tt.args(beta=1.0, k=2), ["a"], max_new_tokens=2)
     assert torch.tensor([step.score for step in done.steps]).isfinite().all()
