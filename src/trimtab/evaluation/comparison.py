@@ -168,12 +168,13 @@ def sign_flips(differences: Sequence[float]) -> float:
     0.25
     """
     d = np.sort(finite(differences, "differences"))
-    unit = 1e-12 * np.abs(d).max()
-    whole = (
-        np.round(d / unit) if unit else d
-    )  # sums of whole numbers are exact: flips that tie, tie
+    largest = float(np.abs(d).max()) or 1.0
+
+    def total(x: np.ndarray, axis: int) -> np.ndarray:  # rounded: flips that tie must tie
+        return np.asarray(np.round(np.sum(x, axis=axis) / largest, 9))
+
     result = optional("scipy.stats", "eval").permutation_test(
-        (whole,), np.sum, permutation_type="samples", rng=np.random.default_rng(0)
+        (d,), total, permutation_type="samples", rng=np.random.default_rng(0)
     )
     return float(result.pvalue)
 
