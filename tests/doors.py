@@ -27,7 +27,8 @@ APART = ("trimtab.cli", "trimtab.__main__")
 
 OUTPUTS = (
     "decoding.trace.Trace:finish",
-    "evaluation.report.curves.Peak:verdict",
+    "evaluation.report.sentences.Fact:tone",
+    "evaluation.report.strengths.Peak:verdict",
     "training.inspection.findings.Finding:level",
     "types.completions.Completion:finish",
     "types.completions.Step:finish",

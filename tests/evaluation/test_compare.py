@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -17,6 +19,7 @@ from trimtab.evaluation.comparison import (
     paired_differences,
     paired_power,
     sample_size,
+    sign_flips,
     wilcoxon,
     win_tie_lose,
 )
@@ -116,6 +119,19 @@ def test_equal_methods_do_not_differ() -> None:
     assert (got.p, got.n, got.ties) == (1.0, 0, 4)
 
 
+def test_sign_flips_are_counted() -> None:
+    assert sign_flips([1.0] * 8) == 2 / 256
+    assert sign_flips([1.0, -1.0]) == 1
+    assert sign_flips([0.0, 0.0]) == 1
+
+
+@pytest.mark.parametrize("n", [3, 8, 12])
+def test_sign_flips_are_all_of_them(n: int) -> None:
+    d = np.random.default_rng(n).normal(0.5, 1.0, size=n).round(1)
+    sums = np.abs(np.array(list(itertools.product((1, -1), repeat=n))) @ d)
+    assert sign_flips(d.tolist()) == pytest.approx(np.mean(sums >= abs(d.sum()) - 1e-9))
+
+
 @pytest.mark.parametrize("size", [1, 2, 5, 12])
 def test_holm_is_statsmodels(size: int) -> None:
     p = np.random.default_rng(size).beta(0.3, 2.0, size=size).round(2)
@@ -143,8 +159,8 @@ def test_a_record_by_hand() -> None:
 @pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
 def test_sample_size_is_statsmodels(difference: float, power: float) -> None:
     got = sample_size(difference, 1.0, power=power)
-    less, enough = (TTestPower().power(abs(difference), n, 0.05) for n in (got.n - 1, got.n))
-    assert got.power == pytest.approx(enough, abs=1e-6)
+    less, enough = (TTestPower().power(abs(difference), n, 0.05) for n in (got - 1, got))
+    assert paired_power(got, difference, 1.0) == pytest.approx(enough, abs=1e-6)
     assert less < power <= enough + 1e-9
 
 

@@ -57,6 +57,12 @@ def test_windows_and_grouped_queries() -> None:
     assert forward(shape, 10) - forward(shape, 0) == 4 * 32 * 4 * 10
 
 
+def test_a_window_that_the_family_does_not_know_counts_nothing() -> None:
+    net = copy.deepcopy(toys.causal_lm("llama"))
+    net.config.sliding_window = 6
+    assert Shape.of(net).windows == (None,) * 4
+
+
 def test_lookup_tables_are_free_and_heads_are_not() -> None:
     net, headless = toys.causal_lm("gpt2"), toys.backbone("gpt2")  # tied embeddings
     blocks = Shape.of(headless).weights

@@ -314,7 +314,7 @@ class OneToken(worlds.Letters):
 def test_responses_of_one_token_have_no_relative_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shape = Shape(100, (4,), (None,), 1, 4)
+    shape = Shape(100, (4,), (None,))
     lm = worlds.model()
     monkeypatch.setattr("trimtab.evaluation.bench.shape_of", lambda _: shape)
     table = run(tmp_path, OneToken(), lm=lm).table

@@ -200,7 +200,8 @@ def test_texts_cannot_become_markup(tmp_path: Path) -> None:
         replace(
             report,
             title=evil,
-            summary=(evil,),
+            opening=evil,
+            warnings=(evil,),
             comparisons=(replace(first, prompt=evil, why=evil, answers=answers),),
         )
     )
@@ -222,7 +223,7 @@ def test_over_optimisation_is_said_where_it_is_seen(tmp_path: Path) -> None:
     assert vas.judge.p < 0.05
     said = verdict(vas)
     assert "the reward keeps rising after beta 0.5 while the judge's score falls" in said
-    assert said in "".join(compose(results).summary)
+    assert said in compose(results).warnings
 
 
 def test_over_optimisation_is_not_said_of_noise_nor_of_a_judge_that_agrees(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_the_summary_gives_the_tables_own_figures(folder: Path) -> None:
     results = read_results(folder)
     best = max(results.head.entries, key=lambda e: e.number("reward") or 0.0)
     report = compose(results)
-    said = " ".join([*report.summary, *(f"{f.answer} {f.words}" for f in report.facts)])
+    said = " ".join([report.opening, *(f"{f.answer} {f.words}" for f in report.facts)])
     assert best.name in said
     for column in (
         "reward",

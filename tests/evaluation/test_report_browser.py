@@ -1,4 +1,4 @@
-"""The report in a real browser, where there is one: no console message, no sideways scrolling."""
+"""The report in a real browser, where there is one: it is silent, fits any width, and answers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,35 @@ CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
 
 FRAMES = """<!doctype html><title>-</title>
-<iframe id="a" src="report.html" width="360" height="800"></iframe>
+<iframe id="a" src="report.html" width="390" height="800"></iframe>
 <iframe id="b" src="report.html" width="1200" height="800"></iframe>
 <script>
+function use(page) {
+  // Sort by reward, twice: the best method stands first.
+  const head = () => page.querySelector("main th:nth-child(2) button");
+  head().click(); head().click();
+  const best = page.querySelector("tbody th").textContent;
+  // One prompt is shown; the next button shows another one.
+  const prompts = [...page.querySelectorAll(".comparison")];
+  const shown = () => prompts.findIndex(prompt => !prompt.hidden);
+  const alone = prompts.filter(prompt => !prompt.hidden).length;
+  page.querySelector("[data-step='1']").click();
+  // A token says its numbers when it has the focus, and the arrow key moves on.
+  const token = prompts[1].querySelector(".t[data-words*=push]");
+  const key = new page.defaultView.KeyboardEvent("keydown", {key: "ArrowRight"});
+  token.dispatchEvent(new Event("focus"));
+  const tip = page.querySelector("#tip");
+  const said = !tip.hidden && tip.textContent === token.dataset.words;
+  token.dispatchEvent(key);
+  return `${best}|${alone}|${shown()}|${said}|${token.tabIndex}`;
+}
 addEventListener("load", () => {
   document.title = [...document.querySelectorAll("iframe")].map(frame => {
     const page = frame.contentDocument.documentElement;
     const pictures = [...frame.contentDocument.querySelectorAll("svg")];
     const seen = pictures.filter(p => p.getBoundingClientRect().height > 100).length;
     return `${page.scrollWidth - page.clientWidth}/${seen}`;
-  }).join(" ");
+  }).join(" ") + " " + use(document.querySelector("#b").contentDocument);
 });
 </script>
 """
@@ -66,7 +85,9 @@ def test_a_browser_shows_it_silently_at_any_width(tmp_path: Path) -> None:
     dom, console = browse(frames, tmp_path / "profile")
     assert console == []
     (title,) = re.findall("<title>(.*?)</title>", dom)
-    assert title == "0/3 0/3"  # nothing to scroll to sideways; three pictures seen
+    fits, used = title[:7], title[8:]
+    assert fits == "0/4 0/4"  # nothing to scroll to sideways; four pictures seen
+    assert used == "vas(beta=9, k=2)|1|1|true|-1"
 
 
 def test_a_request_would_be_seen(tmp_path: Path) -> None:

@@ -63,11 +63,11 @@ def test_rouge_by_hand_and_by_the_library() -> None:
 
 
 def test_bleu_is_sacrebleus() -> None:
-    got = bleu(TEXTS, [TEXTS[0], TEXTS[0], TEXTS[2]])
+    score, signature = bleu(TEXTS, [TEXTS[0], TEXTS[0], TEXTS[2]])
     want = sacrebleu.corpus_bleu(TEXTS, [[TEXTS[0], TEXTS[0], TEXTS[2]]])
-    assert got.score == pytest.approx(want.score)
-    assert (got.n, got.test.startswith("nrefs:1|case:mixed|")) == (3, True)
-    assert bleu(TEXTS, TEXTS).score == pytest.approx(100.0)
+    assert score == pytest.approx(want.score)
+    assert signature.startswith("nrefs:1|case:mixed|")
+    assert bleu(TEXTS, TEXTS)[0] == pytest.approx(100.0)
 
 
 def letters(texts: Sequence[str]) -> np.ndarray:

@@ -1,1 +1,85 @@
-"""Measuring: metrics, statistics, cost, and what they compare."""
+"""Measuring: how large a gain is and how sure, how far texts are from the base, what they cost.
+
+table = evaluate(lm, task, methods, "results", n=4).table     one row per method
+bootstrap(a, b), wilcoxon(a, b)                               is the gain real?
+best_of_n_reward(rewards, n), best_of_n_kl(rewards, n)        best-of-n without decoding again
+write_report("results")                                       all of it as a page
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trimtab.lazy import door
+
+if TYPE_CHECKING:
+    from trimtab.evaluation.best_of import (
+        best_of_n_kl,
+        best_of_n_kl_bound,
+        best_of_n_reward,
+        best_of_n_scores,
+        ledger_kl,
+        monte_carlo_kl,
+        perplexity,
+    )
+    from trimtab.evaluation.comparison import (
+        bootstrap,
+        holm,
+        paired_differences,
+        paired_power,
+        sample_size,
+        sign_flips,
+        wilcoxon,
+        win_tie_lose,
+    )
+    from trimtab.evaluation.cost import Flops, Shape, forward, kaplan, shape_of, spent
+    from trimtab.evaluation.metrics import (
+        Answers,
+        Metric,
+        bleu,
+        distinct,
+        diversity,
+        pairwise_rouge_l,
+        repetition,
+    )
+    from trimtab.evaluation.report.write import write_report
+    from trimtab.evaluation.statistics import Estimate, by_prompt, estimate, ratio
+    from trimtab.evaluation.table import Table
+
+__all__ = [
+    "Answers",
+    "Estimate",
+    "Flops",
+    "Metric",
+    "Shape",
+    "Table",
+    "best_of_n_kl",
+    "best_of_n_kl_bound",
+    "best_of_n_reward",
+    "best_of_n_scores",
+    "bleu",
+    "bootstrap",
+    "by_prompt",
+    "distinct",
+    "diversity",
+    "estimate",
+    "forward",
+    "holm",
+    "kaplan",
+    "ledger_kl",
+    "monte_carlo_kl",
+    "paired_differences",
+    "paired_power",
+    "pairwise_rouge_l",
+    "perplexity",
+    "ratio",
+    "repetition",
+    "sample_size",
+    "shape_of",
+    "sign_flips",
+    "spent",
+    "wilcoxon",
+    "win_tie_lose",
+    "write_report",
+]
+__getattr__, __dir__ = door(__name__)

@@ -56,9 +56,7 @@ class Interval:
         se: bootstrap standard error.
         low: lower end.
         high: upper end.
-        level: probability with which such intervals cover the truth.
         n: prompts.
-        resamples: bootstrap draws.
         test: the method's name.
     """
 
@@ -66,9 +64,7 @@ class Interval:
     se: float
     low: float
     high: float
-    level: float
     n: int
-    resamples: int
     test: str = "paired bootstrap over prompts (BCa)"
 
 
@@ -79,12 +75,19 @@ def bootstrap(
 
     Bias-corrected and accelerated (Efron 1987), by `scipy.stats.bootstrap`. The same seed gives
     the same interval, whatever the order of the prompts.
+
+    Args:
+        a: each prompt's scores under one method.
+        b: the same under another.
+        level: probability with which such intervals cover the truth.
+        resamples: bootstrap draws.
+        seed: of the draws.
     """
     differences, noise = _paired(a, b)
     d = np.sort(differences)
     whole, n = mean(d), len(d)
     if np.ptp(d) <= noise.max():  # every resample is alike: BCa would divide by zero
-        return Interval(whole, 0.0, whole, whole, level, n, resamples)
+        return Interval(whole, 0.0, whole, whole, n)
     scale = float(np.abs(d).max())  # BCa cubes the differences: tiny ones would vanish
     result = optional("scipy.stats", "eval").bootstrap(
         (d / scale,),
@@ -96,7 +99,7 @@ def bootstrap(
         rng=np.random.default_rng(seed),
     )
     low, high = (scale * float(end) for end in result.confidence_interval)
-    return Interval(whole, scale * float(result.standard_error), low, high, level, n, resamples)
+    return Interval(whole, scale * float(result.standard_error), low, high, n)
 
 
 # --- tests ---------------------------------------------------------------------------------------
@@ -165,12 +168,13 @@ def sign_flips(differences: Sequence[float]) -> float:
     0.25
     """
     d = np.sort(finite(differences, "differences"))
-    unit = 1e-12 * np.abs(d).max()
-    whole = (
-        np.round(d / unit) if unit else d
-    )  # sums of whole numbers are exact: flips that tie, tie
+    largest = float(np.abs(d).max()) or 1.0
+
+    def total(x: np.ndarray, axis: int) -> np.ndarray:  # rounded: flips that tie must tie
+        return np.asarray(np.round(np.sum(x, axis=axis) / largest, 9))
+
     result = optional("scipy.stats", "eval").permutation_test(
-        (whole,), np.sum, permutation_type="samples", rng=np.random.default_rng(0)
+        (d,), total, permutation_type="samples", rng=np.random.default_rng(0)
     )
     return float(result.pvalue)
 
@@ -234,32 +238,6 @@ def win_tie_lose(a: Scores, b: Scores, margin: float = 0.0) -> WinRate:
 # --- how many prompts ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class SampleSize:
-    """The prompts that a paired comparison needs.
-
-    Attributes:
-        n: prompts.
-        power: odds of seeing the difference with this n.
-        difference: its size, in the unit of the scores.
-        sd: standard deviation over prompts of the paired differences; sqrt(n) times their SE.
-        alpha: odds of a false alarm.
-        test: the test that is planned for.
-    """
-
-    n: int
-    power: float
-    difference: float
-    sd: float
-    alpha: float
-    test: str = "paired t-test, two-sided"
-
-    @property
-    def se(self) -> float:
-        """Standard error of the mean difference with this n."""
-        return self.sd / math.sqrt(self.n)
-
-
 def paired_power(n: int, difference: float, sd: float, alpha: float = 0.05) -> float:
     """Odds that a two-sided paired t-test on n prompts finds a difference (Cohen 1988).
 
@@ -274,10 +252,8 @@ def paired_power(n: int, difference: float, sd: float, alpha: float = 0.05) -> f
     return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
 
 
-def sample_size(
-    difference: float, sd: float, *, power: float = 0.8, alpha: float = 0.05
-) -> SampleSize:
-    """The least number of prompts with which a difference is found with the given odds.
+def sample_size(difference: float, sd: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
+    """The least number of prompts with which a paired t-test finds a difference.
 
     Args:
         difference: the smallest mean difference worth finding.
@@ -298,5 +274,4 @@ def sample_size(
     most = 2
     while power_of(most) < power:
         most *= 2
-    n = bisect_left(range(most + 1), power, lo=2, key=power_of)  # power grows with n
-    return SampleSize(n, power_of(n), difference, sd, alpha)
+    return bisect_left(range(most + 1), power, lo=2, key=power_of)  # power grows with n

@@ -51,15 +51,11 @@ class Shape:
             vocabulary head included; of experts those that a token is sent to.
         query_widths: for each layer heads times head dimension.
         windows: for each layer the most keys that it attends to; None where all.
-        n_layer: layers.
-        d_model: width of the residual stream.
     """
 
     weights: int
     query_widths: tuple[int, ...]
     windows: tuple[int | None, ...]
-    n_layer: int
-    d_model: int
 
     @classmethod
     def of(cls, net: PreTrainedModel, head: nn.Module | None = None) -> Shape:
@@ -72,8 +68,6 @@ class Shape:
             weights=_weights_per_token(net) + own_head,
             query_widths=tuple(_query_width(layer, d_model) for layer in layers),
             windows=tuple(_windows(config, n_layer)),
-            n_layer=n_layer,
-            d_model=d_model,
         )
 
 

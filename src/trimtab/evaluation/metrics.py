@@ -87,23 +87,12 @@ def pairwise_rouge_l(texts: Sequence[str]) -> float:
     return float(np.mean([scorer.score(a, b)["rougeL"].fmeasure for a, b in pairs]))
 
 
-@dataclass(frozen=True)
-class Bleu:
-    """A corpus BLEU score.
+def bleu(texts: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
+    """Corpus BLEU against one reference per text, by `sacrebleu` with its defaults (Post 2018).
 
-    Attributes:
-        score: 0 to 100.
-        n: segments.
-        test: sacrebleu's signature, which says how it was computed.
+    Returns:
+        The score, 0 to 100, and sacrebleu's signature, which says how it was computed.
     """
-
-    score: float
-    n: int
-    test: str
-
-
-def bleu(texts: Sequence[str], references: Sequence[str]) -> Bleu:
-    """Corpus BLEU against one reference per text, by `sacrebleu` with its defaults (Post 2018)."""
     if len(texts) != len(references) or not texts:
         raise UsageError(
             "there must be as many references as texts, and one or more",
@@ -112,7 +101,7 @@ def bleu(texts: Sequence[str], references: Sequence[str]) -> Bleu:
         )
     metric = optional("sacrebleu.metrics", "eval").BLEU()
     score = float(metric.corpus_score(list(texts), [list(references)]).score)
-    return Bleu(score, len(texts), str(metric.get_signature()))
+    return score, str(metric.get_signature())
 
 
 def finish_shares(completions: Sequence[Completion]) -> dict[str, float]:

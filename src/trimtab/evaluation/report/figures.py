@@ -81,7 +81,8 @@ def gain(sheet: Sheet) -> Drawing:
         for axes, (title, values, errors) in zip(rows, panels, strict=True):
             for i, (entry, value, se) in enumerate(zip(entries, values, errors, strict=True)):
                 colour = GREY if entry is sheet.baseline else COLOURS[0]
-                axes.barh(i, value or 0.0, xerr=se, color=colour, height=0.6, capsize=2)
+                bars = {"ecolor": axes.xaxis.label.get_color(), "capsize": 2}
+                axes.barh(i, value or 0.0, xerr=se, color=colour, height=0.6, error_kw=bars)
             axes.set_title(title, fontsize=10)
             axes.locator_params(axis="x", nbins=3)
             base = values[-1]

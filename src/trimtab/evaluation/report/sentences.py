@@ -41,11 +41,12 @@ def opening(sheet: Sheet) -> str:
     )
 
 
-def summary(results: Results, peaks: Sequence[Peak]) -> list[str]:
-    """What to know before the facts, and what warns of them."""
-    warnings = [verdict(peak) for peak in peaks if peak.verdict == "over-optimised"]
-    alone = "Only one method has a reward, so there is nothing to compare."
-    return [opening(results.head), *([] if results.head.best else [alone]), *warnings]
+def warnings(results: Results, peaks: Sequence[Peak]) -> list[str]:
+    """What may not be read out of the facts."""
+    found = [verdict(peak) for peak in peaks if peak.verdict == "over-optimised"]
+    if results.head.best is None:
+        found.append("Only one method has a reward, so there is nothing to compare.")
+    return found
 
 
 def facts(sheet: Sheet, texts: Texts) -> list[Fact]:
@@ -121,14 +122,14 @@ def _cut(best: Entry, sheet: Sheet) -> Fact:
 
 def _cost(best: Entry, sheet: Sheet, texts: Texts) -> Fact:
     paid, kl = sheet.cost(best), best.number("kl")
-    unit = "operations" if sheet.counted else "tokens that the base reads"
+    unit = "operations of" if sheet.counted else "tokens read by"
     free = best.guided and best.cell["guide_shape"] is None
-    parts = [f"{unit} of the base alone" + (" (its guide, a function, is not counted)" * free)]
+    parts = [f"the {unit} the base alone" + (" (its guide, a function, is not counted)" * free)]
     if (time := texts.relative_time(best, sheet)) is not None:
         parts.append(f"{time:.1f} times the wall time of {sheet.baseline.name}")
     if best.number("guide_tokens"):
-        parts.append(f"the guide reads {best.number('guide_tokens'):.1f} tokens per token")
-    parts += [f"{kl:.1f} nats from the base's answers"] if kl is not None else []
+        parts.append(f"{best.number('guide_tokens'):.1f} guide tokens per token")
+    parts += [f"{kl:.1f} nats away from the base"] if kl is not None else []
     words = f"{', '.join(parts)}."
     if (other := sheet.best_of_n(best)) is not None:
         reach = f"does not reach as much with n up to {other.most}"

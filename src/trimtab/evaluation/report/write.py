@@ -14,7 +14,7 @@ from trimtab.evaluation.report.drawing import Drawing
 from trimtab.evaluation.report.figures import drawings, gain
 from trimtab.evaluation.report.reading import Results, Sheet, Texts, read_results
 from trimtab.evaluation.report.samples import Comparison, comparisons
-from trimtab.evaluation.report.sentences import Fact, facts, silence, summary, verdict
+from trimtab.evaluation.report.sentences import Fact, facts, opening, silence, verdict, warnings
 from trimtab.evaluation.report.strengths import curves, find_peak
 from trimtab.evaluation.table import Table, TextTable
 from trimtab.files import write_atomic
@@ -26,7 +26,8 @@ class Report:
 
     Attributes:
         title: of the page.
-        summary: what was asked, and warnings.
+        opening: what was asked, and how it was scored.
+        warnings: what may not be read out of the facts.
         facts: gain, judge, cut answers and cost; empty where nothing is compared.
         gain: the picture beside them.
         tables: methods, differences and costs of the table that conclusions rest on.
@@ -40,7 +41,8 @@ class Report:
     """
 
     title: str
-    summary: tuple[str, ...]
+    opening: str
+    warnings: tuple[str, ...]
     facts: tuple[Fact, ...]
     gain: Drawing
     tables: tuple[TextTable, ...]
@@ -60,7 +62,8 @@ def compose(results: Results) -> Report:
     peaks = [peak for curve in along if (peak := find_peak(curve, grid, texts)) is not None]
     return Report(
         title=f"{results.manifest['task']} on {results.manifest['model']['name']}",
-        summary=tuple(summary(results, peaks)),
+        opening=opening(head),
+        warnings=tuple(warnings(results, peaks)),
         facts=tuple(facts(head, texts)),
         gain=gain(head),
         tables=_tables(head, texts),
