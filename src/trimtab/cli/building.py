@@ -37,9 +37,9 @@ def check_spelling(name: str) -> None:
         NotFetchedError: such a name, not on this machine yet.
         UsageError: a path where nothing is.
     """
-    from trimtab.models.embedded import assets, locate
+    from trimtab.assets import ASSETS, locate
 
-    known = [asset.name for asset in assets()]
+    known = [asset.name for asset in ASSETS]
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
     if near and name not in known and "/" not in name and not Path(name).exists():
         raise UnknownNameError("a model", name, known)
@@ -100,8 +100,8 @@ def check_steering(guide: str | None, reward: str | None) -> None:
             "one thing steers at a time", got="--guide and --reward", do="drop one of them"
         )
     if guide:
+        from trimtab.assets import locate
         from trimtab.guides.shipped import check_name, guide_folder
-        from trimtab.models.embedded import locate
 
         check_name(guide)
         if guide_folder(guide) is None:

@@ -120,7 +120,7 @@ def generate(
         base_top_p=base_top_p,
     )
     steering = build_guide(lm, guide, reward)
-    from trimtab.decoding.checks import check_call, encode_all
+    from trimtab.decoding.validate import check_call, encode_all
 
     encoded = encode_all(lm, asked)
     check_call(lm, steering, parts, encoded, n, max_new_tokens, True)  # all, before the first
@@ -204,7 +204,7 @@ class Job:
             before = [drawn[prompt.ids] * self.n for prompt in prompts]
             for sample in range(0, self.n, n):
                 drawn_here = [count + sample for count in before]
-                more = {"n": min(n, self.n - sample), "drawn": drawn_here}
+                more = {"n": min(n, self.n - sample), "drawn": drawn_here, "first_prompt": at}
                 yield self._steps(at * self.n + sample, prompts, more)
             drawn.update(prompt.ids for prompt in prompts)
 

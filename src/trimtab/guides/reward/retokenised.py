@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trimtab.cache.reader import open_reader
-from trimtab.cache.tree import TreeState
+from trimtab.cache.state import TreeState
 from trimtab.guides.reward.chat_template import ChatTemplate
 from trimtab.guides.reward.heads import RewardHead
 from trimtab.guides.text import UNFINISHED
