@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.cache.reader import open_reader
-from trimtab.cache.tree import TreeState
+from trimtab.cache.state import TreeState
 from trimtab.guides.base import padded_ids
 from trimtab.guides.text import UNFINISHED
 from trimtab.models.text import ChatTemplate
