@@ -37,8 +37,9 @@ OUTPUTS = (
 
 BEHIND = {
     "assets.catalogue.Asset:kind": "written in the catalogue alone",
-    "evaluation.bench.Bench.cells:split": "`evaluate` and `sweep`",
-    "evaluation.bench.items_of:split": "`Task.samples`",
+    "evaluation.experiment.Experiment.conditions:split": "`evaluate` and `sweep`",
+    "evaluation.experiment.Options:on_reward_error": "`evaluate` and `sweep`",
+    "evaluation.experiment.items_of:split": "`Task.samples`",
     "guides.cached.CachedGuide:attention": "`ValueGuide` and `VocabularyGuide`",
     "guides.manifest.Manifest:attention": "`verify`, which raises CheckpointError",
     "guides.manifest.Manifest:dtype": "`verify`, which raises CheckpointError",
@@ -47,8 +48,6 @@ BEHIND = {
     "guides.manifest.Manifest:storage": "`verify`, which raises CheckpointError",
     "training.network.make_head:kind": "a constant of each objective",
     "training.network.make_network:kind": "a constant of each objective",
-    "training.rollouts.running.finish:on_reward_error": "`collect`, `relabel`, `collect_values`",
-    "training.rollouts.running.run_job:on_reward_error": "`collect`, `collect_values`",
     **{
         f"training.objectives.{place}.rescaling:unit": "`TrainConfig`"
         for place in (
@@ -164,8 +163,8 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
         "max_new_tokens",
     ),
     "decoding.methods.method": (lambda: trimtab.method("vas", betta=1.0), "beta"),
-    "evaluation.evaluate.evaluate": (
-        lambda: home("evaluation.evaluate").evaluate(*[NOTHING] * 4, base_sample=2),
+    "evaluation.experiment.evaluate": (
+        lambda: home("evaluation.experiment").evaluate(*[NOTHING] * 4, base_sample=2),
         "base_samples",
     ),
     "evaluation.sweep.sweep": (
@@ -204,18 +203,6 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: trimtab.train("td-lambda", "none", "none", epoch=2),
         "epochs",
     ),
-    "training.rollouts.collect.collect": (
-        lambda: home("training.rollouts.collect").collect(*[NOTHING] * 3, worker=2),
-        "workers",
-    ),
-    "training.rollouts.collect.relabel": (
-        lambda: home("training.rollouts.collect").relabel(*[NOTHING] * 2, worker=2),
-        "workers",
-    ),
-    "training.rollouts.values.collect_values": (
-        lambda: home("training.rollouts.values").collect_values(*[NOTHING] * 3, oppener=None),
-        "opener",
-    ),
 }
 """A call with a keyword that is nearly one, and the one that it should offer."""
 
@@ -231,8 +218,6 @@ INNER = {
     "guides.heads.LogProbabilityHead": "torch's own module",
     "training.network.GuideNetwork.load_state_dict": "called by transformers",
     "training.network.GuideNetwork.state_dict": "called by transformers",
-    "training.rollouts.running.finish": "behind `collect`",
-    "training.rollouts.running.run_job": "behind `collect`",
     "training.trainer.GuideTrainer": "transformers' own trainer refuses them",
     "training.trainer.GuideTrainer.evaluate": "called by transformers",
 }

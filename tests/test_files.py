@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 import trimtab as tt
 from tests import shell, toys
 from tests.evaluation import worlds
-from tests.training import rollouts_world, train_world
+from tests.runs import world
+from tests.training import train_world
 from trimtab.errors import OutputError
-from trimtab.evaluation.evaluate import evaluate
+from trimtab.evaluation.experiment import evaluate
 from trimtab.files import replace_file, replace_folder, write_atomic
 from trimtab.training.run import train
 
@@ -138,7 +139,7 @@ def modes(folder: Path) -> set[int]:
 
 
 def rolled(folder: Path) -> None:
-    rollouts_world.roll(folder)
+    world.roll(folder)
 
 
 def evaluated(folder: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 import trimtab as tt
 from tests import toys
 from trimtab.errors import GuideError, LawError, PromptError, UsageError
-from trimtab.evaluation.evaluate import evaluate
+from trimtab.evaluation.experiment import evaluate
 from trimtab.guides import Clamp, LogSigmoid
 from trimtab.integrations.transformers import GuidedLogitsProcessor
 

@@ -18,8 +18,8 @@ TrimtabError                      exit code 1 on the command line
 ├── GuideError                    a guide returned what no guide may (NaN, inf, a wrong shape)
 ├── RewardError                   a reward function failed or returned what no reward may
 │   └── UnavailableError          a reward that cannot be asked at all: no text is to blame
-├── ResultsError                  a results folder of other work, or one that cannot be written
-├── DataError                     training data that is not there, not whole, or not fit for it
+├── DataError                     data that is not there, not whole, or not fit for its use
+│   └── ResultsError              a run's folder of other work, or one that cannot be written
 ├── TrainingError                 a training run that went nowhere
 ├── OutputError                   a file that cannot be written
 ├── PluginError                   an installed plugin that cannot be loaded
@@ -159,12 +159,12 @@ class UnavailableError(RewardError):
     """A reward that cannot be asked at all, such as a server that is down: no text is to blame."""
 
 
-class ResultsError(TrimtabError):
-    """A results folder of another model, task or version, or one that cannot be written."""
-
-
 class DataError(TrimtabError):
-    """Training data that is not there, not whole, or not fit for the purpose."""
+    """Data that is not there, not whole, or not fit for the purpose."""
+
+
+class ResultsError(DataError):
+    """A run's folder of other work, or one that is not whole or cannot be written."""
 
 
 class TrainingError(TrimtabError):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs.world import files
 from tests.shell import Result, Run
-from tests.training.rollouts_world import files
-from trimtab.training.store import read_groups, read_manifest
+from trimtab.runs.store import read_groups, read_manifest
 
 
 @pytest.fixture

@@ -34,10 +34,10 @@ def test_a_table_comes_out_and_the_second_time_from_the_folder(
     options = ("-m", "sampling", "-m", "vas", "--beta", "1", "--beta", "2", "-k", "5", "-n", "2")
     first = measure("evaluate", *options)
     assert first.exit_code == 0, first.stderr
-    assert "3 units computed, 0 reused" in first.stderr
+    assert "3 batches computed, 0 reused" in first.stderr
     assert "| vas(beta=2, k=5) by score |" in first.stdout
     again = measure("evaluate", *options)
-    assert "0 units computed, 3 reused" in again.stderr
+    assert "0 batches computed, 3 reused" in again.stderr
     assert again.stdout == first.stdout
     assert (tmp_path / "results" / "tables" / "test.md").read_text() == first.stdout
 
@@ -120,7 +120,7 @@ def test_scores_are_asked_anew_on_demand(
     assert "| 1.000" in said(2.0)
     anew = said(2.0, "--rescore")
     assert "| 2.000" in anew
-    assert "0 units computed" in anew
+    assert "0 batches computed" in anew
 
 
 def test_a_task_is_named_once(trimtab: Run, measure: Run) -> None:

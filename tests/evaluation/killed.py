@@ -18,7 +18,7 @@ from tests import toys
 from tests.evaluation import worlds
 from tests.killing import attempt
 from trimtab.evaluation.sweep import sweep
-from trimtab.evaluation.work import Progress
+from trimtab.runs import Progress
 from trimtab.runs.resolve import GuideSource, find_methods, find_reward
 from trimtab.types import Sample
 
@@ -44,12 +44,12 @@ def lengths(samples: list[Sample], responses: list[str]) -> list[float]:
 
 
 def one_sweep(folder: Path) -> int:
-    """The whole work; every unit that is begun is noted in `started`."""
+    """The whole work; every batch that is begun is noted in `started`."""
 
     def note(progress: Progress) -> None:
         if progress.stage == "start":
             with (folder / "started").open("a") as log:
-                log.write(progress.unit + "\n")
+                log.write(progress.batch + "\n")
 
     guide = GuideSource.on_prefixes(find_reward(sevens))
     methods = find_methods(
@@ -64,8 +64,8 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
     """Units and scores that are there, and which files they are."""
     return {
         str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_mtime_ns)
-        for part in ("units", "scores")
-        for p in (folder / part).rglob("*.json")
+        for part in ("records", "scores")
+        for p in (folder / part).rglob("*.parquet")
     }
 
 
@@ -76,8 +76,8 @@ def main(base: Path) -> None:
     whole.mkdir()
     killed.mkdir()
     began = time.monotonic()
-    units = one_sweep(whole)
-    pace = (time.monotonic() - began) / units
+    batches = one_sweep(whole)
+    pace = (time.monotonic() - began) / batches
     moments = random.Random(0)
     redone: list[str] = []
     lost: list[str] = []
@@ -88,19 +88,19 @@ def main(base: Path) -> None:
         known = len(_started(killed))
         ended += attempt(
             lambda: one_sweep(killed),
-            lambda: _units(killed),
+            lambda: _batches(killed),
             moments.randint(1, 5),
             pace * moments.random(),
         )
         after = finished(killed)
         lost += [name for name, stamp in before.items() if after.get(name) != stamp]
         begun = _started(killed)[known:]
-        redone += [unit for unit in begun if f"units/{unit}.json" in before]
+        redone += [batch for batch in begun if f"records/{batch}.parquet" in before]
         progress.append(len(after))
-    reused = _units(killed)
+    reused = _batches(killed)
     last = one_sweep(killed)
     found = {
-        "units": units,
+        "batches": batches,
         "redone": redone,
         "lost": lost,
         "progress": progress,
@@ -113,8 +113,8 @@ def main(base: Path) -> None:
     print(json.dumps(found))
 
 
-def _units(folder: Path) -> int:
-    return len(list((folder / "units").glob("*.json")))
+def _batches(folder: Path) -> int:
+    return len(list((folder / "records").glob("*.parquet")))
 
 
 def _started(folder: Path) -> list[str]:

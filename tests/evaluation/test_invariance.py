@@ -165,20 +165,20 @@ def test_intervals_of_odd_differences_are_finite_and_ordered(kind: int) -> None:
 def test_rewards_that_differ_by_rounding_are_chosen_by_their_kl() -> None:
     import trimtab as tt
     from tests.evaluation.test_sweep import TASK, worlds
-    from trimtab.evaluation.bench import items_of
-    from trimtab.evaluation.cells import Cell
+    from trimtab.evaluation.experiment import items_of
+    from trimtab.runs.batches import Condition, Policy
     from trimtab.runs.identity import identify
 
     lm = worlds.model()
     items = items_of(lm, TASK, "test")
-    cells = [
-        Cell("t", "test", identify(lm), tt.vas(beta), None, 1, 0, 4, items) for beta in (1.0, 2.0)
+    conditions = [
+        Condition("t", "test", Policy(identify(lm), tt.vas(beta)), items) for beta in (1.0, 2.0)
     ]
     rows: list[Row] = [
         {"method": "vas(beta=1)", "guide": None, "reward": 0.3, "kl": 1.0},
         {"method": "vas(beta=2)", "guide": None, "reward": 0.1 + 0.2, "kl": 5.0},
     ]
-    ((choice, at),) = choose(cells, rows, {})
+    ((choice, at),) = choose(conditions, rows, {})
     assert (choice.label, at) == ("vas(beta=1)", 0)
     assert frontier(rows) == ["vas(beta=1)"]
 

@@ -19,7 +19,7 @@ from torch import nn
 import trimtab as tt
 from tests import toys
 from tests.evaluation import worlds
-from tests.evaluation.test_evaluate import METHODS, run
+from tests.evaluation.test_experiment import METHODS, run
 from tests.evaluation.test_store import files
 from tests.needs import needs_asset
 from trimtab.errors import NotFetchedError, UnknownNameError, UsageError
@@ -36,6 +36,7 @@ from trimtab.evaluation.metrics import (
 )
 from trimtab.evaluation.statistics import Estimate, estimate
 from trimtab.rewards.similarity import encoder
+from trimtab.runs import read_groups
 from trimtab.types import Completion, Prompt, Step
 
 TEXTS = {"p": ["a b a b a b", "a b c"], "q": ["a b c", "c c c c"]}
@@ -146,7 +147,7 @@ def test_a_missing_package_is_said_before_anything_is_decoded(
     for name in ("rouge-l", "coherence=some/model"):
         with pytest.raises(UsageError, match=r"pip install 'trimtab\[eval\]'"):
             run(tmp_path, metrics=[name])
-    assert not list((tmp_path / "units").iterdir())
+    assert not (tmp_path / "records").exists()
 
 
 def test_without_minilm_the_command_is_named(
@@ -210,7 +211,7 @@ def test_a_metric_of_ones_own(tmp_path: Path) -> None:
 def test_an_unknown_metric_is_said_before_anything_is_decoded(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean coherence"):
         run(tmp_path, metrics=["coherense"])
-    assert not list((tmp_path / "units").iterdir())
+    assert not (tmp_path / "records").exists()
 
 
 # --- coherence -----------------------------------------------------------------------------------
@@ -252,14 +253,8 @@ def cosine(prompt: str, text: str) -> float:
 def test_coherence_by_any_encoder_is_embedded_once(tmp_path: Path) -> None:
     options: dict[str, Any] = {"metrics": ["coherence=some/model"], "methods": [tt.sampling()]}
     table = run(tmp_path, **options).table
-    units = [json.loads(p.read_text()) for p in (tmp_path / "units").iterdir()]
-    texts = [
-        (item["text"], c["text"])
-        for unit in units
-        for i, item in enumerate(unit["items"])
-        for c in unit["completions"]
-        if c["item"] == i
-    ]
+    groups = read_groups(tmp_path)
+    texts = [(g.prompt.text or "", r.text) for g in groups for r in g.responses]
     row = table.rows[0]
     assert row["coherence"] == pytest.approx(np.mean([cosine(p, t) for p, t in texts]))
     assert row["coherence_se"] is not None
@@ -316,7 +311,7 @@ def test_responses_of_one_token_have_no_relative_cost(
 ) -> None:
     shape = Shape(100, (4,), (None,))
     lm = worlds.model()
-    monkeypatch.setattr("trimtab.evaluation.bench.shape_of", lambda _: shape)
+    monkeypatch.setattr("trimtab.evaluation.experiment.shape_of", lambda _: shape)
     table = run(tmp_path, OneToken(), lm=lm).table
     assert [row["length"] for row in table.rows] == [1.0] * len(METHODS)
     assert all(row["flops"] is None for row in table.rows)
@@ -329,12 +324,12 @@ def test_wall_times_stand_beside_the_table(tmp_path: Path) -> None:
     assert relative["sampling"] == 1.0
     assert set(relative) >= {"greedy", "vas(beta=2, k=2) by count_b"}
     times = {p.stem: json.loads(p.read_text()) for p in (tmp_path / "times").iterdir()}
-    cells = [json.loads(p.read_text()) for p in (tmp_path / "cells").iterdir()]
+    conditions = [json.loads(p.read_text()) for p in (tmp_path / "conditions").iterdir()]
 
     def per_token(label: str) -> float:
-        units = next(cell["units"] for cell in cells if cell["label"] == label)
-        seconds = sum(times[key]["seconds"] for key in units)
-        return float(seconds / sum(times[key]["tokens"] for key in units))
+        batches = next(c["batches"] for c in conditions if c["label"] == label)
+        seconds = sum(times[key]["seconds"] for key in batches)
+        return float(seconds / sum(times[key]["tokens"] for key in batches))
 
     want = per_token("greedy") / per_token("sampling")
     assert relative["greedy"] == pytest.approx(want)

@@ -16,11 +16,11 @@ import pytest
 
 import trimtab as tt
 from tests.evaluation import worlds
-from tests.evaluation.test_evaluate import GUIDE, TASK
+from tests.evaluation.test_experiment import GUIDE, TASK
 from tests.evaluation.test_store import files
 from trimtab.cli import app
 from trimtab.errors import ResultsError, UsageError
-from trimtab.evaluation.evaluate import evaluate
+from trimtab.evaluation.experiment import evaluate
 from trimtab.evaluation.metrics import Metric
 from trimtab.evaluation.report.reading import Texts, read_results
 from trimtab.evaluation.report.samples import comparisons
@@ -324,13 +324,13 @@ def test_a_mended_reward_is_not_mistaken_for_the_one_before(folder: Path, tmp_pa
 
 
 def test_a_folder_that_is_none_or_has_no_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="must hold a manifest.json"):
+    with pytest.raises(ResultsError, match="must hold its manifest.json"):
         write_report(tmp_path)
     evaluate(worlds.model(), TASK, [tt.greedy()], tmp_path)
     (table,) = (tmp_path / "tables").glob("*.json")
-    unit = next((tmp_path / "units").iterdir())
-    unit.write_text("{")
-    with pytest.raises(ResultsError, match="must be whole"):
+    record = next((tmp_path / "records").iterdir())
+    record.write_text("{")
+    with pytest.raises(ResultsError, match="must be a whole Parquet file"):
         write_report(tmp_path)
     table.unlink()
     with pytest.raises(ResultsError, match="needs a finished table"):

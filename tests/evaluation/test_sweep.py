@@ -13,8 +13,8 @@ import pytest
 import trimtab as tt
 from tests.evaluation import worlds
 from tests.evaluation.killed import KILLS
-from tests.evaluation.test_evaluate import GUIDE, TASK
-from tests.evaluation.test_store import a_cell, files
+from tests.evaluation.test_experiment import GUIDE, TASK
+from tests.runs.test_store import a_cell, files
 from trimtab.errors import UnknownNameError
 from trimtab.evaluation.sweep import Sweep, choose, frontier, sweep
 from trimtab.evaluation.table import Row
@@ -133,11 +133,11 @@ def test_ten_kills_cost_nothing_that_was_finished(tmp_path: Path) -> None:
     assert found["redone"] == found["lost"] == []
     assert found["ended"] == 0
     assert found["progress"] == sorted(found["progress"])
-    assert 0 < found["reused"] < found["units"]  # the kills fell into the work
-    assert found["last"] == found["units"] - found["reused"]
+    assert 0 < found["reused"] < found["batches"]  # the kills fell into the work
+    assert found["last"] == found["batches"] - found["reused"]
     assert found["again"] == 0
-    # A kill wastes at most the unit that was being decoded.
-    assert found["units"] <= found["started"] <= found["units"] + KILLS
-    for part in ("tables", "units", "scores", "cells"):
+    # A kill wastes at most the batch that was being decoded.
+    assert found["batches"] <= found["started"] <= found["batches"] + KILLS
+    for part in ("tables", "records", "scores", "conditions"):
         assert files(tmp_path / "whole" / part) == files(tmp_path / "killed" / part)
-    assert not [p for p in (tmp_path / "killed").rglob("*.part") if p.parent.name == "units"]
+    assert not [p for p in (tmp_path / "killed").rglob("*.part") if p.parent.name == "records"]

@@ -6,11 +6,13 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import trimtab as tt
 from trimtab.errors import PromptError
-from trimtab.types import Sample
+from trimtab.runs.store import Store
+from trimtab.types import Response, Sample
 
 
 def count_b(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
@@ -53,6 +55,13 @@ class Letters:
             raise PromptError("the split 'train' must hold prompts", got="none", do="another")
         starts = {"validation": "a", "test": "b"}
         return [Sample(p, p) for p in letters(self.length, starts[split])]
+
+
+def recorded(folder: Path) -> list[Response]:
+    """All responses that a folder holds, in no particular order."""
+    store = Store(folder)
+    keys = [path.stem for path in sorted((folder / "records").glob("*.parquet"))]
+    return [r for key in keys for row in store.read(key) for r in row.group.responses]
 
 
 def model() -> tt.TableLM:

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from trimtab.cli.inputs import read_prompts
+from trimtab.runs import find_prompts
 from trimtab.tasks import read_samples
 from trimtab.tasks.files import KINDS, rows_in
 from trimtab.training.preferences.reading import preference_rows
-from trimtab.training.rollouts import find_prompts
 
 BOM = "\ufeff"
 

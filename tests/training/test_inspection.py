@@ -22,6 +22,7 @@ from trimtab.errors import CheckpointError, DataError, GuideError, UsageError
 from trimtab.guides import Center, Clamp, LogSigmoid, save_guide, verify
 from trimtab.models.text import Codec
 from trimtab.runs.identity import identify
+from trimtab.runs.store import write_groups
 from trimtab.training.batches import collate, to_batch, to_network, token_scores
 from trimtab.training.examples import Example, Row
 from trimtab.training.inspection import (
@@ -46,7 +47,6 @@ from trimtab.training.network import make_network
 from trimtab.training.objectives import ILQL, OBJECTIVES, Fudge, Rad, objective
 from trimtab.training.run import train
 from trimtab.training.saving import make_guide
-from trimtab.training.store import write_groups
 from trimtab.types import Group, Prompt, Response, Vocab
 
 # Trainings of a blink know little, and say so.

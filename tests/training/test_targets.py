@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training import rollouts_world as world
-from trimtab.training.store import read_groups
+from tests.runs import world
+from trimtab.runs.store import read_groups
 from trimtab.training.targets import statistics
 
 

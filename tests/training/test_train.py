@@ -28,11 +28,11 @@ from trimtab.errors import (
     UsageError,
 )
 from trimtab.guides import verify
+from trimtab.runs.store import read_groups, write_groups
 from trimtab.training.config import make_config, read_config
 from trimtab.training.inspection import inspect_guide
 from trimtab.training.objectives import OBJECTIVES, objective
 from trimtab.training.run import Trained, train
-from trimtab.training.store import read_groups, write_groups
 from trimtab.training.trainer import GuideTrainer, rate
 from trimtab.types import Group, Response
 

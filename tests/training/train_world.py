@@ -7,8 +7,8 @@ from typing import Any
 
 import trimtab as tt
 from tests import toys
+from trimtab.runs.store import write_groups
 from trimtab.training.config import TrainConfig, make_config
-from trimtab.training.store import write_groups
 from trimtab.types import Group, Response
 
 LENGTH = 6

@@ -15,11 +15,11 @@ import trimtab as tt
 from recipes.guides.ablations.arms import BASE, EACH, TOPICS, Arm
 from trimtab import rewards, tasks
 from trimtab.evaluation.best_of import best_of_n_kl, best_of_n_reward
+from trimtab.runs.store import read_groups, write_groups
 from trimtab.training.config import make_config
 from trimtab.training.inspection import inspect_guide
 from trimtab.training.preferences import pairs_of
 from trimtab.training.run import train
-from trimtab.training.store import read_groups, write_groups
 from trimtab.types import Group
 
 TESTED, RESPONSES, SAMPLES = 16, 4, 64

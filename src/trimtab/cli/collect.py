@@ -33,8 +33,8 @@ from trimtab.errors import UsageError
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
     from trimtab.protocols import LanguageModel
+    from trimtab.runs import Progress, Source
     from trimtab.runs.resolve import GuideSource
-    from trimtab.training.rollouts import Progress, Source
 
 
 @panel(Group.create_ordered("Rewards", sort_key=2))
@@ -139,14 +139,12 @@ def collect(
         task: sentiment, verbosity, detox, ...; or --prompts.
         split: Which prompts; files are split by topic. Default: train; of --validation validation.
     """
-    from trimtab.training import rollouts
+    from trimtab import runs
 
-    rank, _ = rollouts.rank_of(os.environ, workers=run.workers, processes=run.processes)
+    rank, _ = runs.rank_of(os.environ, workers=run.workers, processes=run.processes)
     shared: dict[str, Any] = {
-        "workers": run.workers,
-        "rank": rank,
+        "processes": runs.Processes(run.workers, on=run.on, rank=rank, threads=model.threads),
         "on_reward_error": rewards.on_reward_error,
-        "threads": model.threads or 1,
         "rescore": rewards.rescore,
     }
     quiet = output.quiet or rank != 0
@@ -154,7 +152,7 @@ def collect(
         _check_relabel(rewards, task or source.prompts or labels.from_ or labels.validation)
         with progress("scoring", quiet=quiet) as meter:
             pace = Pace(meter)
-            manifest = rollouts.relabel(rewards.relabel, rewards.reward, on=pace, **shared)
+            manifest = runs.relabel(rewards.relabel, rewards.reward, on=pace, **shared)
         _report(manifest, rewards.relabel, pace, rank, output)
         return
     named = _source(task, source, split, labels)
@@ -168,17 +166,17 @@ def collect(
         "rows": run.rows,
         "limit": source.limit,
         "source": named.name,
-        "opener": opener,
+        "processes": replace(shared["processes"], opener=opener),
     }
     with progress("decoding", quiet=quiet) as meter:
         shared["on"] = pace = Pace(meter)
         if labels.validation:
             cut = labels.from_ if labels.from_ is not None else named.samples
             shared |= {"completions": labels.completions, "per_prompt": labels.per_prompt}
-            manifest = rollouts.collect_values(lm, cut, run.out, **shared)
+            manifest = runs.collect_values(lm, cut, run.out, **shared)
         else:
             guide = _guide(steering.guide, method, named, lm)
-            manifest = rollouts.collect(
+            manifest = runs.collect(
                 lm, named.samples, run.out, method=method, guide=guide, n=run.n, **shared
             )
     _report(manifest, run.out, pace, rank, output)
@@ -197,7 +195,7 @@ def _source(
     task: str | None, source: PromptOptions, split: Split | None, labels: LabelOptions
 ) -> Source:
     """The prompts that were named, or what is known of the responses that are cut."""
-    from trimtab.training.rollouts import find_prompts, find_responses
+    from trimtab.runs import find_prompts, find_responses
 
     if source.column and not source.prompts:
         raise UsageError("--column names a column of --prompts", got="no --prompts", do="add it")

@@ -29,10 +29,10 @@ from trimtab.cli.screen import on_screen, print_json, print_table, progress
 from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
-    from trimtab.evaluation.bench import Evaluation
+    from trimtab.evaluation.experiment import Evaluation
     from trimtab.evaluation.table import Table
-    from trimtab.evaluation.work import OnProgress, Progress
     from trimtab.protocols import Task
+    from trimtab.runs import OnProgress, Progress
 
 METHODS = ("greedy", "sampling", "args", "vas")
 CHOICE = Group.create_ordered("Choice", sort_key=2)
@@ -79,7 +79,7 @@ def evaluate(
         task: sentiment, verbosity, detox, ...; or --prompts.
         split: Of the task's prompts.
     """
-    from trimtab.evaluation.evaluate import evaluate as measure
+    from trimtab.evaluation.experiment import evaluate as measure
 
     with _prepared(task, source, scores, grid, run, output, model, ()) as arguments:
         result = measure(split=split, **arguments)
@@ -159,6 +159,7 @@ def _prepared(
 ) -> Iterator[dict[str, Any]]:
     """What both are called with, with a bar for the work."""
     from trimtab.evaluation.metrics import find_metrics
+    from trimtab.runs import Processes
     from trimtab.runs.resolve import find_guide, find_methods
 
     axes: dict[str, list[Any]] = {"beta": list(grid.beta or betas), "k": list(grid.k)}
@@ -177,14 +178,13 @@ def _prepared(
             "methods": methods,
             "folder": run.out,
             "guides": guides,
-            "opener": opener,
             "prompts": source.limit,
             "n": run.n,
             "base_samples": run.base_samples,
             "seed": run.seed,
             "max_new_tokens": run.max_new_tokens,
             "rows": run.rows,
-            "workers": run.workers,
+            "processes": Processes(run.workers, opener, run.on),
             "on_reward_error": scores.on_reward_error,
             "rescore": scores.rescore,
             "baseline": grid.baseline,
@@ -255,5 +255,5 @@ def _report(result: Evaluation, folder: Path, output: OutputOptions) -> None:
         width = max(len(clock.name) for clock in clocks)
         for clock in clocks:
             print(f"  {clock.name:{width}}  {clock.relative:6.2f}", file=sys.stderr)
-    counts = f"{result.computed} units computed, {result.reused} reused"
+    counts = f"{result.computed} batches computed, {result.reused} reused"
     print(f"{counts}; results in {folder}", file=sys.stderr)

@@ -190,6 +190,7 @@ class RunOptions:
         max_new_tokens: Longest response, in tokens; default: the task's.
         rows: Responses decoded side by side.
         workers: Processes; what comes out is the same for any number.
+        on: Where they run: ray, or HOST:PORT of a Ray cluster. Default: this machine.
     """
 
     n: Annotated[Count, Parameter(alias="-n")] = 1
@@ -197,6 +198,7 @@ class RunOptions:
     max_new_tokens: Count | None = None
     rows: Count = 32
     workers: Count = 1
+    on: str | None = None
 
 
 @panel(OUTPUT)

@@ -58,6 +58,17 @@ class Shape:
     windows: tuple[int | None, ...]
 
     @classmethod
+    def read(cls, values: Mapping[str, Any] | None) -> Shape | None:
+        """The shape that a condition's file holds; None where it holds none."""
+        if values is None:
+            return None
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**plain)
+
+    @classmethod
     def of(cls, net: PreTrainedModel, head: nn.Module | None = None) -> Shape:
         """The shape of a transformers model, and of a guide's own head on top of it."""
         config = text_config(net)

@@ -9,24 +9,50 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from trimtab.decoding.samplers import Stochastic
-from trimtab.errors import UnknownNameError
+from trimtab.errors import ResultsError, UnknownNameError
 from trimtab.evaluation.best_of import best_of_n_kl, best_of_n_reward, ledger_kl
-from trimtab.evaluation.cells import Cell, plain_sampling, title
 from trimtab.evaluation.comparison import bootstrap, holm, wilcoxon
-from trimtab.evaluation.cost import WallTime, forward, seconds_per_token, spent
-from trimtab.evaluation.metrics import Answers, Figure, Metric, finish_shares, with_usual
+from trimtab.evaluation.cost import Shape, WallTime, forward, seconds_per_token, spent
+from trimtab.evaluation.metrics import (
+    Answers,
+    Figure,
+    Metric,
+    find_metrics,
+    finish_shares,
+    with_usual,
+)
 from trimtab.evaluation.statistics import Estimate, by_prompt, estimate
-from trimtab.evaluation.store import Store
 from trimtab.evaluation.table import Row, Table
+from trimtab.runs.batches import Facts
+from trimtab.runs.manifest import read_manifest
 from trimtab.runs.resolve import Scorer
-from trimtab.types import Completion, Samples, Vocabulary
+from trimtab.runs.store import Store
+from trimtab.types import Completion
 
 ROLES = ("reward", "judge")
 COMPARED = ("gain", "gain_se", "low", "high", "p", "holm")
+
+
+@dataclass(frozen=True)
+class ScoresOf:
+    """Scores that are in a folder, whoever gave them.
+
+    Attributes:
+        name: what tables call them.
+        key: the name of their folder.
+    """
+
+    name: str
+    key: str
+
+
+Scores: TypeAlias = Scorer | ScoresOf
+"""Whose scores: only its name and the name of its folder are asked."""
 
 
 @dataclass(frozen=True)
@@ -34,43 +60,93 @@ class Measured:
     """All that was found out about a condition.
 
     Attributes:
-        cell: which.
+        condition: which.
         ids: the prompt of each response.
         completions: the responses.
         scores: by "reward", "judge" and the name of a metric that scores texts, one per response;
-            None where scoring failed.
+            None where scoring failed. Whoever was not asked about all of them is not there.
     """
 
-    cell: Cell
+    condition: Facts
     ids: tuple[str, ...]
     completions: tuple[Completion, ...]
     scores: dict[str, tuple[float | None, ...]]
 
     def by_prompt(self, what: str) -> dict[str, list[float]]:
         """Each prompt's scores, without those that failed."""
-        pairs = [(i, x) for i, x in zip(self.ids, self.scores[what], strict=True) if x is not None]
+        scores = self.scores.get(what, (None,) * len(self.ids))
+        pairs = [(i, x) for i, x in zip(self.ids, scores, strict=True) if x is not None]
         return by_prompt([i for i, _ in pairs], [x for _, x in pairs])
 
 
-def measured(store: Store, cell: Cell, scorers: Mapping[str, Scorer]) -> Measured:
+def measured(store: Store, condition: Facts, scorers: Mapping[str, Scores]) -> Measured:
     """A finished condition with its scores, read from the folder."""
-    records = [store.read(unit) for unit in cell.units]
+    rows = [row for key in condition.batches for row in store.read(key)]
+    pairs = [(row, i, r) for row in rows for i, r in enumerate(row.group.responses)]
     scores: dict[str, tuple[float | None, ...]] = {}
     for role, scorer in scorers.items():
-        files = [store.scores(unit, scorer) for unit in cell.units]
-        scores[role] = tuple(x for file in files if file is not None for x in file["scores"])
+        files = [store.scores(scorer.key, key) for key in condition.batches]
+        if None not in files:
+            answers = [x for file in files for row in file or () for x in row.answers]
+            scores[role] = tuple(x if isinstance(x, float) else None for x in answers)
     return Measured(
-        cell,
-        tuple(i for record in records for i in record.ids),
-        tuple(c for record in records for c in record.completions),
+        condition,
+        tuple(row.id for row, _, _ in pairs),
+        tuple(response.completion(row.group.prompt, i) for row, i, response in pairs),
         scores,
     )
 
 
+def measure(
+    folder: str | Path,
+    *,
+    split: str | None = None,
+    reward: str | None = None,
+    judge: str | None = None,
+    baseline: str | None = None,
+    metrics: Sequence[str | Metric] = (),
+) -> Table:
+    """The table of what a run's folder holds; nothing is decoded, and no reward is asked.
+
+    Args:
+        folder: what `evaluate`, `sweep` or `collect` wrote.
+        split: of the task's prompts; None takes all that there are.
+        reward: name of the scores that are the reward; None takes the task's own, else the only
+            ones.
+        judge: name of the scores that are the judge's; None takes the task's own, if it has one.
+        baseline: as for `evaluate`.
+        metrics: figures of the texts alone, beside those of every table.
+
+    Raises:
+        ResultsError: the folder is no run's, or no condition of it is finished.
+        UsageError: several rewards and none was named.
+    """
+    store, manifest = Store(folder), read_manifest(folder)
+    known = manifest["rewards"]
+    roles = {**manifest.get("roles", {})}
+    roles |= {k: v for k, v in (("reward", reward), ("judge", judge)) if v is not None}
+    if "reward" not in roles and len(known) == 1:
+        roles["reward"] = next(iter(known))
+    if roles.get("reward") not in known or roles.get("judge", roles["reward"]) not in known:
+        raise UnknownNameError("the scores of a table", roles.get("reward"), known)
+    scorers = {role: ScoresOf(name, known[name]["folder"]) for role, name in roles.items()}
+    conditions = [
+        facts
+        for facts in store.conditions()
+        if split in (None, facts.split) and not store.missing(facts.batches)
+    ]
+    if not conditions:
+        raise ResultsError(
+            "a table needs a finished condition", got=f"none in {folder}", do="run it to its end"
+        )
+    order = sorted(conditions, key=lambda facts: (facts.split, not facts.plain, facts.title))
+    return make_table(store, order, scorers, baseline, find_metrics(metrics))
+
+
 def make_table(
     store: Store,
-    cells: Sequence[Cell],
-    scorers: Mapping[str, Scorer],
+    conditions: Sequence[Facts],
+    scorers: Mapping[str, Scores],
     baseline: str | None = None,
     metrics: Sequence[Metric] = (),
 ) -> Table:
@@ -78,33 +154,34 @@ def make_table(
 
     Args:
         store: the folder.
-        cells: one row each, in this order.
+        conditions: one row each, in this order.
         scorers: by role: "reward", and "judge" where there is one.
         baseline: label of the row that others are compared with; None takes the base's own
             samples, or what comes nearest.
         metrics: asked for beside those of every table.
     """
     every = dict(scorers) | {m.name: m.scorer for m in metrics if m.scorer is not None}
-    parts = [measured(store, cell, every) for cell in cells]
+    parts = [measured(store, condition, every) for condition in conditions]
     rows = [figures(m, with_usual(metrics)) for m in parts]
-    base = _baseline([cell.label for cell in cells], baseline)
+    base = _baseline([condition.label for condition in conditions], baseline)
     for role in scorers:
         _compare(rows, parts, role, base)
-    samples = next((m for m in parts if plain_sampling(m.cell.method)), None)
+    samples = next((m for m in parts if m.condition.plain), None)
     if samples is not None:
         for row, m in zip(rows, parts, strict=True):
             _kl_of_best(row, m, samples, scorers["reward"])
+    first = conditions[0]
     about = {
-        "task": cells[0].task,
-        "split": cells[0].split,
-        "model": cells[0].model.name,
-        "seed": cells[0].seed,
-        "max_new_tokens": cells[0].max_new_tokens,
+        "task": first.task,
+        "split": ", ".join(dict.fromkeys(condition.split for condition in conditions)),
+        "model": read_manifest(store.folder)["about"]["model"]["name"],
+        "seed": first.seed,
+        "max_new_tokens": first.max_new_tokens,
         **{role: scorer.name for role, scorer in scorers.items()},
-        "baseline": cells[base].label,
+        "baseline": conditions[base].label,
         **({"metrics": [m.label for m in metrics]} if metrics else {}),
         "scores": {role: scorer.key for role, scorer in scorers.items()},
-        "cells": [cell.key for cell in cells],
+        "conditions": [condition.key for condition in conditions],
     }
     curve = best_of_curve(samples, metrics) if samples is not None else ()
     return Table(about, tuple(rows), curve, tuple(c for m in metrics for c in m.columns))
@@ -115,14 +192,14 @@ def make_table(
 
 def figures(m: Measured, metrics: Sequence[Metric]) -> Row:
     """A condition's row with these metrics, all but the comparison."""
-    cell, done = m.cell, m.completions
+    condition, done = m.condition, m.completions
     failed = [[x is None for x in m.scores[role]] for role in ROLES if role in m.scores]
     row: Row = {
-        "method": cell.label,
-        "guide": cell.guide.name if cell.guide else None,
-        "split": cell.split,
-        "n": cell.n,
-        "prompts": len(cell.items),
+        "method": condition.label,
+        "guide": condition.guide["name"] if condition.guide else None,
+        "split": condition.split,
+        "n": condition.n,
+        "prompts": condition.prompts["count"],
         "responses": len(done),
         "failed": sum(map(any, zip(*failed, strict=True))),
     }
@@ -130,7 +207,7 @@ def figures(m: Measured, metrics: Sequence[Metric]) -> Row:
     for role in ROLES:
         enter(row, role, answers.mean(m.scores[role]) if role in m.scores else None)
     last = [c.steps[-1].score for c in done]
-    enter(row, "guide_score", estimate(last, m.ids) if cell.guide else None)
+    enter(row, "guide_score", estimate(last, m.ids) if condition.guide else None)
     kl = ledger_kl(done) if all(c.kl is not None for c in done) else None
     enter(row, "kl", kl.sequence if kl else None)
     enter(row, "kl_token", kl.token if kl else None)
@@ -162,7 +239,7 @@ def _finite(value: float) -> float | None:
 def _cost(m: Measured) -> Row:
     """Tokens read per emitted token, and operations against the base decoding alone."""
     emitted = sum(len(c.tokens) for c in m.completions)
-    base, guide = m.cell.shape, m.cell.guide_shape
+    base, guide = Shape.read(m.condition.shape), Shape.read(m.condition.guide_shape)
     context = round(float(np.mean([len(c.prompt.ids) + len(c.tokens) / 2 for c in m.completions])))
     flops = None
     if base is not None:
@@ -237,37 +314,41 @@ def best_of_curve(
     return tuple(rows)
 
 
-def _kl_of_best(row: Row, m: Measured, samples: Measured, reward: Scorer) -> None:
+def _kl_of_best(row: Row, m: Measured, samples: Measured, reward: Scores) -> None:
     """The KL of a best-of-n row whose guide is the reward, from the base's samples."""
-    proposal, guide = m.cell.method.proposal, m.cell.guide
-    if not isinstance(proposal, Samples) or proposal.length is not None:
+    proposal = (m.condition.method or {}).get("proposal", {})
+    if proposal.get("kind") != "Samples" or proposal["length"] is not None:
         return
-    if guide is None or guide.name != reward.name:
+    if m.condition.guide is None or m.condition.guide["name"] != reward.name:
         return
     gold = samples.by_prompt("reward")
-    if gold and min(len(values) for values in gold.values()) > proposal.n:
-        kl = best_of_n_kl(gold, proposal.n)
+    if gold and min(len(values) for values in gold.values()) > proposal["n"]:
+        kl = best_of_n_kl(gold, proposal["n"])
         row["kl"], row["kl_se"] = kl.mean, _finite(kl.se)
 
 
 # --- wall times ----------------------------------------------------------------------------------
 
 
-def wall_times(store: Store, cells: Sequence[Cell]) -> tuple[WallTime, ...]:
+def wall_times(store: Store, conditions: Sequence[Facts]) -> tuple[WallTime, ...]:
     """The wall time of every condition, against the base decoding alone in the same run.
 
     They are read from the folder's `times/`, as they were when the texts were decoded.
     """
 
-    def seconds(cell: Cell) -> float | None:
-        return seconds_per_token([store.time(unit) for unit in cell.units])
+    def seconds(condition: Facts) -> float | None:
+        return seconds_per_token([store.time(key) for key in condition.batches])
 
-    alone = [c for c in cells if not c.method.guided and isinstance(c.method.proposal, Vocabulary)]
-    base = min(alone, key=lambda c: not isinstance(c.method.sampler, Stochastic), default=None)
+    def part(condition: Facts, name: str) -> str | None:
+        kind: str | None = (condition.method or {}).get(name, {}).get("kind")
+        return kind
+
+    alone = [c for c in conditions if not c.guide and part(c, "proposal") == "Vocabulary"]
+    base = min(alone, key=lambda c: part(c, "sampler") != "Stochastic", default=None)
     unit = seconds(base) if base is not None else None
     times = []
-    for cell in cells:
-        own, name = seconds(cell), title(cell.label, cell.guide.name if cell.guide else None)
+    for condition in conditions:
+        own = seconds(condition)
         relative = own / unit if own is not None and unit else None
-        times.append(WallTime(name, own, relative, base.label if base is not None else None))
+        times.append(WallTime(condition.title, own, relative, base.label if base else None))
     return tuple(times)

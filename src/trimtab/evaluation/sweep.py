@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
 from trimtab.decoding.methods import Method
-from trimtab.evaluation.bench import Bench, Evaluation, Options, check_options
-from trimtab.evaluation.cells import Cell
+from trimtab.evaluation.experiment import Evaluation, Experiment, GuideLike, Options
 from trimtab.evaluation.statistics import levels
 from trimtab.evaluation.table import Row
 from trimtab.protocols import LanguageModel, Task
-from trimtab.runs.resolve import GuideSource
+from trimtab.runs.batches import Condition
 from trimtab.types import Split
 
 
@@ -63,33 +62,33 @@ class Sweep:
 
     @property
     def computed(self) -> int:
-        """Units that this call decoded."""
+        """Batches that this call decoded."""
         return self.grid.computed + (self.test.computed if self.test else 0)
 
     @property
     def reused(self) -> int:
-        """Units that were there already."""
+        """Batches that were there already."""
         return self.grid.reused + (self.test.reused if self.test else 0)
 
 
 def sweep(
-    lm: LanguageModel[Any],
-    task: Task,
-    methods: Sequence[Method],
+    lm: LanguageModel[Any] | str,
+    task: Task | str,
+    methods: Sequence[Method | str],
     folder: str | Path,
     *,
-    guides: Sequence[GuideSource] = (),
+    guides: Sequence[GuideLike] = (),
     choose_on: Split = "validation",
     score_on: Split = "test",
     max_kl: float | None = None,
     max_length: float | None = None,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> Sweep:
     """Measure a grid, choose each method's strength, and score the choices on fresh prompts.
 
     Args:
-        lm: the base.
-        task: prompts, a reward and perhaps a judge.
+        lm: the base, or its name.
+        task: prompts, a reward and perhaps a judge; or its name.
         methods: the grid; see `trimtab.runs.resolve.find_methods`.
         folder: where results are kept; of one model and one task.
         guides: guided methods run with every one of them.
@@ -104,28 +103,27 @@ def sweep(
         ResultsError: the folder holds other results, or its disk is full.
         RewardError: a text could not be scored and `on_reward_error` is "raise".
     """
-    check_options("sweep", options, choose_on, score_on)
-    bench = Bench.of(lm, task, folder)
-    cells = bench.cells(methods, guides, choose_on, options)
-    fresh = bench.cells(methods, guides, score_on, options)  # bad prompts are said before the work
-    tried = bench.run(cells, choose_on, options)
+    settings = Options.of("sweep", options, choose_on, score_on)
+    experiment = Experiment.of(lm, task, folder, guides, settings)
+    conditions = experiment.conditions(methods, choose_on)
+    fresh = experiment.conditions(methods, score_on)  # bad prompts are said before the work
+    tried = experiment.run(conditions, choose_on)
     caps = {"kl": max_kl, "length": max_length}
-    picked = choose(cells, tried.table.rows, caps)
+    picked = choose(conditions, tried.table.rows, caps)
     choices = tuple(choice for choice, _ in picked)
-    chosen = [fresh[at] for _, at in picked if at is not None]
-    again: Options = {**options}
-    if options.get("baseline") not in {cell.label for cell in chosen}:
-        again["baseline"] = None
-    test = bench.run(chosen, score_on, again) if chosen else None
+    chosen = [fresh[index] for _, index in picked if index is not None]
+    if settings.baseline not in {condition.facts.label for condition in chosen}:
+        experiment = replace(experiment, options=replace(settings, baseline=None))
+    test = experiment.run(chosen, score_on) if chosen else None
     best = frontier(tried.table.rows)
-    said = {
+    summary = {
         "choose_on": choose_on,
         "score_on": score_on,
         "caps": caps,
         "frontier": best,
         "choices": [asdict(choice) for choice in choices],
     }
-    bench.store.write_text("sweep.json", json.dumps(said, indent=1) + "\n")
+    experiment.store.write_table("sweep.json", json.dumps(summary, indent=1) + "\n")
     return Sweep(tried, tuple(best), choices, test)
 
 
@@ -133,7 +131,7 @@ def sweep(
 
 
 def choose(
-    cells: Sequence[Cell], rows: Sequence[Row], caps: Mapping[str, float | None]
+    conditions: Sequence[Condition], rows: Sequence[Row], caps: Mapping[str, float | None]
 ) -> list[tuple[Choice, int | None]]:
     """Each method's row of most reward within the caps, the lower KL of equals; and its place.
 
@@ -141,17 +139,18 @@ def choose(
     others have something to stand beside.
     """
     families: dict[tuple[str, str | None], list[int]] = {}
-    for i, cell in enumerate(cells):
-        guide = cell.guide.name if cell.guide else None
-        families.setdefault((cell.method.name, guide), []).append(i)
+    for i, condition in enumerate(conditions):
+        policy = condition.policy
+        guide = policy.guide.name if policy.guide else None
+        families.setdefault((policy.method.name, guide), []).append(i)
     found = []
     for (name, guide), members in families.items():
         limits = {k: cap for k, cap in caps.items() if cap is not None and guide is not None}
-        at = [i for i in members if rows[i]["reward"] is not None]
-        within = [i for i in at if all(_keeps(rows[i], k, cap) for k, cap in limits.items())]
+        scored = [i for i in members if rows[i]["reward"] is not None]
+        within = [i for i in scored if all(_keeps(rows[i], k, cap) for k, cap in limits.items())]
         best = _best(within, rows)
-        label = None if best is None else cells[best].label
-        found.append((Choice(name, guide, label, _why(len(at), len(within), limits)), best))
+        label = None if best is None else conditions[best].facts.label
+        found.append((Choice(name, guide, label, _why(len(scored), len(within), limits)), best))
     return found
 
 

@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from trimtab.errors import UnknownNameError
-from trimtab.evaluation.cells import title
 from trimtab.evaluation.html import fragment
 from trimtab.evaluation.text import Value, markdown_field, rounded, with_error
 from trimtab.plugins import optional
+from trimtab.runs.batches import title
 
 Row: TypeAlias = dict[str, Value]
 

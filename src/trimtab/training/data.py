@@ -14,12 +14,12 @@ from typing import Any
 from trimtab.errors import DataError, IncompatibleError, UsageError
 from trimtab.models.transformers import TransformersLM
 from trimtab.rewards import parse
+from trimtab.runs.store import read_groups, read_manifest
 from trimtab.tasks import split_of
 from trimtab.training.config import TrainConfig
 from trimtab.training.examples import Material, SplitGroups
 from trimtab.training.objectives import Objective
 from trimtab.training.preferences import clean, read_preferences
-from trimtab.training.store import read_groups, read_manifest
 from trimtab.types import Group, Vocab
 
 LABELLED = "of topics that the labels are of"

@@ -12,7 +12,7 @@ from trimtab.types.candidates import (
 )
 from trimtab.types.completions import Alternative, Completion, FinishReason, Step
 from trimtab.types.costs import Cost, Tally, TotalCost
-from trimtab.types.groups import Group, Response
+from trimtab.types.groups import Group, Ledger, Response
 from trimtab.types.prompts import (
     Message,
     Prompt,
@@ -32,6 +32,7 @@ __all__ = [
     "Cost",
     "FinishReason",
     "Group",
+    "Ledger",
     "Message",
     "Outside",
     "Prompt",

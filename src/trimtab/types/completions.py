@@ -20,12 +20,14 @@ class Alternative:
         ref_logprob: log pi_ref of it.
         score: the guide's score of it.
         logprob: log pi of it, after rule, temperature and nucleus.
+        text: the token as text, filled in where a response is recorded; "" while it is decoded.
     """
 
     token: int
     ref_logprob: float
     score: float
     logprob: float
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,89 @@
-"""The one record that guides are trained on: a prompt with its responses and their rewards."""
+"""The one record: a prompt with its responses, their rewards and the ledger of their decoding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
-from trimtab.errors import check_word
-from trimtab.types.completions import FinishReason
+from trimtab.errors import DataError, check_word
+from trimtab.types.completions import Alternative, Completion, FinishReason, Step
 from trimtab.types.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a decode wrote down beside a response's tokens, in columns of one entry per step.
+
+    A step is one token, or one block where whole blocks are chosen.
+
+    Attributes:
+        lengths: tokens of each step.
+        texts: what each step added to the text (complete characters only).
+        logprobs: log pi of the choice (nats).
+        ref_logprobs: log pi_ref of the choice (nats).
+        scores: the guide's score of the choice.
+        kl: exact KL(pi || pi_ref) of the step (nats); None for blocks.
+        base_tokens: tokens that the base model read for the step.
+        guide_tokens: tokens that the guide read for the step.
+        failed: whether the guide's scores were not finite and the base policy chose alone.
+        alternatives: the likeliest candidates of each step; () where none were asked for.
+    """
+
+    lengths: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    ref_logprobs: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()
+    kl: tuple[float | None, ...] = ()
+    base_tokens: tuple[float, ...] = ()
+    guide_tokens: tuple[float, ...] = ()
+    failed: tuple[bool, ...] = ()
+    alternatives: tuple[tuple[Alternative, ...], ...] = ()
+
+    @classmethod
+    def of(cls, steps: Sequence[Step]) -> Ledger:
+        """The columns of some steps."""
+        alternatives = tuple(step.alternatives for step in steps)
+        return cls(
+            lengths=tuple(len(step.tokens) for step in steps),
+            texts=tuple(step.text for step in steps),
+            logprobs=tuple(step.logprob for step in steps),
+            ref_logprobs=tuple(step.ref_logprob for step in steps),
+            scores=tuple(step.score for step in steps),
+            kl=tuple(step.kl for step in steps),
+            base_tokens=tuple(step.base_tokens for step in steps),
+            guide_tokens=tuple(step.guide_tokens for step in steps),
+            failed=tuple(step.failed for step in steps),
+            alternatives=alternatives if any(alternatives) else (),
+        )
+
+    def steps(self, tokens: Sequence[int], finish: FinishReason, row: int = 0) -> tuple[Step, ...]:
+        """The reverse of `of`.
+
+        Args:
+            tokens: of the response; the steps share them out by their lengths.
+            finish: why the response ended: the last step says it.
+            row: the place of the response in its call.
+        """
+        ends = list(accumulate(self.lengths))
+        return tuple(
+            Step(
+                row=row,
+                tokens=tuple(tokens[end - length : end]),
+                text=self.texts[i],
+                logprob=self.logprobs[i],
+                ref_logprob=self.ref_logprobs[i],
+                score=self.scores[i],
+                kl=self.kl[i],
+                alternatives=self.alternatives[i] if self.alternatives else (),
+                base_tokens=self.base_tokens[i],
+                guide_tokens=self.guide_tokens[i],
+                failed=self.failed[i],
+                finish=finish if i == len(ends) - 1 else None,
+            )
+            for i, (length, end) in enumerate(zip(self.lengths, ends, strict=True))
+        )
 
 
 @dataclass(frozen=True)
@@ -19,19 +95,64 @@ class Response:
             so.
         text: the whole response without EOS, the group's `prefix` included: what rewards see.
         finish: why it ended; None for text that no model of ours wrote.
-        logprobs: log pi of each token under the policy that wrote it (nats); empty for human text.
+        ledger: log-probabilities, scores, KL and cost of each step; None for text that no model of
+            ours wrote, or where it was not read.
         rewards: by name.
     """
 
     tokens: tuple[int, ...]
     text: str
     finish: FinishReason | None = None
-    logprobs: tuple[float, ...] = ()
+    ledger: Ledger | None = None
     rewards: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.finish is not None:
             check_word("finish", self.finish, FinishReason)
+
+    @classmethod
+    def of(cls, completion: Completion) -> Response:
+        """A completion without its prompt: nothing else of it is lost."""
+        return cls(
+            completion.tokens, completion.text, completion.finish, Ledger.of(completion.steps)
+        )
+
+    def completion(self, prompt: Prompt, sample: int = 0) -> Completion:
+        """The reverse of `of`.
+
+        Args:
+            prompt: what it answers.
+            sample: which of the responses to that prompt it is.
+
+        Raises:
+            DataError: no ledger is known of it.
+        """
+        if self.ledger is None or self.finish is None:
+            raise DataError(
+                "a response must have its ledger to be a completion",
+                got="text that was given, or read without its ledger",
+                do="take responses that trimtab decoded",
+            )
+        steps = self.ledger.steps(self.tokens, self.finish)
+        return Completion(prompt, sample, self.text, self.tokens, self.finish, steps)
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """log pi of each token under the policy that wrote it (nats).
+
+        Empty without a ledger, and for blocks, whose tokens have no probabilities of their own.
+        """
+        if self.ledger is None or None in self.ledger.kl:
+            return ()
+        return self.ledger.logprobs
+
+    @property
+    def kl(self) -> float | None:
+        """Sum over steps of the exact KL(pi || pi_ref), in nats; None where a step has none."""
+        if self.ledger is None:
+            return None
+        parts = [part for part in self.ledger.kl if part is not None]
+        return sum(parts) if len(parts) == len(self.ledger.kl) else None
 
 
 @dataclass(frozen=True)

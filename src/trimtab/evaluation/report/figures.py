@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from trimtab.evaluation.report.drawing import COLOURS, GREY, LINE, MARKERS, Drawing, draw
-from trimtab.evaluation.report.reading import Entry, Sheet
+from trimtab.evaluation.report.reading import COMPUTED, Entry, Sheet
 from trimtab.evaluation.report.strengths import Curve, Peak
 
 TICKS = (0, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
@@ -156,7 +156,7 @@ def _reward_at_cost(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
         "Mean ± standard error over prompts. Best-of-n by the reward costs n: what lies above it "
         "is cheaper."
     )
-    uncounted = {str(e.guide) for e in sheet.entries if e.guided and not e.cell["guide_shape"]}
+    uncounted = {str(e.guide) for e in sheet.entries if e.guided and not e.condition.guide_shape}
     if uncounted:
         names = ", ".join(sorted(uncounted))
         caption += f" Not counted: what {names} costs, which is a function."
@@ -184,7 +184,7 @@ def _points(axes: Any, sheet: Sheet, curves: Sequence[Curve], axis: Axis) -> Non
 
 def _best_of(axes: Any, sheet: Sheet, axis: Axis) -> None:
     """The dashed line of best-of-n, from the base's own samples."""
-    entries = [Entry(row, {}, "") for row in sheet.best_of]
+    entries = [Entry(row, COMPUTED, "") for row in sheet.best_of]
     look = {"ls": "--", "marker": ".", "color": GREY, "lw": 1.2, "label": "best-of-n by the reward"}
     for entry, point in _errors(axes, entries, axis, look):
         if entry.row["n"] != 1:

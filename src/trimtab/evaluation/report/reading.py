@@ -12,27 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ResultsError
-from trimtab.evaluation.cells import title
 from trimtab.evaluation.cost import BestOfNAtCost, best_of_n_at_cost, seconds_per_token
-from trimtab.evaluation.records import Record, load
 from trimtab.evaluation.statistics import by_prompt
-from trimtab.evaluation.store import read_manifest
 from trimtab.evaluation.table import Column, Row, Table
 from trimtab.evaluation.text import with_error
+from trimtab.runs.batches import Facts, title
+from trimtab.runs.manifest import read_condition, read_manifest
+from trimtab.runs.record import Row as Record
+from trimtab.runs.store import Store
+
+COMPUTED = Facts("", "", "", "best-of-n", {}, ())
+"""The condition of rows that are computed from others: best-of-n from the base's own samples."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a table with the cell behind it.
+    """A row of a table with the condition behind it.
 
     Attributes:
         row: the figures.
-        cell: what `cells/<key>.json` holds.
+        condition: what made its texts.
         name: the method, and its guide where the table has several.
     """
 
     row: Row
-    cell: Mapping[str, Any]
+    condition: Facts
     name: str
 
     def number(self, column: str) -> float | None:
@@ -53,18 +57,18 @@ class Entry:
     @property
     def beta(self) -> float:
         """The strength."""
-        return float(self.cell["method"]["beta"])
+        return float((self.condition.method or {})["beta"])
 
     @property
     def guide(self) -> str | None:
         """The name of its guide."""
-        guide = self.cell["guide"]
-        return guide and str(guide["name"])
+        guide = self.condition.guide
+        return guide["name"] if guide else None
 
     @property
     def guided(self) -> bool:
         """Whether a guide steers it."""
-        return self.cell["guide"] is not None
+        return self.condition.guide is not None
 
     @property
     def family(self) -> str:
@@ -208,10 +212,10 @@ def read_json(path: Path) -> Any:
 def _sheet(folder: Path, table: Table) -> Sheet:
     several = len({row["guide"] for row in table.rows} - {None}) > 1
     entries = []
-    for row, key in zip(table.rows, table.about["cells"], strict=True):
+    for row, key in zip(table.rows, table.about["conditions"], strict=True):
         guide = None if row["guide"] is None else str(row["guide"])
-        cell = read_json(folder / "cells" / f"{key}.json")
-        entries.append(Entry(row, cell, title(str(row["method"]), guide, named=several)))
+        condition = read_condition(folder / "conditions" / f"{key}.json")
+        entries.append(Entry(row, condition, title(str(row["method"]), guide, named=several)))
     return Sheet(table.about, tuple(entries), table.best_of, table.asked)
 
 
@@ -227,38 +231,39 @@ class Texts:
     """
 
     folder: Path
-    _read: dict[Path, Any] = field(default_factory=dict, repr=False)
+    _read: dict[str, list[Record]] = field(default_factory=dict, repr=False)
 
     def records(self, entry: Entry) -> list[Record]:
-        """The finished batches of a row, in the order of its prompts."""
-        return [load(self._json(self.folder / "units" / f"{k}.json")) for k in entry.cell["units"]]
+        """The prompts of a row with their responses, in order."""
+        return [row for key in entry.condition.batches for row in self._rows(key)]
 
     def scores(self, entry: Entry, sheet: Sheet, role: str) -> list[float | None] | None:
         """One score per response, None where scoring failed; None where none were kept."""
         if entry.number(role) is None:
             return None
-        place = self.folder / "scores" / sheet.about["scores"][role]
-        files = [self._json(place / f"{key}.json") for key in entry.cell["units"]]
-        return [score for file in files for score in file["scores"]]
+        reward, store = sheet.about["scores"][role], Store(self.folder)
+        files = [store.scores(reward, key) or [] for key in entry.condition.batches]
+        answers = [answer for file in files for row in file for answer in row.answers]
+        return [answer if isinstance(answer, float) else None for answer in answers]
 
     def by_prompt(self, entry: Entry, sheet: Sheet, role: str) -> dict[str, list[float]]:
         """Scores of each prompt's responses, without those that failed."""
-        ids = [i for record in self.records(entry) for i in record.ids]
+        ids = [row.id for row in self.records(entry) for _ in row.group.responses]
         scores = self.scores(entry, sheet, role) or [None] * len(ids)
         pairs = [(i, x) for i, x in zip(ids, scores, strict=True) if x is not None]
         return by_prompt([i for i, _ in pairs], [x for _, x in pairs])
 
     def seconds_per_token(self, entry: Entry) -> float | None:
         """Wall time of decoding; None where it was not kept."""
-        paths = [self.folder / "times" / f"{key}.json" for key in entry.cell["units"]]
-        return seconds_per_token([self._json(p) if p.exists() else None for p in paths])
+        store = Store(self.folder)
+        return seconds_per_token([store.time(key) for key in entry.condition.batches])
 
     def relative_time(self, entry: Entry, sheet: Sheet) -> float | None:
         """Wall time per token in multiples of the baseline's; None where it was not kept."""
         own, of_base = self.seconds_per_token(entry), self.seconds_per_token(sheet.baseline)
         return own / of_base if own is not None and of_base else None
 
-    def _json(self, path: Path) -> Any:
-        if path not in self._read:
-            self._read[path] = read_json(path)
-        return self._read[path]
+    def _rows(self, key: str) -> list[Record]:
+        if key not in self._read:
+            self._read[key] = Store(self.folder).read(key)
+        return self._read[key]

@@ -74,13 +74,11 @@ def _firsts(entry: Entry, sheet: Sheet, texts: Texts) -> list[tuple[str, Answer]
     pairs: list[tuple[str, Answer]] = []
     row = 0
     for record in texts.records(entry):
-        n = len(record.completions) // len(record.items)
-        for item, done in zip(record.items, record.completions[::n], strict=True):
-            known = tuple(
-                (role, values[row] if values else None) for role, values in scores.items()
-            )
-            pairs.append((item.text, _answer(entry, done, known)))
-            row += n
+        group = record.group
+        known = tuple((role, values[row] if values else None) for role, values in scores.items())
+        first = group.responses[0].completion(group.prompt)
+        pairs.append((group.prompt.text or "", _answer(entry, first, known)))
+        row += len(group.responses)
     return pairs
 
 

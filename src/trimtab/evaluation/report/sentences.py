@@ -123,7 +123,7 @@ def _cut(best: Entry, sheet: Sheet) -> Fact:
 def _cost(best: Entry, sheet: Sheet, texts: Texts) -> Fact:
     paid, kl = sheet.cost(best), best.number("kl")
     unit = "operations of" if sheet.counted else "tokens read by"
-    free = best.guided and best.cell["guide_shape"] is None
+    free = best.guided and best.condition.guide_shape is None
     parts = [f"the {unit} the base alone" + (" (its guide, a function, is not counted)" * free)]
     if (time := texts.relative_time(best, sheet)) is not None:
         parts.append(f"{time:.1f} times the wall time of {sheet.baseline.name}")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from trimtab.evaluation.cells import title
-from trimtab.evaluation.report.reading import Entry, Results, Sheet, Texts
+from trimtab.evaluation.report.reading import COMPUTED, Entry, Results, Sheet, Texts
 from trimtab.evaluation.table import TextTable
 from trimtab.evaluation.text import NONE, number, p_value
+from trimtab.runs.batches import title
 
 Shown: TypeAlias = "tuple[str, Callable[[Entry], str]]"
 """The heading of a column, and what a row shows in it."""
@@ -117,7 +117,7 @@ def costs(sheet: Sheet, texts: Texts) -> TextTable:
         other = sheet.best_of_n(entry)
         if other is None or other.within is None:
             return NONE
-        row = Entry(dict(other.within), {}, "")
+        row = Entry(dict(other.within), COMPUTED, "")
         return f"n = {row.row['n']}: {row.mean('reward')}"
 
     def reaches(entry: Entry) -> str:
@@ -151,7 +151,7 @@ def best_of(sheet: Sheet) -> TextTable | None:
         *_asked(sheet),
         ("KL / response", _mean("kl", ".2f")),
     ]
-    entries = [Entry(row, {}, f"best-of-{row['n']} by the reward") for row in sheet.best_of]
+    entries = [Entry(row, COMPUTED, f"best-of-{row['n']} by the reward") for row in sheet.best_of]
     samples = int(sheet.best_of[0]["samples"] or 0)
     good = samples // 4  # see `best_of_n_kl`
     trust = f"good up to n = {good}" if good > 1 else "rough with so few samples"

@@ -96,12 +96,16 @@ def _strengths(results: Results) -> tuple[TextTable, ...]:
 
 def _manifest(results: Results) -> dict[str, Any]:
     """The folder's manifest, and of every table what its figures rest on."""
+    named = ("key", "method", "guide", "n")
     sheets = {
         split: {
-            **{k: v for k, v in sheet.about.items() if k != "cells"},
-            "prompts": sheet.entries[0].cell["prompts"],
-            "cells": [
-                {"name": e.name, **{k: e.cell[k] for k in ("key", "method", "guide", "n")}}
+            **{k: v for k, v in sheet.about.items() if k != "conditions"},
+            "prompts": sheet.entries[0].condition.prompts,
+            "conditions": [
+                {
+                    "name": e.name,
+                    **{k: getattr(e.condition, k) for k in named},
+                }
                 for e in sheet.entries
             ],
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +13,17 @@ import torch
 
 import trimtab as tt
 from tests import toys
-from tests.training import rollouts_world as world
-from tests.training.rollouts_world import files, roll
+from tests.runs import world
+from tests.runs.world import files, roll
 from trimtab.decoding.loop import decode
 from trimtab.errors import DataError, PromptError, UsageError
+from trimtab.runs import Processes, collect
+from trimtab.runs.batches import Condition, Item, Policy
+from trimtab.runs.collect import items_of
+from trimtab.runs.identity import identify
 from trimtab.runs.resolve import GuideSource
-from trimtab.training.rollouts import collect
-from trimtab.training.rollouts.jobs import Item, Job, base_of, items_of
-from trimtab.training.store import read_groups, read_manifest
+from trimtab.runs.store import Store, read_groups, read_manifest
+from trimtab.runs.worker import Work
 from trimtab.types import Prompt, Sample
 
 # --- what a group holds --------------------------------------------------------------------------
@@ -142,33 +146,39 @@ def test_rewards_see_a_text_as_text_and_a_conversation_as_one(tmp_path: Path) ->
 # --- the cut -------------------------------------------------------------------------------------
 
 
-def a_job(count: int, rows: int = 48, **changes: Any) -> Job:
-    items = tuple(Item(i, Prompt((1,) * (1 + i % 7)), "t", 8) for i in range(count))
-    usual = {"n": 12, "seed": 0, "rows": rows, "threads": 1, "said": {"source": "x"}} | changes
-    return Job(base_of(world.model()), tt.sampling(), None, items, **usual)
+def a_condition(count: int, rows: int = 48, **changes: Any) -> Condition:
+    prompts = [Prompt((1,) * (1 + i % 7)) for i in range(count)]
+    items = tuple(Item(f"{i}", p, Sample("", "t")) for i, p in enumerate(prompts))
+    policy = Policy(identify(world.model()), tt.sampling(), n=12)
+    return Condition("x", "", replace(policy, **changes), items, rows)
 
 
-@pytest.mark.parametrize(("count", "shards", "batches"), [(1, 1, 1), (9, 3, 1), (5000, 250, 5)])
-def test_every_prompt_is_in_one_batch_and_there_are_few_shards(
-    count: int, shards: int, batches: int
+@pytest.mark.parametrize(("count", "batches", "size"), [(1, 1, 1), (9, 3, 4), (5000, 1250, 4)])
+def test_every_prompt_is_in_one_batch_and_the_longest_are_decoded_first(
+    tmp_path: Path, count: int, batches: int, size: int
 ) -> None:
-    job = a_job(count)
-    assert len(job.shards) == shards
-    assert {len(s.batches) for s in job.shards} == {batches}
-    found = [item for shard in job.shards for batch in shard.batches for item in batch]
-    assert sorted(item.index for item in found) == list(range(count))
-    lengths = [len(item.prompt.ids) for item in found]
-    assert lengths == sorted(lengths, reverse=True)  # like lengths side by side
+    condition = a_condition(count)
+    assert len(condition.batches) == batches
+    assert max(len(batch.items) for batch in condition.batches) == size
+    found = [item for batch in condition.batches for item in batch.items]
+    assert tuple(found) == condition.items
+    order = Work(tmp_path, condition.batches).missing(Store(tmp_path))
+    lengths = [max(len(item.prompt.ids) for item in batch.items) for batch in order]
+    assert lengths == sorted(lengths, reverse=True)  # whether memory suffices shows at once
 
 
 def test_numbers_below_one_are_refused() -> None:
-    for name in ("n", "rows", "threads"):
+    with pytest.raises(UsageError, match="n must be at least 1; got 0"):
+        a_condition(1, n=0)
+    with pytest.raises(UsageError, match="rows must be at least 1; got 0"):
+        a_condition(1, rows=0)
+    for name in ("workers", "threads"):
         with pytest.raises(UsageError, match=f"{name} must be at least 1; got 0"):
-            a_job(1, **{name: 0})
+            Processes(**{name: 0})
     with pytest.raises(UsageError, match="limit must be at least 1"):
-        items_of(world.model(), world.samples(), 6, limit=0)
+        items_of(world.model(), world.samples(), limit=0)
     with pytest.raises(PromptError, match="there must be prompts"):
-        items_of(world.model(), [], 6)
+        items_of(world.model(), [])
 
 
 def test_what_the_call_lacks_is_said_before_a_folder_is_made(tmp_path: Path) -> None:
@@ -180,7 +190,7 @@ def test_what_the_call_lacks_is_said_before_a_folder_is_made(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="did you mean sentiment"):
         roll(folder, rewards=["sentimant"])
     with pytest.raises(UsageError, match="open the model themselves"):
-        roll(folder, workers=2)
+        roll(folder, processes=Processes(2))
     assert not folder.exists()
 
 
@@ -223,7 +233,12 @@ def test_the_same_call_does_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     roll(tmp_path)
     assert files(tmp_path) == before
     assert stamps == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["groups", "manifest.json", "rewards"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "conditions",
+        "manifest.json",
+        "records",
+        "scores",
+    ]
 
 
 def test_two_runs_are_the_same_bytes(tmp_path: Path) -> None:
@@ -238,7 +253,7 @@ def test_a_folder_of_another_job_is_refused_and_the_difference_named(
 ) -> None:
     roll(tmp_path)
     if not finished:
-        (tmp_path / "groups" / "00001.parquet").unlink()
+        world.records(tmp_path)[1].unlink()
         path = tmp_path / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"complete": False}))
     before = files(tmp_path)
@@ -268,6 +283,6 @@ def test_a_finished_folder_may_hold_more_rewards_than_are_asked_for(tmp_path: Pa
 def test_a_file_that_was_lost_is_made_again(tmp_path: Path) -> None:
     roll(tmp_path)
     before = files(tmp_path)
-    (tmp_path / "groups" / "00002.parquet").unlink()
+    world.records(tmp_path)[2].unlink()
     roll(tmp_path)
     assert files(tmp_path) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import trimtab as tt
 from tests.evaluation.worlds import letters
 from trimtab.errors import UnavailableError
-from trimtab.training.rollouts import collect
+from trimtab.runs import collect
 from trimtab.types import Sample
 
 
@@ -54,9 +55,20 @@ def samples(length: int = 2) -> list[Sample]:
 
 
 def roll(folder: Path, **options: Any) -> dict[str, Any]:
-    """Nine prompts, three responses to each, in five shards."""
+    """Nine prompts, three responses to each, in five batches."""
     usual: dict[str, Any] = {"rewards": [count_b], "n": 3, "max_new_tokens": 6, "rows": 6}
     return collect(model(), samples(), folder, **(usual | options))
+
+
+def conditions(folder: Path) -> list[dict[str, Any]]:
+    """What a folder says of its conditions."""
+    return [json.loads(path.read_text()) for path in sorted((folder / "conditions").iterdir())]
+
+
+def records(folder: Path) -> list[Path]:
+    """The records of a folder's only condition, in the order of its prompts."""
+    (condition,) = conditions(folder)
+    return [folder / "records" / f"{key}.parquet" for key in condition["batches"]]
 
 
 def files(folder: Path) -> dict[str, bytes]:

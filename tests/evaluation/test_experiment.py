@@ -22,8 +22,8 @@ from filelock import FileLock
 import trimtab as tt
 from tests import toys
 from tests.evaluation import worlds
-from tests.evaluation.test_store import files
 from tests.runs import pairs
+from tests.runs.test_store import files
 from trimtab.errors import (
     IncompatibleError,
     PromptError,
@@ -32,15 +32,15 @@ from trimtab.errors import (
     UnknownNameError,
     UsageError,
 )
-from trimtab.evaluation.bench import items_of
-from trimtab.evaluation.cells import Cell
-from trimtab.evaluation.evaluate import Evaluation, evaluate
+from trimtab.evaluation.experiment import Evaluation, evaluate, items_of
 from trimtab.evaluation.report.reading import read_results
 from trimtab.evaluation.report.write import compose
 from trimtab.evaluation.table import Table
 from trimtab.protocols import LanguageModel
 from trimtab.rewards.references import exact
+from trimtab.runs.batches import Condition, Policy
 from trimtab.runs.identity import identify
+from trimtab.runs.processes import Processes
 from trimtab.runs.resolve import GuideSource, find_guide, find_reward
 from trimtab.types import Sample
 
@@ -55,7 +55,7 @@ def run(folder: Path, task: Any = TASK, methods: Any = METHODS, **options: Any) 
 
 
 def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
-    return {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("*.json")}
+    return {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
 
 
 # --- computed once -------------------------------------------------------------------------------
@@ -63,11 +63,11 @@ def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
 
 def test_a_second_run_computes_nothing(tmp_path: Path) -> None:
     first = run(tmp_path)
-    before, tables = stamps(tmp_path / "units"), files(tmp_path / "tables")
+    before, tables = stamps(tmp_path / "records"), files(tmp_path / "tables")
     second = run(tmp_path)
     assert (first.reused, second.computed) == (0, 0)
     assert first.computed == second.reused > 10
-    assert stamps(tmp_path / "units") == before
+    assert stamps(tmp_path / "records") == before
     assert files(tmp_path / "tables") == tables
     assert {"test.json", "test.csv", "test.md"} == set(tables)
 
@@ -96,16 +96,16 @@ def test_methods_that_always_say_the_same_say_it_once(tmp_path: Path) -> None:
 
 def test_figures_equal_those_of_the_files(tmp_path: Path) -> None:
     row = run(tmp_path, methods=[tt.vas(2.0, k=2)]).table.rows[0]
-    units = [json.loads(p.read_text()) for p in (tmp_path / "units").iterdir()]
-    done = [c for unit in units for c in unit["completions"]]
-    kl = [sum(c["steps"]["kl"]) for c in done]
-    tokens = [len(c["steps"]["tokens"]) for c in done]
+    done = worlds.recorded(tmp_path)
+    ledgers = [r.ledger for r in done if r.ledger is not None]
+    kl = [sum(x for x in ledger.kl if x is not None) for ledger in ledgers]
+    tokens = [len(r.tokens) for r in done]
     assert row["responses"] == len(done) == 36
-    assert row["reward"] == pytest.approx(np.mean([c["text"].count("b") for c in done]))
+    assert row["reward"] == pytest.approx(np.mean([r.text.count("b") for r in done]))
     assert row["kl"] == pytest.approx(np.mean(kl))
     assert row["kl_token"] == pytest.approx(sum(kl) / sum(tokens))
     assert row["length"] == pytest.approx(np.mean(tokens))
-    assert row["guide_score"] == pytest.approx(np.mean([c["steps"]["score"][-1] for c in done]))
+    assert row["guide_score"] == pytest.approx(np.mean([ledger.scores[-1] for ledger in ledgers]))
 
 
 def test_rows_are_compared_with_the_baseline(tmp_path: Path) -> None:
@@ -198,12 +198,12 @@ class Answered(worlds.Letters):
 
 def test_scores_follow_the_references_and_texts_do_not(tmp_path: Path) -> None:
     first = run(tmp_path, Answered(), [tt.sampling()])
-    units = files(tmp_path / "units")
-    texts = [c["text"] for unit in units.values() for c in json.loads(unit)["completions"]]
+    records = files(tmp_path / "records")
+    texts = [response.text for response in worlds.recorded(tmp_path)]
     assert 0 < texts.count("b") < len(texts)
     assert first.table.rows[0]["reward"] == pytest.approx(texts.count("b") / len(texts))
     other = run(tmp_path, Answered(reference="c"), [tt.sampling()])
-    assert (other.computed, files(tmp_path / "units")) == (0, units)
+    assert (other.computed, files(tmp_path / "records")) == (0, records)
     assert other.table.rows[0]["reward"] == pytest.approx(texts.count("c") / len(texts))
     again = run(tmp_path, Answered(), [tt.sampling()])
     assert again.table.rows == first.table.rows
@@ -249,11 +249,7 @@ def test_a_failing_reward_names_the_text_and_the_rest_is_kept(
     assert skipped.computed == 0
     assert row["failed"] == len(skipped.failures) > 0
     assert row["judge"] is not None
-    texts = [
-        c["text"]
-        for p in (tmp_path / "units").iterdir()
-        for c in json.loads(p.read_text())["completions"]
-    ]
+    texts = [response.text for response in worlds.recorded(tmp_path)]
     assert row["reward"] == pytest.approx(np.mean([t.count("b") for t in texts if "cc" not in t]))
 
 
@@ -362,7 +358,7 @@ def test_texts_of_another_method_of_one_name_are_not_served(tmp_path: Path, part
     def rows(x: float, folder: str) -> Any:
         mine = replace(tt.cd(beta=1.0, k=3), name="mine", **part(x))
         found = run(tmp_path / folder, replace(TASK, judge=None), [mine])
-        return [{k: v for k, v in row.items() if k != "cells"} for row in found.table.rows]
+        return [{k: v for k, v in row.items() if k != "conditions"} for row in found.table.rows]
 
     before, after = rows(0.0, "one"), rows(5.0, "one")
     assert after == rows(5.0, "fresh") != before
@@ -442,11 +438,13 @@ def test_a_unit_keeps_its_key_on_its_way_to_a_worker(
     for rule in (times_two, partial(times_two, beta=2.0)):
         items = items_of(worlds.model(), TASK, "test")
         method = replace(tt.cd(k=2), rule=rule)
-        cell = Cell("t", "test", identify(worlds.model()), method, None, 1, 0, 4, items)
-        assert bool(cell.unknown) == (most == 0)
-        unit = cell.units[0]
-        back = pickle.loads(pickle.dumps(unit))  # noqa: S301  (our own bytes)
-        assert back.key == unit.key == cell.units[0].key
+        policy = Policy(identify(worlds.model()), method, max_new_tokens=4)
+        condition = Condition("t", "test", policy, items)
+        assert bool(policy.unknown) == (most == 0)
+        batch = condition.batches[0]
+        back = pickle.loads(pickle.dumps(batch))  # noqa: S301  (our own bytes)
+        assert back.key == batch.key == condition.batches[0].key
+        assert back.policy.key(back.items) == batch.key
 
 
 class Tide:
@@ -508,7 +506,7 @@ def test_what_cannot_be_meant_is_said_before_anything_is_decoded(tmp_path: Path)
         run(tmp_path, n=0)
     with pytest.raises(UsageError, match="there must be a method"):
         run(tmp_path, methods=[])
-    assert not list((tmp_path / "units").iterdir())
+    assert not (tmp_path / "records").exists()
 
 
 def test_a_model_that_asks_otherwise_than_the_task_is_refused(tmp_path: Path) -> None:
@@ -539,17 +537,17 @@ def test_a_prompt_that_occurs_twice_counts_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_workers_share_the_work(tmp_path: Path) -> None:
     alone = run(tmp_path / "alone")
-    shared = run(tmp_path / "shared", opener=worlds.model, workers=2)
+    shared = run(tmp_path / "shared", processes=Processes(2, worlds.model))
     assert (shared.computed, shared.reused) == (alone.computed, 0)
-    for part in ("units", "scores", "tables", "cells"):
+    for part in ("records", "scores", "tables", "conditions"):
         assert files(tmp_path / "alone" / part) == files(tmp_path / "shared" / part)
 
 
 def test_workers_need_a_way_to_open_the_model(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="pass a function that opens it"):
-        run(tmp_path, workers=2)
+        run(tmp_path, processes=Processes(2))
     with pytest.raises(UsageError, match="must be picklable"):
-        run(tmp_path, opener=lambda: tt.TableLM(size=4, seed=3), workers=2)
+        run(tmp_path, processes=Processes(2, lambda: tt.TableLM(size=4, seed=3)))
 
 
 def deadly() -> LanguageModel[Any]:
@@ -561,7 +559,7 @@ def deadly() -> LanguageModel[Any]:
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="workers must live"):
-        run(tmp_path, opener=deadly, workers=2)
+        run(tmp_path, processes=Processes(2, deadly))
     assert run(tmp_path).computed > 0
 
 
@@ -578,9 +576,8 @@ def test_a_unit_that_another_process_works_on_is_waited_for(tmp_path: Path) -> N
     reference = run(tmp_path / "reference", methods=[tt.sampling()])
     store_folder = tmp_path / "shared"
     run(store_folder, methods=[tt.greedy()])
-    key = json.loads((tmp_path / "reference" / "cells").glob("*").__next__().read_text())["units"][
-        0
-    ]
+    (path,) = (tmp_path / "reference" / "conditions").iterdir()
+    key = json.loads(path.read_text())["batches"][0]
     held = FileLock(store_folder / "locks" / key, thread_local=False)
     held.acquire()
     release = threading.Timer(0.6, held.release)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ import pytest
 
 import trimtab as tt
 from tests import toys
-from tests.training import rollouts_world as world
-from tests.training.rollouts_world import files, roll
+from tests.runs import world
+from tests.runs.world import files, roll
 from trimtab.errors import DataError, IncompatibleError
-from trimtab.training.rollouts import collect, collect_values
-from trimtab.training.rollouts.values import halves
-from trimtab.training.shards import Row
-from trimtab.training.store import read_groups, read_manifest
+from trimtab.runs import collect, collect_values
+from trimtab.runs.collect import halves
+from trimtab.runs.record import Row
+from trimtab.runs.store import read_groups, read_manifest
 from trimtab.types import Group, Prompt, Response, Sample
 
 
@@ -36,7 +36,7 @@ def values(responses: Any, folder: Path, **options: Any) -> dict[str, Any]:
 
 def row(*lengths: int, prefix: tuple[int, ...] = ()) -> Row:
     responses = tuple(Response((*range(5, 4 + n), 0), "", "eos") for n in lengths)
-    return Row(0, Group(Prompt((1, 2)), responses, "t", prefix))
+    return Row("x", Group(Prompt((1, 2)), responses, "t", prefix))
 
 
 def test_a_response_is_cut_half_way_and_never_after_its_end() -> None:
@@ -131,11 +131,8 @@ def test_responses_are_generated_where_none_are_named(tmp_path: Path) -> None:
     assert files(tmp_path / "values" / "halves") == files(tmp_path / "rollouts")
     values(tmp_path / "rollouts", tmp_path / "from", per_prompt=2, seed=4)
     assert read_groups(tmp_path / "values") == read_groups(tmp_path / "from")
-    counts = [
-        len(list(found))
-        for _, found in itertools.groupby(read_groups(tmp_path / "from"), lambda g: g.prompt.ids)
-    ]
-    assert max(counts) == 2
+    counts = Counter(group.prompt.ids for group in read_groups(tmp_path / "from"))
+    assert max(counts.values()) == 2
 
 
 def test_the_whole_text_of_a_transformer_has_its_prefix(tmp_path: Path) -> None:
@@ -159,7 +156,7 @@ def test_what_was_interrupted_goes_on_with_the_same_bytes(tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         values(world.samples(), folder, rows=10, on=stop)
     assert not read_manifest(folder)["complete"]
-    assert len(list((folder / "groups").iterdir())) == 1
+    assert len(list((folder / "records").iterdir())) == 1
     values(world.samples(), folder, rows=10)
     assert files(folder) == files(tmp_path / "whole")
 

@@ -14,14 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.mutations import mutations
-from tests.training import rollouts_world as world
-from tests.training.rollouts_world import files
+from tests.runs import world
+from tests.runs.world import files
 from trimtab.errors import DataError, ResultsError
-from trimtab.training import store as stores
-from trimtab.training.data import base_temperature
-from trimtab.training.folder import GroupFolder
-from trimtab.training.store import read_groups, read_manifest, write_groups
-from trimtab.types import Group, Prompt, Response
+from trimtab.runs import store as stores
+from trimtab.runs.store import read_groups, read_manifest, write_groups
+from trimtab.training.sources import base_temperature
+from trimtab.types import Alternative, Group, Ledger, Prompt, Response
 
 # --- any groups ----------------------------------------------------------------------------------
 
@@ -33,11 +32,28 @@ MESSAGES = st.lists(
     max_size=3,
 ).map(tuple)
 PROMPTS = st.tuples(IDS, st.none() | TEXT, st.none() | MESSAGES)
+NUMBER = st.floats(width=32, allow_nan=False)
+ALTERNATIVES = st.tuples(st.integers(0, 2**31 - 1), NUMBER, NUMBER, NUMBER, TEXT)
+STEPS = st.tuples(
+    st.integers(0, 9),
+    TEXT,
+    NUMBER,
+    NUMBER,
+    NUMBER,
+    st.none() | NUMBER,
+    st.floats(0, 1e9),
+    st.floats(0, 1e9),
+    st.booleans(),
+    st.lists(ALTERNATIVES, min_size=1, max_size=2).map(tuple),
+)
+
+
+LEDGERS = st.tuples(st.lists(STEPS, max_size=4), st.booleans())
 RESPONSES = st.tuples(
     IDS,
     TEXT,
     st.sampled_from([None, "eos", "length", "stop"]),
-    st.lists(st.floats(width=32, allow_nan=False), max_size=6).map(tuple),
+    st.none() | LEDGERS,
     st.dictionaries(
         st.sampled_from(["a", "b", "0.5*a - b", "0.5*a + b"]),
         st.floats(-1e100, 1e100),
@@ -48,9 +64,19 @@ GROUPS = st.lists(st.tuples(PROMPTS, st.lists(RESPONSES, max_size=3), TEXT, IDS)
 """Parts of groups; they are put together in the test, where shapes are checked at random."""
 
 
+def ledger(steps: list[Any], alternatives: bool) -> Ledger:
+    columns = [tuple(column) for column in zip(*steps, strict=True)] or [()] * 10
+    likeliest = tuple(tuple(Alternative(*one) for one in step) for step in columns[9])
+    return Ledger(*columns[:9], alternatives=likeliest if alternatives else ())
+
+
+def response(tokens: Any, text: str, finish: Any, parts: Any, rewards: Any) -> Response:
+    return Response(tokens, text, finish, parts and ledger(*parts), rewards)
+
+
 def built(parts: list[Any]) -> list[Group]:
     return [
-        Group(Prompt(*prompt), tuple(Response(*r) for r in responses), topic, prefix)
+        Group(Prompt(*prompt), tuple(response(*r) for r in responses), topic, prefix)
         for prompt, responses, topic, prefix in parts
     ]
 
@@ -83,7 +109,7 @@ GIVEN = [pair(i, a=float(i)) for i in range(7)]
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Seven groups in shards of two."""
-    monkeypatch.setattr(stores, "SHARD", 2)
+    monkeypatch.setattr(stores, "GIVEN", 2)
     write_groups(tmp_path / "groups", GIVEN, {"source": "a friend"})
     return tmp_path / "groups"
 
@@ -91,7 +117,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_manifest_says_what_there_is(folder: Path) -> None:
     manifest = read_manifest(folder)
     assert manifest["complete"] is True
-    assert manifest["shards"] == 4
+    assert len(world.records(folder)) == 4
     assert manifest["about"]["source"] == "a friend"
     assert manifest["counts"] == {
         "groups": 7,
@@ -112,16 +138,18 @@ def test_the_manifest_says_what_there_is(folder: Path) -> None:
 
 
 def test_a_missing_file_is_named_and_the_rest_can_be_read(folder: Path) -> None:
-    (folder / "groups" / "00002.parquet").unlink()
-    with pytest.raises(DataError, match=r"no groups/00002\.parquet; run trimtab collect again"):
+    gone = world.records(folder)[2]
+    gone.unlink()
+    with pytest.raises(DataError, match=rf"no records/{gone.name}; run the same command again"):
         read_groups(folder)
     assert list(read_groups(folder, partial=True)) == GIVEN[:4] + GIVEN[6:]
 
 
 def test_missing_scores_are_named_and_the_texts_can_be_read(folder: Path) -> None:
-    (scores,) = (folder / "rewards").iterdir()
-    (scores / "00000.parquet").unlink()
-    with pytest.raises(DataError, match=rf"no rewards/{scores.name}/00000\.parquet"):
+    (scores,) = (folder / "scores").iterdir()
+    gone = scores / world.records(folder)[0].name
+    gone.unlink()
+    with pytest.raises(DataError, match=rf"no scores/{scores.name}/{gone.name}"):
         read_groups(folder)
     found = read_groups(folder, partial=True)
     assert found[0].responses[0].rewards == {}
@@ -129,7 +157,7 @@ def test_missing_scores_are_named_and_the_texts_can_be_read(folder: Path) -> Non
 
 
 def test_many_missing_files_are_counted(folder: Path) -> None:
-    for path in (folder / "groups").iterdir():
+    for path in (folder / "records").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="and 1 more"):
         read_groups(folder)
@@ -137,18 +165,19 @@ def test_many_missing_files_are_counted(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
 def test_a_damaged_file_is_named(folder: Path, damage: str) -> None:
-    path = folder / "groups" / "00001.parquet"
+    path = world.records(folder)[1]
     whole = bytearray(path.read_bytes())
     whole[60] ^= 0xFF
     path.write_bytes({"cut": whole[:100], "flip": whole, "empty": b""}[damage])
-    with pytest.raises(DataError, match=r"00001\.parquet must be a whole Parquet file"):
+    with pytest.raises(DataError, match=rf"{path.name} must be a whole Parquet file"):
         read_groups(folder)
 
 
 def test_a_file_of_something_else_is_named(folder: Path) -> None:
-    (scores,) = (folder / "rewards").iterdir()
-    (scores / "00001.parquet").replace(folder / "groups" / "00001.parquet")
-    with pytest.raises(DataError, match="must have the columns index, prompt_ids"):
+    (scores,) = (folder / "scores").iterdir()
+    second = world.records(folder)[1]
+    (scores / second.name).replace(second)
+    with pytest.raises(DataError, match="must have the columns id, prompt_ids"):
         read_groups(folder, partial=True)
 
 
@@ -159,7 +188,7 @@ def test_a_folder_of_something_else_is_said_to_be_none(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="manifest.json"):
             read_groups(tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": 99, "shards": 1, "rewards": {}}')
-    with pytest.raises(DataError, match="must be of format 1; got 99"):
+    with pytest.raises(DataError, match="must be of format 2; got 99"):
         read_manifest(tmp_path)
 
 
@@ -183,13 +212,13 @@ def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None
 def test_a_folder_is_complete_when_its_manifest_says_so(folder: Path) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"complete": False}))
-    with pytest.raises(DataError, match="got a job that did not end; run trimtab collect again"):
+    with pytest.raises(DataError, match="got a job that did not end; run the same command again"):
         read_groups(folder)
     assert list(read_groups(folder, partial=True)) == GIVEN
 
 
 def test_locks_that_are_cleared_away_meanwhile_are_made_anew(folder: Path) -> None:
-    there = GroupFolder(folder)
+    there = stores.Store(folder)
     with there.claim("x") as mine:
         assert mine
         with there.claim("x") as twice:

@@ -1,4 +1,4 @@
-"""A small job by several processes; run as `python -m tests.training.rollouts_ranks HOW FOLDER`.
+"""A small job by several processes; run as `python -m tests.runs.ranks HOW FOLDER`.
 
 HOW is `ranks` (a launcher has set RANK) or `workers` (two are started here).
 """
@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from tests import toys
-from tests.training.rollouts_killed import lengths, sevens
-from trimtab.training.rollouts import collect, rank_of
+from tests.runs.killed import lengths, sevens
+from trimtab.runs import Processes, collect, rank_of
 from trimtab.types import Sample
 
 OPEN = partial(toys.language_model, base_temperature=0.7)
@@ -29,9 +29,7 @@ def job(folder: Path, *, workers: int = 1, rank: int = 0, count: int = 24) -> No
         n=3,
         rows=3,
         max_new_tokens=8,
-        workers=workers,
-        opener=OPEN,
-        rank=rank,
+        processes=Processes(workers, OPEN, rank=rank),
     )
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.training import rollouts_world as world
-from tests.training.rollouts_killed import KILLS
-from tests.training.rollouts_ranks import job
-from tests.training.rollouts_world import files, roll
+from tests.runs import world
+from tests.runs.killed import KILLS
+from tests.runs.ranks import job
+from tests.runs.world import files, roll
 from trimtab.errors import DataError, RewardError, UsageError
-from trimtab.training.folder import GroupFolder
-from trimtab.training.rollouts import Progress, rank_of, relabel
+from trimtab.runs import Processes, Progress, rank_of, relabel
+from trimtab.runs.store import Store
 
 # --- one process at a time -----------------------------------------------------------------------
 
@@ -39,10 +39,11 @@ def test_a_job_that_was_stopped_goes_on_with_the_same_bytes(tmp_path: Path, afte
 def test_what_a_dead_process_left_is_cleared_away(tmp_path: Path) -> None:
     roll(tmp_path)
     whole = files(tmp_path)
-    (tmp_path / "groups" / "00001.parquet").unlink()
-    (tmp_path / "groups" / ".00001.parquet.99.part").write_bytes(b"half")
+    gone = world.records(tmp_path)[1]
+    gone.unlink()
+    gone.with_name(f".{gone.name}.part").write_bytes(b"half")
     (tmp_path / "locks").mkdir()
-    (tmp_path / "locks" / "00001").write_text("")
+    (tmp_path / "locks" / gone.stem).write_text("")
     roll(tmp_path)
     assert files(tmp_path) == whole
     assert not (tmp_path / "locks").exists()
@@ -51,17 +52,18 @@ def test_what_a_dead_process_left_is_cleared_away(tmp_path: Path) -> None:
 def test_it_says_how_far_it_is(tmp_path: Path) -> None:
     said: list[Progress] = []
     manifest = roll(tmp_path, on=said.append)
-    assert [p.done for p in said] == list(range(1, 28))
+    assert [p.done for p in said if p.stage == "decode"] == list(range(1, 28))
+    assert [p.stage for p in said].count("start") == 5
     assert {p.total for p in said} == {27}
     assert said[-1].tokens == manifest["counts"]["tokens"]
-    (tmp_path / "groups" / "00001.parquet").unlink()
+    world.records(tmp_path)[1].unlink()
     said.clear()
     roll(tmp_path, on=said.append)
-    assert said[-1] == Progress(27, 27, said[-1].tokens)
+    assert (said[-1].done, said[-1].total) == (27, 27)
     assert 0 < said[-1].tokens < manifest["counts"]["tokens"]
     said.clear()
     relabel(tmp_path, [world.weights], on=said.append)
-    assert said[-1] == Progress(27, 27, 0)
+    assert (said[-1].stage, said[-1].done, said[-1].tokens) == ("score", 27, 0)
 
 
 def test_a_shard_that_another_process_works_on_is_waited_for(
@@ -70,9 +72,10 @@ def test_a_shard_that_another_process_works_on_is_waited_for(
     """The other one holds the lock for two looks, then dies without having finished."""
     roll(tmp_path / "whole")
     roll(tmp_path / "shared")
-    (tmp_path / "shared" / "groups" / "00003.parquet").unlink()
-    there, looks = GroupFolder(tmp_path / "shared"), list[float]()
-    held = there.claim("00003")
+    gone = world.records(tmp_path / "shared")[3]
+    gone.unlink()
+    store, looks = Store(tmp_path / "shared"), list[float]()
+    held = store.claim(gone.stem)
     assert held.__enter__()
 
     def sleep(seconds: float) -> None:
@@ -80,7 +83,7 @@ def test_a_shard_that_another_process_works_on_is_waited_for(
         if len(looks) == 2:
             held.__exit__(None, None, None)
 
-    monkeypatch.setattr("trimtab.training.rollouts.work.time.sleep", sleep)
+    monkeypatch.setattr("trimtab.runs.worker.time.sleep", sleep)
     roll(tmp_path / "shared")
     assert len(looks) == 2
     assert files(tmp_path / "shared") == files(tmp_path / "whole")
@@ -100,16 +103,16 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
 def test_workers_relabel_and_say_what_failed(tmp_path: Path) -> None:
     roll(tmp_path / "one", rewards=[world.count_b, world.weights])
     roll(tmp_path / "two")
-    relabel(tmp_path / "two", [world.weights], workers=2)
+    relabel(tmp_path / "two", [world.weights], processes=Processes(2))
     assert files(tmp_path / "one") == files(tmp_path / "two")
     with pytest.raises(RewardError, match="two c's"):
-        relabel(tmp_path / "two", [world.no_cc], workers=2)
+        relabel(tmp_path / "two", [world.no_cc], processes=Processes(2))
 
 
 def test_what_cannot_be_sent_to_a_worker_is_said(tmp_path: Path) -> None:
     lm = world.model()
     with pytest.raises(UsageError, match="must be picklable"):
-        roll(tmp_path, workers=2, opener=lambda: lm)
+        roll(tmp_path, processes=Processes(2, lambda: lm))
 
 
 def other_model() -> object:
@@ -119,7 +122,7 @@ def other_model() -> object:
 @pytest.mark.slow
 def test_workers_must_open_the_same_model(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must open the model of the job"):
-        roll(tmp_path, workers=2, opener=other_model)
+        roll(tmp_path, processes=Processes(2, other_model))
 
 
 def fatal(samples: object, responses: object) -> list[float]:
@@ -129,8 +132,8 @@ def fatal(samples: object, responses: object) -> list[float]:
 @pytest.mark.slow
 def test_a_worker_that_dies_is_said_and_what_is_finished_is_kept(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one that was killed"):
-        roll(tmp_path, rewards=[fatal], workers=2, opener=world.model)
-    assert list((tmp_path / "groups").glob("*.parquet"))
+        roll(tmp_path, rewards=[fatal], processes=Processes(2, world.model))
+    assert list((tmp_path / "records").glob("*.parquet"))
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
@@ -143,7 +146,7 @@ def test_two_processes_of_torchrun_write_the_same_bytes(tmp_path: Path) -> None:
     job(tmp_path / "one")
     launcher = ("torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1")
     with start(
-        *launcher, "--master-port", "0", "-m", "tests.training.rollouts_ranks", "ranks",
+        *launcher, "--master-port", "0", "-m", "tests.runs.ranks", "ranks",
         tmp_path / "two",
     ) as process:  # fmt: skip
         _, said = process.communicate(timeout=250)
@@ -153,28 +156,28 @@ def test_two_processes_of_torchrun_write_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interruption_stops_all_workers_at_once(tmp_path: Path) -> None:
-    with start("tests.training.rollouts_ranks", "workers", tmp_path) as process:
-        while not list((tmp_path / "groups").glob("*.parquet")):
+    with start("tests.runs.ranks", "workers", tmp_path) as process:
+        while not list((tmp_path / "records").glob("*.parquet")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert said.rstrip().endswith("KeyboardInterrupt")
-    assert len(list((tmp_path / "groups").glob("*.parquet"))) < 90
+    assert len(list((tmp_path / "records").glob("*.parquet"))) < 90
 
 
 @pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    with start("tests.training.rollouts_ranks", "workers", folder) as process:
-        while not list((folder / "groups").glob("*.parquet")):
+    with start("tests.runs.ranks", "workers", folder) as process:
+        while not list((folder / "records").glob("*.parquet")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     time.sleep(1.0)
-    there = len(list((folder / "groups").glob("*.parquet")))
+    there = len(list((folder / "records").glob("*.parquet")))
     time.sleep(1.0)
-    assert there == len(list((folder / "groups").glob("*.parquet"))) < 90
+    assert there == len(list((folder / "records").glob("*.parquet"))) < 90
     job(folder, count=90)
     job(tmp_path / "whole", count=90)
     assert files(folder) == files(tmp_path / "whole")
@@ -182,16 +185,16 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_twenty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    with start("tests.training.rollouts_killed", tmp_path) as process:
+    with start("tests.runs.killed", tmp_path) as process:
         out, said = process.communicate(timeout=250)
     assert process.returncode == 0, said
     found = json.loads(out.splitlines()[-1])
     assert found["redone"] == found["lost"] == []
     assert found["ended"] == 0
     assert found["progress"] == sorted(found["progress"])
-    assert KILLS <= found["there"] < found["shards"]  # the kills fell into the work
-    # A kill wastes at most the shard that was being decoded.
-    assert found["shards"] <= found["begun"] <= found["shards"] + KILLS
+    assert KILLS <= found["there"] < found["batches"]  # the kills fell into the work
+    # A kill wastes at most the batch that was being decoded.
+    assert found["batches"] <= found["begun"] <= found["batches"] + KILLS
     assert found["same"]
     assert files(tmp_path / "whole") == files(tmp_path / "killed")
 

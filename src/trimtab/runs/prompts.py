@@ -7,8 +7,8 @@ from pathlib import Path
 
 from trimtab.errors import UsageError, check_word
 from trimtab.protocols import Reward
+from trimtab.runs.manifest import read_manifest
 from trimtab.tasks import MAX_NEW_TOKENS, find, read_samples
-from trimtab.training.manifest import read_manifest
 from trimtab.types import Sample, Split, Template
 
 

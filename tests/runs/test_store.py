@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import subprocess
@@ -11,36 +10,42 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import trimtab as tt
 from tests.evaluation import worlds
-from trimtab.errors import ResultsError
-from trimtab.evaluation.bench import items_of, scorers_of
-from trimtab.evaluation.cells import Cell, Unit
-from trimtab.evaluation.evaluate import evaluate
-from trimtab.evaluation.records import dump, load
-from trimtab.evaluation.store import Store, read_manifest
-from trimtab.evaluation.work import Decoder
+from trimtab.errors import DataError, ResultsError
+from trimtab.evaluation.experiment import evaluate, items_of, scorers_of
+from trimtab.runs.batches import Condition, Item, Policy
 from trimtab.runs.identity import ModelId, identify
+from trimtab.runs.store import Store, read_manifest
+from trimtab.runs.worker import Work, Worker
+from trimtab.types import Response
 
 TASK = worlds.Letters()
 
 
-def a_cell(method: tt.Method | None = None, **changes: object) -> Cell:
+def a_condition(
+    method: tt.Method | None = None,
+    items: tuple[Item, ...] | None = None,
+    rows: int = 8,
+    **changes: Any,
+) -> Condition:
     lm = worlds.model()
-    items = items_of(lm, TASK, "test")
-    plain = Cell("letters", "test", identify(lm), tt.sampling(), None, 2, 0, 6, items, rows=8)
-    return replace(plain, method=method or plain.method, **changes)
+    items = items or items_of(lm, TASK, "test")
+    plain = Policy(identify(lm), tt.sampling(), None, 2, 0, 6)
+    policy = replace(plain, **{"method": method or plain.method, **changes})
+    return Condition("letters", "test", policy, items, rows)
 
 
-def a_unit() -> Unit:
-    return a_cell().units[0]
-
-
-def open_store(folder: Path, **changes: object) -> Store:
-    return Store(folder, replace(identify(worlds.model()), **changes), "letters")
+def open_store(folder: Path, task: str = "letters", **changes: Any) -> Store:
+    model = replace(identify(worlds.model()), **changes)
+    store = Store(folder)
+    named = {"name": model.name, **model.identity()}
+    store.open({"kind": "evaluation", "task": task, "model": named}, {}, kept=False)
+    return store
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -54,50 +59,80 @@ def files(folder: Path) -> dict[str, bytes]:
 # --- what is written -----------------------------------------------------------------------------
 
 
-def test_completions_come_back_as_they_were() -> None:
-    unit = a_unit()
-    done = Decoder(worlds.model())(unit)
-    back = load(json.loads(dump(unit, done)))
-    assert back.items == unit.items
-    for was, now in zip(done, back.completions, strict=True):
+def test_completions_come_back_as_they_were(tmp_path: Path) -> None:
+    batch = a_condition().batches[0]
+    lm, store = worlds.model(), Store(tmp_path)
+    Worker(Work(tmp_path, (batch,), alternatives=2), lambda: lm).run()
+    prompts = [item.prompt for item in batch.items]
+    done = tt.decode(lm, None, tt.sampling(), prompts, n=2, max_new_tokens=6, alternatives=2)
+    rows = store.read(batch.key)
+    assert [(row.id, row.group.prompt) for row in rows] == [(i.id, i.prompt) for i in batch.items]
+    back = [
+        response.completion(row.group.prompt, sample)
+        for row in rows
+        for sample, response in enumerate(row.group.responses)
+    ]
+    for was, now in zip(done, back, strict=True):
         assert (was.text, was.tokens, was.finish, was.sample) == (
             now.text,
             now.tokens,
             now.finish,
             now.sample,
         )
-        assert was.kl == pytest.approx(now.kl, abs=1e-8)
-        assert was.logprob == pytest.approx(now.logprob, rel=1e-8)
+        assert was.kl == pytest.approx(now.kl, abs=1e-6)
+        assert was.logprob == pytest.approx(now.logprob, rel=1e-6)
         assert (was.base_tokens, was.guide_tokens) == (now.base_tokens, now.guide_tokens)
+        for one, other in zip(was.steps, now.steps, strict=True):
+            assert (one.tokens, one.text, one.failed) == (other.tokens, other.text, other.failed)
+            assert [a.token for a in one.alternatives] == [a.token for a in other.alternatives]
+            assert [lm.decode((a.token,)) for a in one.alternatives] == [
+                a.text for a in other.alternatives
+            ]
 
 
-def test_a_unit_is_named_by_everything_that_its_texts_depend_on() -> None:
-    base = a_cell()
+def test_a_response_and_a_completion_are_each_other_without_loss() -> None:
+    prompts = [item.prompt for item in a_condition().items]
+    for done in tt.decode(worlds.model(), None, tt.sampling(), prompts, alternatives=3):
+        response = Response.of(done)
+        back = response.completion(done.prompt, done.sample)
+        assert replace(back, steps=()) == replace(done, steps=())
+        assert back.steps == tuple(replace(step, row=0) for step in done.steps)
+        assert response.kl == done.kl
+        assert sum(response.logprobs) == done.logprob
+    with pytest.raises(DataError, match="must have its ledger"):
+        Response((1,), "given").completion(prompts[0])
+
+
+def test_a_batch_is_named_by_everything_that_its_texts_depend_on() -> None:
+    base = a_condition()
+    model = base.policy.model
     others = [
-        a_cell(seed=1),
-        a_cell(n=3, rows=12),
-        a_cell(max_new_tokens=5),
-        a_cell(tt.sampling(temperature=0.5)),
-        a_cell(model=replace(base.model, weights="other")),
-        a_cell(model=replace(base.model, base_temperature=0.7)),
+        a_condition(seed=1),
+        a_condition(n=3, rows=12),
+        a_condition(max_new_tokens=5),
+        a_condition(tt.sampling(temperature=0.5)),
+        a_condition(model=replace(model, weights="other")),
+        a_condition(model=replace(model, base_temperature=0.7)),
     ]
-    keys = {cell.units[0].key for cell in [base, *others]}
+    keys = {condition.batches[0].key for condition in [base, *others]}
     assert len(keys) == 1 + len(others)
-    assert a_cell().units[0].key == base.units[0].key
-    assert a_cell(model=replace(base.model, name="elsewhere")).units[0].key == base.units[0].key
+    assert a_condition().batches[0].key == base.batches[0].key
+    elsewhere = a_condition(model=replace(model, name="elsewhere"))
+    assert elsewhere.batches[0].key == base.batches[0].key
 
 
-def test_more_prompts_keep_the_units_of_the_fewer() -> None:
-    whole = a_cell()
-    fewer = a_cell(items=whole.items[:8])
-    assert {u.key for u in fewer.units} <= {u.key for u in whole.units}
+def test_more_prompts_keep_the_batches_of_the_fewer() -> None:
+    whole = a_condition()
+    fewer = a_condition(items=whole.items[:8])
+    assert {b.key for b in fewer.batches} <= {b.key for b in whole.batches}
     assert fewer.key != whole.key
 
 
 def test_methods_of_other_strength_have_other_names() -> None:
     methods = [tt.vas(1.0), tt.vas(2.0), tt.vas(1.0, tail="drop"), tt.args(1.0), tt.cd(1.0)]
-    cells = [a_cell(method) for method in methods]
-    assert len({cell.key for cell in cells}) == len({cell.label for cell in cells}) == 5
+    conditions = [a_condition(method) for method in methods]
+    assert len({condition.key for condition in conditions}) == 5
+    assert len({condition.facts.label for condition in conditions}) == 5
 
 
 # --- whose folder it is --------------------------------------------------------------------------
@@ -110,7 +145,7 @@ def test_a_folder_of_another_model_is_refused_and_the_difference_named(tmp_path:
     with pytest.raises(ResultsError, match=r"model\.base_temperature 1\.0 \(now 0\.7\)"):
         open_store(tmp_path, base_temperature=0.7)
     with pytest.raises(ResultsError, match=r"task 'letters' \(now 'words'\)"):
-        Store(tmp_path, identify(worlds.model()), "words")
+        open_store(tmp_path, task="words")
     open_store(tmp_path, name="the same weights elsewhere")
 
 
@@ -124,10 +159,10 @@ def test_a_folder_of_another_version_is_refused(
 
 
 def test_a_folder_of_something_else_is_said_to_be_none(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="must hold a manifest.json"):
+    with pytest.raises(ResultsError, match="must hold its manifest.json"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(ResultsError, match="must hold a manifest.json"):
+    with pytest.raises(ResultsError, match="must hold its manifest.json"):
         open_store(tmp_path)
 
 
@@ -137,10 +172,10 @@ def test_a_file_in_place_of_the_folder_is_said_plainly(tmp_path: Path) -> None:
         open_store(tmp_path / "results")
 
 
-def test_a_damaged_unit_is_named(tmp_path: Path) -> None:
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     evaluate(worlds.model(), TASK, [tt.greedy()], tmp_path)
-    (path,) = (tmp_path / "units").iterdir()
-    path.write_text(path.read_text()[:100])
+    (path,) = (tmp_path / "records").iterdir()
+    path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ResultsError, match="delete that file"):
         evaluate(worlds.model(), TASK, [tt.greedy()], tmp_path)
 
@@ -192,11 +227,11 @@ def test_a_full_disk_keeps_what_is_finished(
         evaluate(worlds.model(), TASK, [tt.sampling()], tmp_path, n=2, rows=4)
     monkeypatch.undo()
     assert not list(tmp_path.rglob("*.part"))
-    kept = files(tmp_path / "units")
+    kept = files(tmp_path / "records")
     assert kept
     result = evaluate(worlds.model(), TASK, [tt.sampling()], tmp_path, n=2, rows=4)
     assert result.reused == len(kept)
-    assert kept.items() <= files(tmp_path / "units").items()
+    assert kept.items() <= files(tmp_path / "records").items()
 
 
 @pytest.fixture
@@ -215,11 +250,11 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     with pytest.raises(ResultsError, match="make room"):
         evaluate(worlds.model(), TASK, [tt.sampling()], folder, n=8, rows=8)
     assert not list(folder.rglob("*.part"))
-    for path in (folder / "units").iterdir():
-        json.loads(path.read_text())
+    for path in (folder / "records").iterdir():
+        assert Store(folder).read(path.stem)
     (small_disk / "results").rename(small_disk / "moved")
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
-    kept = len(list((small_disk / "moved" / "units").iterdir()))
+    kept = len(list((small_disk / "moved" / "records").iterdir()))
     result = evaluate(worlds.model(), TASK, [tt.sampling()], small_disk / "moved", n=8, rows=8)
     assert kept > 0
     assert result.reused == kept

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.training.rollouts_world import roll
+from tests.runs.world import roll
 from trimtab import tasks
 from trimtab.errors import FetchError, PromptError, UnknownNameError, UsageError
+from trimtab.runs import find_prompts, find_responses
 from trimtab.tasks import split_of
-from trimtab.training.rollouts import find_prompts, find_responses
 
 
 def test_a_task_brings_its_split_reward_length_and_template() -> None:

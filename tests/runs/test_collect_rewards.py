@@ -12,12 +12,12 @@ import pytest
 
 import trimtab as tt
 from tests import toys
-from tests.training import rollouts_world as world
-from tests.training.rollouts_world import files, roll
+from tests.runs import world
+from tests.runs.world import files, roll
 from trimtab.errors import DataError, RewardError, UnavailableError, UsageError
+from trimtab.runs import Processes, relabel
 from trimtab.runs.resolve import GuideSource, Scorer
-from trimtab.training.rollouts import relabel
-from trimtab.training.store import read_groups, read_manifest
+from trimtab.runs.store import read_groups, read_manifest
 from trimtab.types import Sample
 
 # --- rewards that fail ---------------------------------------------------------------------------
@@ -26,9 +26,9 @@ from trimtab.types import Sample
 def test_a_response_that_cannot_be_scored_is_named_and_finished_work_stays(tmp_path: Path) -> None:
     with pytest.raises(RewardError, match=r"'no_cc' .*two c's \(prompt 'b\w+', text '\w*cc\w*'\)"):
         roll(tmp_path, rewards=[world.no_cc])
-    written = list((tmp_path / "groups").iterdir())
+    written = list((tmp_path / "records").iterdir())
     assert written
-    with pytest.raises(DataError, match="run trimtab collect again"):
+    with pytest.raises(DataError, match="run the same command again"):
         read_groups(tmp_path)
     stamps = {p: p.stat().st_mtime_ns for p in written}
     manifest = roll(tmp_path, rewards=[world.no_cc], on_reward_error="skip")
@@ -86,8 +86,8 @@ def test_a_reward_that_dies_keeps_the_shards_that_are_finished(tmp_path: Path, e
 
     with pytest.raises(UnavailableError, match="start it"):
         roll(tmp_path, rewards=[scorer(2)], on_reward_error=error)
-    assert len(list((tmp_path / "groups").iterdir())) == 3
-    assert len(list((tmp_path / "rewards" / scorer(0).key).iterdir())) == 2
+    assert len(list((tmp_path / "records").iterdir())) == 3
+    assert len(list((tmp_path / "scores" / scorer(0).key).iterdir())) == 2
     manifest = roll(tmp_path, rewards=[scorer(3)], on_reward_error=error)
     assert manifest["rewards"]["dying"]["n"] == 27
 
@@ -97,13 +97,13 @@ def test_a_reward_that_dies_keeps_the_shards_that_are_finished(tmp_path: Path, e
 
 def test_a_reward_that_is_added_is_as_if_it_had_been_there(tmp_path: Path) -> None:
     before = roll(tmp_path / "later")
-    texts = {k: v for k, v in files(tmp_path / "later").items() if k.startswith("groups")}
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "later" / "groups").iterdir()}
+    texts = {k: v for k, v in files(tmp_path / "later").items() if k.startswith("records")}
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "later" / "records").iterdir()}
     after = relabel(tmp_path / "later", [world.weights])
     roll(tmp_path / "at once", rewards=[world.count_b, world.weights])
     assert files(tmp_path / "later") == files(tmp_path / "at once")
     assert texts.items() <= files(tmp_path / "later").items()
-    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "later" / "groups").iterdir()}
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "later" / "records").iterdir()}
     assert after["rewards"]["count_b"] == before["rewards"]["count_b"]
     for group in read_groups(tmp_path / "later"):
         assert all(set(r.rewards) == {"count_b", "weights"} for r in group.responses)
@@ -129,7 +129,7 @@ def test_another_reward_of_that_name_takes_its_place(tmp_path: Path) -> None:
     roll(tmp_path, rewards=[Scorer("mine", world.count_b, "0123456789")])
     manifest = relabel(tmp_path, [Scorer("mine", world.weights, "9876543210")])
     assert manifest["rewards"]["mine"]["fingerprint"] == "9876543210"
-    assert [p.name for p in (tmp_path / "rewards").iterdir()] == ["mine-98765432"]
+    assert [p.name for p in (tmp_path / "scores").iterdir()] == ["mine-98765432"]
     group = read_groups(tmp_path)[3]
     assert group.responses[0].rewards == {"mine": 3 * len(group.responses[0].text) / 3}
 
@@ -144,8 +144,9 @@ def test_relabelling_wants_a_finished_folder_and_a_reward(tmp_path: Path) -> Non
     path.write_text(json.dumps(read_manifest(tmp_path) | {"complete": False}))
     with pytest.raises(DataError, match="a job that did not end"):
         relabel(tmp_path, [world.weights])
-    (tmp_path / "groups" / "00001.parquet").unlink()
-    with pytest.raises(DataError, match=r"no groups/00001\.parquet"):
+    gone = world.records(tmp_path)[1]
+    gone.unlink()
+    with pytest.raises(DataError, match=rf"no records/{gone.name}"):
         relabel(tmp_path, [world.weights])
 
 
@@ -166,11 +167,11 @@ def test_another_closure_of_one_name_labels_anew(tmp_path: Path, finished: bool)
     if not finished:
         manifest = folder / "manifest.json"
         manifest.write_text(json.dumps(read_manifest(folder) | {"complete": False}))
-    texts = {p: p.stat().st_mtime_ns for p in (folder / "groups").iterdir()}
+    texts = {p: p.stat().st_mtime_ns for p in (folder / "records").iterdir()}
     roll(folder, rewards=[at_most(3)])
     roll(fresh, rewards=[at_most(3)])
     assert files(folder) == files(fresh)
-    assert texts == {p: p.stat().st_mtime_ns for p in (folder / "groups").iterdir()}
+    assert texts == {p: p.stat().st_mtime_ns for p in (folder / "records").iterdir()}
 
 
 def test_a_reward_that_changed_leaves_the_others(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_reward_that_changed_leaves_the_others(tmp_path: Path) -> None:
     after = roll(tmp_path, rewards=[at_most(3)])["rewards"]
     assert after["count_b"] == before["count_b"]
     assert after["score"]["fingerprint"] != before["score"]["fingerprint"]
-    assert len(list((tmp_path / "rewards").iterdir())) == 2
+    assert len(list((tmp_path / "scores").iterdir())) == 2
 
 
 class Tide:
@@ -226,21 +227,21 @@ def test_a_reward_that_cannot_be_known_is_asked_anew_and_costs_no_text(
 ) -> None:
     with pytest.raises(UnavailableError):
         roll(tmp_path, rewards=[Piped(1.0, calls=2)])
-    texts = {p: p.stat().st_mtime_ns for p in (tmp_path / "groups").iterdir()}
+    texts = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").iterdir()}
     caplog.clear()
     assert roll(tmp_path, rewards=[Piped(2.0)])["rewards"]["piped"]["mean"] == 2.0
     (said,) = (record.getMessage() for record in caplog.records)
     assert "piped cannot be told from others of its name, so it is asked anew each time" in said
     assert ".pipe is a generator, which cannot be looked into" in said
     assert roll(tmp_path, rewards=[Piped(3.0)])["rewards"]["piped"]["mean"] == 3.0
-    assert len(list((tmp_path / "rewards").iterdir())) == 1
-    now = {p: p.stat().st_mtime_ns for p in (tmp_path / "groups").iterdir()}
+    assert len(list((tmp_path / "scores").iterdir())) == 1
+    now = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").iterdir()}
     assert texts == {path: now[path] for path in texts}
 
 
 def test_processes_of_a_launcher_must_agree_on_their_rewards(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"must agree .*piped: \.pipe is a generator"):
-        roll(tmp_path, rewards=[Piped(1.0)], rank=1)
+        roll(tmp_path, rewards=[Piped(1.0)], processes=Processes(rank=1))
 
 
 def test_texts_of_another_rule_are_not_gone_on_with(tmp_path: Path) -> None:

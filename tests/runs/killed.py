@@ -1,7 +1,7 @@
 """Rollouts that are killed twenty times at random moments.
 
-Run as `python -m tests.training.rollouts_killed FOLDER`. Prints what it found
-as JSON; `test_rollouts_processes` judges it.
+Run as `python -m tests.runs.killed FOLDER`. Prints what it found
+as JSON; `test_collect_processes` judges it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ import torch
 
 from tests import toys
 from tests.killing import attempt
-from trimtab.training.rollouts import collect
-from trimtab.training.rollouts.decoding import Roller
-from trimtab.training.rollouts.jobs import Shard
-from trimtab.training.shards import Row
-from trimtab.types import Sample, Step
+from trimtab.runs import collect
+from trimtab.runs.batches import Batch
+from trimtab.runs.record import Row
+from trimtab.runs.worker import Worker
+from trimtab.types import Sample
 
 KILLS = 20
 
@@ -38,35 +38,35 @@ def lengths(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
 
 
 def one_job(folder: Path) -> dict[str, Any]:
-    """The whole work: some 90 shards, more than twenty kills let through on any machine."""
+    """The whole work: some 90 batchs, more than twenty kills let through on any machine."""
     asked = [Sample(f"w{i} w{i + 1} w{i + 2}" + " w5" * (i % 4), f"w{i}") for i in range(3, 95)]
     lm = toys.language_model(base_temperature=0.7)
     return collect(lm, asked, folder, rewards=[sevens, lengths], n=3, rows=3, max_new_tokens=8)
 
 
 def note_in(log: Path) -> None:
-    """Every shard that is begun is noted, before it is decoded."""
-    plain = Roller.__call__
+    """Every batch that is begun is noted, before it is decoded."""
+    plain = Worker._decode
 
-    def noted(self: Roller, shard: Shard, on_step: Callable[[Step], object]) -> list[Row]:
+    def noted(self: Worker, batch: Batch) -> list[Row]:
         with log.open("a") as out:
-            out.write(f"{shard.number}\n")
-        return plain(self, shard, on_step)
+            out.write(f"{batch.key}\n")
+        return plain(self, batch)
 
-    Roller.__call__ = noted  # type: ignore[method-assign]
+    Worker._decode = noted  # type: ignore[method-assign]
 
 
 def finished(folder: Path) -> dict[str, tuple[int, int]]:
     """Files that are there whole, and which they are."""
     return {
         str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_mtime_ns)
-        for part in ("groups", "rewards")
+        for part in ("records", "scores")
         for p in (folder / part).rglob("*.parquet")
     }
 
 
-def shards(folder: Path) -> int:
-    return len(list((folder / "groups").glob("*.parquet")))
+def batches(folder: Path) -> int:
+    return len(list((folder / "records").glob("*.parquet")))
 
 
 def main(base: Path) -> None:
@@ -74,7 +74,7 @@ def main(base: Path) -> None:
     torch.set_num_threads(1)
     began = time.monotonic()
     whole = one_job(base / "whole")
-    pace = (time.monotonic() - began) / whole["shards"]
+    pace = (time.monotonic() - began) / batches(base / "whole")
     log, killed, moments = base / "begun", base / "killed", random.Random(0)
     log.write_text("")
     note_in(log)
@@ -83,20 +83,20 @@ def main(base: Path) -> None:
         before, known = finished(killed), len(log.read_text().split())
         ended += attempt(
             lambda: one_job(killed),
-            lambda: shards(killed),
+            lambda: batches(killed),
             moments.randint(1, 3),
             pace * moments.random(),
         )
         after = finished(killed)
         lost += [name for name, stamp in before.items() if after.get(name) != stamp]
         begun = log.read_text().split()[known:]
-        redone += [n for n in begun if f"groups/{int(n):05d}.parquet" in before]
+        redone += [n for n in begun if f"records/{n}.parquet" in before]
         progress.append(len(after))
     left = sum(1 for _ in killed.rglob(".*.part"))
-    there = shards(killed)
+    there = batches(killed)
     last = one_job(killed)
     found = {
-        "shards": whole["shards"],
+        "batches": batches(base / "whole"),
         "there": there,
         "redone": redone,
         "lost": lost,

@@ -1,0 +1,492 @@
+"""Rollouts: prompts in, groups of responses with their ledgers and rewards in a folder.
+
+`collect` decodes and rewards, `relabel` adds a reward to what is there, `collect_values` makes a
+validation set of values. Each may be killed at any moment, and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from trimtab.decoding.methods import Method, sampling
+from trimtab.decoding.validate import check_call
+from trimtab.errors import (
+    DataError,
+    IncompatibleError,
+    PromptError,
+    UsageError,
+    check_word,
+)
+from trimtab.protocols import LanguageModel, Reward
+from trimtab.runs.batches import Batch, Condition, Item, Policy, deterministic, sample_of
+from trimtab.runs.identity import canonical, identify
+from trimtab.runs.manifest import AGAIN, check_whole, read_manifest
+from trimtab.runs.processes import Processes, check_opener, hand_out
+from trimtab.runs.progress import OnProgress, Progress, silent
+from trimtab.runs.record import Row, as_json
+from trimtab.runs.resolve import GuideSource, Scorer
+from trimtab.runs.scoring import Scoring, identities, scorers_of
+from trimtab.runs.store import Store
+from trimtab.runs.worker import Work, base_of
+from trimtab.types import Sample
+
+log = logging.getLogger("trimtab")
+
+OnRewardError: TypeAlias = Literal["raise", "skip"]
+"""What a response does that a reward cannot score.
+
+"raise" ends the run with an error that names it, and keeps what is finished; "skip" leaves its
+score out and counts it.
+"""
+
+HALVES = "halves"
+"""The folder, inside that of `collect_values`, of the responses that were cut."""
+
+
+def collect(
+    lm: LanguageModel[Any],
+    samples: Sequence[Sample],
+    folder: str | Path,
+    *,
+    rewards: Sequence[Scorer | Reward | str] = (),
+    method: Method | None = None,
+    guide: GuideSource | None = None,
+    n: int = 12,
+    seed: int = 0,
+    max_new_tokens: int = 128,
+    rows: int = 48,
+    limit: int | None = None,
+    source: str = "given",
+    on_reward_error: OnRewardError = "raise",
+    rescore: bool = False,
+    processes: Processes | None = None,
+    on: OnProgress = silent,
+) -> dict[str, Any]:
+    """Decode n responses to every prompt, and keep them with their ledgers and rewards.
+
+    What the folder holds already is not done again: a call that was interrupted, however abruptly,
+    goes on where it stopped, and the folder ends with the same bytes.
+
+    Args:
+        lm: the base policy; `base_temperature` is its own.
+        samples: what is asked, such as `task.samples("train")`; a prompt that occurs twice is
+            asked once.
+        folder: made where it is missing; a folder of another job is refused.
+        rewards: names, functions `(samples, responses) -> one score each`, or scorers.
+        method: how to decode; None is plain sampling from the base policy.
+        guide: what guides the method, where it needs one.
+        n: responses to each prompt; 1 where all would be the same.
+        seed: with the prompt and the sample's number, decides every draw.
+        max_new_tokens: token budget of a response.
+        rows: most rows that are decoded side by side.
+        limit: the first so many prompts; None takes all.
+        source: where the prompts came from, for the manifest.
+        on_reward_error: "raise" stops at a response that cannot be scored, keeping what is
+            finished; "skip" leaves its score out and counts it.
+        rescore: ask the rewards anew, whatever is kept of them; texts stay.
+        processes: who does the work; None is this process, with one CPU thread.
+        on: told how far it is.
+
+    Returns:
+        The manifest, see `read_manifest`; `read_groups` reads the groups.
+
+    Raises:
+        UsageError: the call cannot be meant; nothing was decoded.
+        ResultsError: the folder holds another job's groups or cannot be written, or a worker died.
+        RewardError: a response could not be scored and `on_reward_error` is "raise".
+
+    >>> import tempfile
+    >>> import trimtab as tt
+    >>> from trimtab.runs import collect, read_groups
+    >>> from trimtab.types import Sample
+    >>> def count_b(samples, responses):
+    ...     return [float(text.count("b")) for text in responses]
+    >>> prompts = [Sample("a", "a"), Sample("ab", "ab")]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     manifest = collect(tt.TableLM(), prompts, folder, rewards=[count_b], n=3)
+    ...     groups = read_groups(folder)
+    >>> manifest["counts"]["responses"], len(groups), len(groups[0].responses)
+    (6, 2, 3)
+    >>> response = groups[1].responses[0]
+    >>> response.rewards["count_b"] == response.text.count("b")
+    True
+    >>> len(response.logprobs) == len(response.tokens)
+    True
+    """
+    items = items_of(lm, samples, limit)
+    method = method or sampling()
+    guide = guide if method.guided else None
+    n = 1 if deterministic(method) else n
+    policy = Policy(identify(lm), method, guide, n, seed, max_new_tokens)
+    condition = Condition(source, "", policy, items, rows)
+    keeping = Keeping(folder, scorers_of(rewards), on_reward_error, rescore, processes, on)
+    return keeping.decode(lm, condition, {"kind": "rollouts"})
+
+
+def relabel(
+    folder: str | Path,
+    rewards: Sequence[Scorer | Reward | str],
+    *,
+    on_reward_error: OnRewardError = "raise",
+    rescore: bool = False,
+    processes: Processes | None = None,
+    on: OnProgress = silent,
+) -> dict[str, Any]:
+    """Add rewards to groups that are there; no text is written again.
+
+    A reward of the same name that was another function gives way. With
+    `on_reward_error="raise"`, responses that could not be scored before are asked again.
+
+    Args:
+        folder: a complete one.
+        rewards: as in `collect`.
+        on_reward_error: as in `collect`.
+        rescore: as in `collect`.
+        processes: as in `collect`.
+        on: told how far it is.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ResultsError: the folder is not there, or not complete.
+        RewardError, UsageError: as in `collect`.
+    """
+    store, manifest = Store(folder), read_manifest(folder)
+    if "complete" not in manifest:
+        raise DataError(
+            f"{folder} must hold what `trimtab collect` wrote",
+            got="an evaluation",
+            do="run `trimtab evaluate` again with another --reward or --judge",
+        )
+    facts = store.condition()
+    check_whole(store.folder, store.missing(facts.batches))
+    if not manifest["complete"]:
+        raise DataError(f"{folder} must be complete", got="a job that did not end", do=AGAIN)
+    scorers = scorers_of(rewards)
+    if not scorers:
+        raise UsageError("a reward must be named", got="none", do="name one")
+    batches = []
+    for key in facts.batches:
+        rows = store.read(key, ledger=False)
+        responses = sum(len(row.group.responses) for row in rows)
+        batches.append(Batch(key, tuple(map(Item.of_row, rows)), responses))
+    keeping = Keeping(folder, scorers, on_reward_error, rescore, processes, on)
+    return keeping.finish(None, tuple(batches), manifest)
+
+
+# --- values of half a response -------------------------------------------------------------------
+
+
+def collect_values(
+    lm: LanguageModel[Any],
+    responses: str | Path | Sequence[Sample],
+    folder: str | Path,
+    *,
+    rewards: Sequence[Scorer | Reward | str] = (),
+    completions: int = 10,
+    per_prompt: int = 1,
+    seed: int = 0,
+    max_new_tokens: int = 128,
+    rows: int = 48,
+    limit: int | None = None,
+    source: str = "given",
+    on_reward_error: OnRewardError = "raise",
+    rescore: bool = False,
+    processes: Processes | None = None,
+    on: OnProgress = silent,
+) -> dict[str, Any]:
+    """Cut responses half-way, complete each half by the base policy, and reward the whole texts.
+
+        V(s)  =  E[ r(s + rest) ],   rest ~ pi_ref( . | s)
+
+    The mean over completions is an unbiased estimate of the value of the prefix s under the base
+    policy: what a value guide should say there. The set is for validation: a guide's error against
+    these labels shows what its loss on single returns hides (Han et al. 2024, appendix).
+
+    The groups have the half as `prefix`; `Group.mean(reward)` is the label of its value. Halves
+    that leave the most room come first, so that those that are completed together have alike.
+
+    Args:
+        lm: the base policy, whose value it is.
+        responses: a folder of groups, whose responses are cut; or samples, which are answered by
+            the base policy first (in `<folder>/halves`).
+        folder: made where it is missing; a folder of another job is refused.
+        rewards: as in `collect`; they see the whole text.
+        completions: of each half.
+        per_prompt: responses of each prompt that are cut, the first ones that have two tokens.
+        seed: decides every draw.
+        max_new_tokens: token budget of a whole response.
+        rows: most rows that are decoded side by side.
+        limit: the first so many prompts; None takes all.
+        source: where the samples came from, for the manifest.
+        on_reward_error: as in `collect`.
+        rescore: as in `collect`.
+        processes: as in `collect`.
+        on: told how far it is.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: nothing can be cut, or the folder holds another job's groups.
+        IncompatibleError: the responses are of another tokenizer.
+        ResultsError, RewardError, UsageError: as in `collect`.
+    """
+    check_word("on_reward_error", on_reward_error, OnRewardError)
+    _check_kind(Path(folder))
+    keeping = Keeping(folder, scorers_of(rewards), on_reward_error, rescore, processes, on)
+    model = identify(lm)
+    if isinstance(responses, str | Path):
+        cut, source = Path(responses), str(responses)
+        _check_tokens(cut, model.tokenizer)
+    else:
+        cut = Path(folder) / HALVES
+        collect(
+            lm,
+            responses,
+            cut,
+            n=per_prompt,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+            rows=rows,
+            limit=limit,
+            source=source,
+            processes=processes,
+            on=on,
+        )
+    items = halves(_rows(cut), max_new_tokens, per_prompt, limit)
+    policy = Policy(model, sampling(), None, completions, seed, max_new_tokens)
+    condition = Condition(source, "", policy, items, rows)
+    return keeping.decode(lm, condition, {"kind": "values", "per_prompt": per_prompt})
+
+
+def halves(
+    rows: Sequence[Row], max_new_tokens: int, per_prompt: int = 1, limit: int | None = None
+) -> tuple[Item, ...]:
+    """What is to be completed: the first half of the tokens of some responses, each half once.
+
+    A response of t tokens is cut after floor(t / 2), so EOS is never in the half; one of a single
+    token has no half. Halves that leave no room within the budget are passed over.
+
+    Raises:
+        DataError: nothing is left, or the groups are halves themselves.
+    """
+    items: dict[tuple[int, ...], Item] = {}
+    for row in rows[:limit]:
+        if row.group.prefix:
+            raise DataError(
+                "responses that are cut must begin at the prompt",
+                got="groups with a prefix",
+                do="name a folder of plain rollouts",
+            )
+        lengths = [(len(r.tokens) // 2, r) for r in row.group.responses]
+        for half, response in [p for p in lengths if 0 < p[0] < max_new_tokens][:per_prompt]:
+            prefix, room = response.tokens[:half], max_new_tokens - half
+            item = replace(Item.of_row(row), id=f"{row.id}-{len(items)}", prefix=prefix, room=room)
+            items.setdefault(item.read.ids, item)
+    if not items:
+        raise DataError("there must be responses of two tokens", got="none", do="collect longer")
+    return tuple(sorted(items.values(), key=lambda item: -(item.room or 0)))
+
+
+def _rows(folder: Path) -> list[Row]:
+    """All rows of a kept folder, in the order of their prompts."""
+    store = Store(folder)
+    return [row for key in store.condition().batches for row in store.read(key, ledger=False)]
+
+
+def _check_kind(folder: Path) -> None:
+    """A folder of rollouts is refused before anything is decoded for it."""
+    if not (folder / "manifest.json").exists():
+        return
+    kind = read_manifest(folder)["about"].get("kind")
+    if kind != "values":
+        raise DataError(
+            f"{folder} must hold a validation set, or nothing", got=f"{kind}", do="name another"
+        )
+
+
+def _check_tokens(folder: Path, tokenizer: str) -> None:
+    """The ids of the responses must be the base's own."""
+    manifest = read_manifest(folder)
+    theirs = manifest["about"].get("model", {}).get("tokenizer")
+    if theirs != tokenizer:
+        raise IncompatibleError(
+            f"the responses in {folder} must be of the base's tokens",
+            got=f"tokenizer {theirs!r} for a base with {tokenizer!r}",
+            do="collect them with this base",
+        )
+    if not manifest.get("complete", True):
+        raise UsageError(
+            f"{folder} must be complete", got="a job that did not end", do="run it again first"
+        )
+
+
+# --- a run that is kept --------------------------------------------------------------------------
+
+
+@dataclass
+class Keeping:
+    """From prompts to a folder that is complete: all texts and all rewards of one condition.
+
+    Attributes:
+        folder: where.
+        scorers: the rewards.
+        on_reward_error, rescore, processes, on: as in `collect`.
+    """
+
+    folder: str | Path
+    scorers: tuple[Scorer, ...]
+    on_reward_error: OnRewardError
+    rescore: bool
+    processes: Processes | None
+    on: OnProgress
+
+    def __post_init__(self) -> None:
+        check_word("on_reward_error", self.on_reward_error, OnRewardError)
+        processes = self.processes or Processes()
+        self.processes = replace(processes, threads=processes.threads or 1)
+        self.strict = self.on_reward_error == "raise"
+
+    def decode(
+        self, lm: LanguageModel[Any], condition: Condition, about: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Answer the prompts of a condition, and reward the answers."""
+        assert self.processes is not None
+        policy, prompts = condition.policy, [item.read for item in condition.items]
+        guide = policy.guide.open(lm) if policy.guide else None
+        check_call(lm, guide, policy.method, prompts, policy.n, policy.max_new_tokens, True)
+        check_opener(self.processes)
+        never = "its texts are never gone on with"
+        if policy.guide is not None:
+            warn_of(f"guide {policy.guide.name}", policy.guide.unknown, never)
+        warn_of(f"method {policy.method.name}", "; ".join(policy.unknown), never)
+        store = Store(self.folder)
+        about = {**_about(base_of(lm), condition, self.processes.threads or 1), **about}
+        manifest = store.open(about, identities(self.scorers), kept=True)
+        store.register([condition.facts])
+        return self.finish(lm, condition.batches, manifest)
+
+    def finish(
+        self,
+        lm: LanguageModel[Any] | None,
+        batches: tuple[Batch, ...],
+        manifest: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Do what is missing of a folder, and say in its manifest that all is there."""
+        assert self.processes is not None
+        store, rank = Store(self.folder), self.processes.rank
+        for scorer in self.scorers:
+            if scorer.unknown and rank:
+                raise UsageError(
+                    "processes that a launcher started must agree on what their rewards are",
+                    got=f"{scorer.name}: {scorer.unknown}",
+                    do="give it a text as its attribute `fingerprint`, or use --workers",
+                )
+            warn_of(scorer.name, scorer.unknown, "it is asked anew each time")
+            if self.rescore and rank == 0:
+                store.forget(scorer.key)
+        scoring = Scoring(self.scorers, again=self.strict, stop=self.strict)
+        work = Work(store.folder, batches, scoring, base_of(lm) if lm is not None else {})
+        if self._whole(store, batches, manifest):
+            self.on(Progress("decode", work.total, work.total))
+            store.tidy(manifest)
+            return dict(manifest)
+        hand_out(work, self.processes, lambda: _given(lm), self.on)
+        if rank == 0:
+            return store.finish(identities(self.scorers))
+        manifest = read_manifest(store.folder)
+        if manifest["complete"]:  # rank 0 was faster: the locks made since are this one's to clear
+            store.tidy(manifest)
+        return manifest
+
+    def _whole(self, store: Store, batches: Iterable[Batch], manifest: Mapping[str, Any]) -> bool:
+        """Whether a finished folder needs nothing more."""
+        if not manifest["complete"]:
+            return False
+        for scorer in self.scorers:
+            known = manifest["rewards"].get(scorer.name, {})
+            again = self.strict and known.get("failed")
+            if known.get("fingerprint") != scorer.fingerprint or again:
+                return False
+        folders = [facts["folder"] for facts in manifest["rewards"].values()]
+        return not store.missing([batch.key for batch in batches], folders)
+
+
+def _given(lm: LanguageModel[Any] | None) -> LanguageModel[Any]:
+    assert lm is not None, "a batch without its policy is never decoded"
+    return lm
+
+
+def _about(base: Mapping[str, Any], condition: Condition, threads: int) -> dict[str, Any]:
+    """What a kept folder's manifest says made its groups."""
+    policy = condition.policy
+    known = [
+        item.as_dict() | {"topic": item.sample.topic, "meta": as_json(item.sample.meta)}
+        for item in condition.items
+    ]
+    return {
+        **base,
+        "method": policy.described,
+        "guide": condition.facts.guide,
+        "prompts": {
+            "source": condition.task,
+            "count": len(condition.items),
+            "sha256": hashlib.sha256(canonical(known).encode()).hexdigest(),
+        },
+        "n": policy.n,
+        "seed": policy.seed,
+        "max_new_tokens": policy.max_new_tokens,
+        "rows": condition.rows,
+        "threads": threads,
+    }
+
+
+def items_of(
+    lm: LanguageModel[Any], samples: Iterable[Sample], limit: int | None = None
+) -> tuple[Item, ...]:
+    """The samples' prompts, encoded, each once: a prompt twice would get the same texts twice.
+
+    Args:
+        lm: whose ids.
+        samples: in their order.
+        limit: the first so many; None takes all.
+
+    Raises:
+        PromptError: there are none, or one cannot be encoded.
+        UsageError: `limit` is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError("limit must be at least 1", got=f"{limit}", do="raise it")
+    items: dict[tuple[int, ...], Item] = {}
+    twice = 0
+    for sample in samples:
+        prompt = lm.encode(sample.prompt)
+        twice += prompt.ids in items
+        if prompt.ids not in items:
+            # As a record holds it, so that rewards that are added later see the same.
+            seen = sample_of(prompt, sample.topic, as_json(sample.meta))
+            items[prompt.ids] = Item.of(prompt, seen)
+    if twice:
+        log.warning("prompts that occur again are asked once: %d were passed over", twice)
+    if not items:
+        raise PromptError("there must be prompts", got="none", do="name another file or split")
+    return tuple(items.values())[:limit]
+
+
+def warn_of(name: str, unknown: str, follows: str) -> None:
+    """Say of what has no fingerprint why that is, and what follows from it."""
+    if unknown:
+        log.warning(
+            "%s cannot be told from others of its name, so %s: %s (a text as its attribute "
+            "`fingerprint` would tell it)",
+            name,
+            follows,
+            unknown,
+        )
