@@ -25,11 +25,11 @@ from tests.needs import needs_asset
 from trimtab.errors import NotFetchedError, UnknownNameError, UsageError
 from trimtab.evaluation.best_of import perplexity
 from trimtab.evaluation.cost import Shape
-from trimtab.evaluation.embedding import coherence_scorer
 from trimtab.evaluation.metrics import (
     Answers,
     Figure,
     Metric,
+    _make_coherence,
     find_metrics,
     metric,
     pairwise_rouge_l,
@@ -154,10 +154,10 @@ def test_without_minilm_the_command_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path))
-    encoder.cache_clear(), coherence_scorer.cache_clear()
+    encoder.cache_clear(), _make_coherence.cache_clear()
     with pytest.raises(NotFetchedError, match="run `trimtab assets fetch minilm`"):
         metric("coherence")
-    encoder.cache_clear(), coherence_scorer.cache_clear()
+    encoder.cache_clear(), _make_coherence.cache_clear()
 
 
 # --- in a table ----------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ class Letters(nn.Module):
 def package(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(SentenceTransformer=Letters)
     monkeypatch.setitem(sys.modules, "sentence_transformers", fake)
-    coherence_scorer.cache_clear(), encoder.cache_clear()
+    _make_coherence.cache_clear(), encoder.cache_clear()
     Letters.asked.clear()
 
 

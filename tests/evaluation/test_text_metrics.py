@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import sacrebleu
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 import trimtab as tt
+from tests import toys
 from trimtab.errors import UsageError
-from trimtab.evaluation.embedding import coherence
 from trimtab.evaluation.metrics import (
     bleu,
     distinct,
@@ -22,6 +23,7 @@ from trimtab.evaluation.metrics import (
     pairwise_rouge_l,
     repetition,
 )
+from trimtab.rewards.similarity import Similarity
 
 TEXT = "a b a b a b"  # pairs ab ba ab ba ab, triples aba bab aba bab, fours abab baba abab
 TEXTS = ["the cat sat on the mat", "a dog sat on the mat today", "nothing in common"]
@@ -70,16 +72,16 @@ def test_bleu_is_sacrebleus() -> None:
     assert bleu(TEXTS, TEXTS)[0] == pytest.approx(100.0)
 
 
-def letters(texts: Sequence[str]) -> np.ndarray:
-    """Counts of a, b, c: an embedding to compute by hand."""
-    return np.array([[float(text.count(letter)) for letter in "abc"] for text in texts])
+def letters(texts: Sequence[str]) -> torch.Tensor:
+    """Counts of a, b, c as unit vectors: an encoder to compute by hand."""
+    counts = torch.tensor([[float(text.count(letter)) for letter in "abc"] for text in texts])
+    return torch.nn.functional.normalize(counts, dim=-1)
 
 
 def test_coherence_by_hand() -> None:
-    got = coherence(["a", "ab", "a"], ["aa", "a", "zzz"], letters)
-    assert got.tolist() == pytest.approx([1.0, 0.5**0.5, 0.0])
-    with pytest.raises(UsageError, match="as many prompts as texts"):
-        coherence(["a"], ["a", "b"], letters)
+    cosine = Similarity("prompt", letters)
+    got = cosine(toys.samples("a", "ab", "a"), ["aa", "a", "zzz"])
+    assert got == pytest.approx([1.0, 0.5**0.5, 0.0])
 
 
 def test_finish_reasons_are_shares() -> None:

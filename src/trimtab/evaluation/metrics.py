@@ -17,18 +17,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import combinations
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from trimtab.errors import UnknownNameError, UsageError
 from trimtab.evaluation.best_of import perplexity
-from trimtab.evaluation.embedding import coherence_scorer
 from trimtab.evaluation.statistics import Estimate, estimate
 from trimtab.plugins import optional
-from trimtab.runs.resolve import Scorer
+from trimtab.rewards.similarity import MINILM, Similarity, encoder
+from trimtab.runs.resolve import Scorer, find_reward
 from trimtab.types import Completion
 
 # --- of texts ------------------------------------------------------------------------------------
@@ -220,14 +222,15 @@ def _make_rouge_l() -> Metric:
     return Metric("rouge-l", (("rouge_l", "ROUGE-L", ".3f"),), _rouge_l)
 
 
-def _make_coherence(encoder: str = "minilm") -> Metric:
-    scorer, by = coherence_scorer(encoder)
+@cache
+def _make_coherence(name: str = MINILM) -> Metric:
+    scorer = replace(find_reward(Similarity("prompt", encoder(name))), name="coherence")
     return Metric(
         "coherence",
         (("coherence", "coherence", ".3f"),),
         lambda answers: [answers.mean(answers.scores["coherence"])],
         scorer,
-        by,
+        by=Path(name).name if Path(name).exists() else name,
     )
 
 
