@@ -32,6 +32,11 @@ class Answer:
     finish: str
 
     @property
+    def reward(self) -> float | None:
+        """Its reward; None where scoring failed."""
+        return dict(self.scores).get("reward")
+
+    @property
     def text(self) -> str:
         """The whole response."""
         return "".join(token.text for token in self.tokens).strip()
@@ -61,7 +66,7 @@ def comparisons(sheet: Sheet, texts: Texts) -> list[Comparison]:
     entries = sheet.strongest
     columns = [_firsts(entry, sheet, texts) for entry in entries]
     best = next((i for i, e in enumerate(entries) if i and sheet.best is e), len(entries) - 1)
-    shown = _chosen(columns[0], columns[best])
+    shown = _chosen([a for _, a in columns[0]], [a for _, a in columns[best]])
     return [
         Comparison(why, columns[0][i][0], tuple(column[i][1] for column in columns))
         for i, why in shown.items()
@@ -87,30 +92,23 @@ def _answer(entry: Entry, done: Completion, scores: tuple[tuple[str, float | Non
     return Answer(entry.name, tokens, scores, done.kl, done.finish)
 
 
-def _chosen(
-    base: Sequence[tuple[str, Answer]], best: Sequence[tuple[str, Answer]]
-) -> dict[int, str]:
-    """Indices of the prompts to show with the reason of each, in the order to show them."""
-    count, steered = len(base), base is not best
-    gains = [_gain(a, b) if steered else None for (_, a), (_, b) in zip(base, best, strict=True)]
-    by_gain = sorted((i for i in range(count) if gains[i] is not None), key=lambda i: gains[i] or 0)
-    changes = [b.kl if steered else None for _, b in best]
-    by_change = sorted(
-        (i for i in range(count) if changes[i] is not None), key=lambda i: -(changes[i] or 0)
-    )
+def _chosen(base: Sequence[Answer], best: Sequence[Answer]) -> dict[int, str]:
+    """Indices of the prompts to show, in that order, and why each is shown."""
+    count = len(base)
     even = sorted({round(i * (count - 1) / max(1, EVEN - 1)) for i in range(EVEN)})
-    shown: dict[int, str] = {}
+    gains = {
+        i: after - before
+        for i in range(count)
+        if (before := base[i].reward) is not None and (after := best[i].reward) is not None
+    }
+    rising = sorted(gains, key=lambda i: gains[i])
+    changed = sorted((i for i in range(count) if best[i].kl), key=lambda i: -(best[i].kl or 0.0))
+    shown = dict.fromkeys(even, "picked by nobody")
     for why, indices in (
-        ("picked by nobody", even),
-        ("most changed", by_change[:EXTREME]),
-        ("most lost", [i for i in by_gain[:EXTREME] if (gains[i] or 0) < 0]),
-        ("most gained", [i for i in by_gain[::-1][:EXTREME] if (gains[i] or 0) > 0]),
+        ("most lost", [i for i in rising[:EXTREME] if gains[i] < 0]),
+        ("most gained", [i for i in rising[::-1][:EXTREME] if gains[i] > 0]),
+        ("most changed", changed[:EXTREME]),
     ):
         for i in indices:
             shown.setdefault(i, why)
     return shown
-
-
-def _gain(base: Answer, steered: Answer) -> float | None:
-    before, after = dict(base.scores).get("reward"), dict(steered.scores).get("reward")
-    return None if before is None or after is None else after - before
