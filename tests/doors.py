@@ -213,7 +213,6 @@ INNER = {
     "cache.slots.Recorder.update": "called by transformers",
     "cache.slots.StepView.update": "called by transformers",
     "cache.tree.TreeReader": "arguments of a network's forward",
-    "guides.cached.CachedGuide": "arguments of a network's forward",
     "guides.heads.Identity": "torch's own module",
     "guides.heads.LogProbabilityHead": "torch's own module",
     "training.network.GuideNetwork.load_state_dict": "called by transformers",

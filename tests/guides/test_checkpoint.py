@@ -50,7 +50,7 @@ GUIDES: dict[str, Callable[[], Any]] = {
 
 @dataclass(frozen=True)
 class Doubled(Transform):
-    """A transform that no card can spell."""
+    """A transform that no manifest can spell."""
 
     def transform(self, scores: torch.Tensor) -> torch.Tensor:
         return 2 * scores
@@ -124,7 +124,7 @@ def test_a_lora_adapter(tmp_path: Path) -> None:
     assert all(torch.equal(before[k], w) for k, w in lm.model.state_dict().items())
 
 
-def test_the_card(tmp_path: Path) -> None:
+def test_the_manifest(tmp_path: Path) -> None:
     lm = toys.language_model()
     folder = tt.save_guide(
         toys.value_guide(vocab=lm.vocab, name="kind"),
@@ -136,14 +136,19 @@ def test_the_card(tmp_path: Path) -> None:
         data={"rows": 3},
         reward={"mean": 0.5, "std": 1.0},
     )
-    card = verify(folder)
-    assert card == verify(str(folder))
-    assert (card.kind, card.name, card.base, card.revision) == ("value", "kind", "some/base", "abc")
-    assert card.vocab == lm.vocab
-    assert card.head == {"kind": "scalar", "hidden": 32}
-    assert card.objective == {"name": "td", "lambda": 0.95}
-    assert card.version == tt.__version__
-    assert set(card.files) == {
+    manifest = verify(folder)
+    assert manifest == verify(str(folder))
+    assert (manifest.kind, manifest.name, manifest.base, manifest.revision) == (
+        "value",
+        "kind",
+        "some/base",
+        "abc",
+    )
+    assert manifest.vocab == lm.vocab
+    assert manifest.head == {"kind": "scalar", "hidden": 32}
+    assert manifest.objective == {"name": "td", "lambda": 0.95}
+    assert manifest.version == tt.__version__
+    assert set(manifest.files) == {
         "head.safetensors",
         "backbone/buffers.safetensors",
         "backbone/config.json",
@@ -209,7 +214,7 @@ def test_files_that_were_not_saved(folder: Path) -> None:
 
 
 def rewrite(folder: Path, **fields: Any) -> None:
-    """A card by another hand, with a sum that fits."""
+    """A manifest by another hand, with a sum that fits."""
     from trimtab.guides.proof import _digest
 
     body = json.loads((folder / "guide.json").read_text())
@@ -237,7 +242,7 @@ def rewrite(folder: Path, **fields: Any) -> None:
         ),
     ],
 )
-def test_cards_of_another_kind(folder: Path, fields: dict[str, Any], words: str) -> None:
+def test_manifests_of_another_kind(folder: Path, fields: dict[str, Any], words: str) -> None:
     rewrite(folder, **fields)
     with pytest.raises(tt.TrimtabError, match=words) as error:
         tt.load_guide(folder)

@@ -1,4 +1,4 @@
-"""Cards by anybody's hand: one clear line that names the field, or a guide."""
+"""Manifests by anybody's hand: one clear line that names the field, or a guide."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from trimtab.training.inspection.facts import facts_of
 
 
 def known() -> dict[str, Any]:
-    """What a real card says of its training."""
-    card = json.loads((shipped_guides()["sentiment"] / "guide.json").read_text())
-    found = {name: card[name] for name in ("objective", "data", "reward")}
+    """What a real manifest says of its training."""
+    manifest = json.loads((shipped_guides()["sentiment"] / "guide.json").read_text())
+    found = {name: manifest[name] for name in ("objective", "data", "reward")}
     found["objective"]["validation"]["constant"] = 0.6
     found["data"]["counts"] = [
         {"what": "responses", "read": 3, "kept": 2, "left_out": {"too long": 1}}
@@ -45,7 +45,7 @@ def save(folder: Path, storage: Any = "full") -> dict[str, Any]:
 
 
 def put(folder: Path, body: Any) -> None:
-    """A card with a sum of its own that fits."""
+    """A manifest with a sum of its own that fits."""
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     whole = {**body, "sha256": digest} if isinstance(body, dict) else body
     (folder / "guide.json").write_text(json.dumps(whole))
@@ -53,11 +53,11 @@ def put(folder: Path, body: Any) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cards") / "guide"
+    return tmp_path_factory.mktemp("manifests") / "guide"
 
 
 @pytest.mark.parametrize("storage", ["full", "base"])
-def test_a_tampered_card_is_a_checkpoint_error_or_a_guide(place: Path, storage: str) -> None:
+def test_a_tampered_manifest_is_a_checkpoint_error_or_a_guide(place: Path, storage: str) -> None:
     """One change anywhere: dropped, of another type, out of range, added."""
     body = save(place, storage)
     tried: set[str] = set()  # opening a network takes longer than all the rest
@@ -66,21 +66,21 @@ def test_a_tampered_card_is_a_checkpoint_error_or_a_guide(place: Path, storage: 
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(mutations(body))
     @example(body)
-    def holds(card: dict[str, Any]) -> None:
-        put(place, card)
+    def holds(manifest: dict[str, Any]) -> None:
+        put(place, manifest)
         said = ""
         try:
-            use(card, verify(place))
+            use(manifest, verify(place))
         except CheckpointError as error:
             said = str(error)
         assert "\n" not in said
         assert len(said) < 1000
 
-    def use(card: dict[str, Any], found: Manifest) -> None:
+    def use(manifest: dict[str, Any], found: Manifest) -> None:
         assert facts_of(found, None)
         compare(found)
         audit_card(found, LM)
-        core = json.dumps({k: v for k, v in card.items() if k not in known()}, sort_keys=True)
+        core = json.dumps({k: v for k, v in manifest.items() if k not in known()}, sort_keys=True)
         if core not in tried:
             tried.add(core)
             with suppress(IncompatibleError, UsageError):  # another base, which is not here
@@ -149,7 +149,7 @@ def test_the_field_is_named_and_what_it_must_be(
         ).map(lambda value: json.dumps(value).encode()),
     )
 )
-def test_whatever_lies_under_a_cards_name_is_read_or_refused(place: Path, data: bytes) -> None:
+def test_whatever_lies_under_a_manifests_name_is_read_or_refused(place: Path, data: bytes) -> None:
     place.mkdir(exist_ok=True)
     (place / "guide.json").write_bytes(data)
     with pytest.raises(CheckpointError, match="guide.json must be"):
@@ -164,7 +164,7 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_shipped_cards_are_in_order() -> None:
+def test_shipped_manifests_are_in_order() -> None:
     for at in shipped_guides().values():
         assert verify(at).name == at.name
 

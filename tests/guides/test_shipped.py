@@ -20,11 +20,11 @@ MOST = 3_000_000
 @pytest.mark.parametrize("name", ["concise", "sentiment"])
 def test_a_shipped_guide_is_whole_small_and_says_what_it_is(name: str):
     folder = shipped_guides()[name]
-    card = verify(folder)
-    assert card.base == "smollm2"
-    assert card.storage == "base"
-    assert card.objective["name"] == "td-lambda"
-    assert card.reward["n"] >= 1000
+    manifest = verify(folder)
+    assert manifest.base == "smollm2"
+    assert manifest.storage == "base"
+    assert manifest.objective["name"] == "td-lambda"
+    assert manifest.reward["n"] >= 1000
     assert sum(p.stat().st_size for p in folder.rglob("*.safetensors")) <= MOST
     assert guide_folder(name) == folder
 

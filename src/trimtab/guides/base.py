@@ -9,10 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from trimtab.types import Candidates, Cost, Prompt
 
@@ -52,14 +50,9 @@ class Delegate(ABC):
         return self.inner.join(states)
 
 
-def padded_ids(
-    rows: Sequence[Sequence[int]], device: torch.device | None = None
-) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B"]]:
-    """Rows of ids as one tensor, padded with 0 on the right, and their lengths.
-
-    >>> padded_ids([[5, 6], [7]])
-    (tensor([[5, 6],
-            [7, 0]]), tensor([2, 1]))
-    """
-    tokens = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
-    return tokens.to(device), torch.tensor([len(row) for row in rows], device=device)
+def appended_ids(
+    rows: Sequence[tuple[int, ...]], tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+) -> list[tuple[int, ...]]:
+    """Rows of ids with the first `lengths[b]` of `tokens[b]` behind them."""
+    new = zip(rows, tokens.tolist(), lengths.tolist(), strict=True)
+    return [row + tuple(ids[:n]) for row, ids, n in new]

@@ -6,8 +6,8 @@ Legend: B rows, K candidates, D hidden size, V vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from trimtab.errors import IncompatibleError, check_keywords
 from trimtab.guides.backbones import truncated, vocab_of
 from trimtab.guides.base import Delegate
 from trimtab.guides.heads import LogProbabilityHead
+from trimtab.guides.manifest import GuideKind
 from trimtab.types import Candidates, Prompt, Vocab
 
 
@@ -27,6 +28,8 @@ class CachedGuide(Delegate):
     """A backbone that reads growing prefixes, and a head that makes scores of its outputs.
 
     Attributes:
+        kind: what a manifest calls its class.
+        reads_logits: whether the head reads a causal LM's own logits, where the backbone is one.
         backbone: cut to its layers, in eval mode.
         head: on the backbone's device, in eval mode.
         vocab: whose ids it reads.
@@ -35,24 +38,31 @@ class CachedGuide(Delegate):
         context: most tokens that a prompt and its response may have; None if unlimited.
     """
 
+    kind: ClassVar[GuideKind]
+    reads_logits: ClassVar[bool]
+
     def __init__(
         self,
         backbone: PreTrainedModel,
         head: nn.Module,
-        output: Callable[[Any], Tensor],
         *,
-        layers: int | None,
-        vocab: Vocab | None,
-        attention: Attention,
-        name: str,
-        **forward: Any,
+        layers: int | None = None,
+        vocab: Vocab | None = None,
+        attention: Attention = "tree",
+        name: str | None = None,
     ) -> None:
-        self.backbone = truncated(backbone, layers).eval()
+        logits = self.reads_logits and backbone.can_generate()
+        body = backbone if logits else text_decoder(backbone)
+        self.backbone = truncated(body, layers).eval()
         self.head = head.to(self.backbone.device).eval()
         self.vocab = vocab_of(self.backbone, vocab)
-        self.name = name
+        self.name = name or self.kind
+        last_only: dict[str, Any] = {"logits_to_keep": 1} if logits else {}
         self.reader: CachedReader[Any] = open_reader(
-            self.backbone, output, attention=attention, **forward
+            self.backbone,
+            (lambda out: out.logits) if logits else (lambda out: out.last_hidden_state),
+            attention=attention,
+            **last_only,
         )
         self.context: int | None = self.reader.context.tokens
 
@@ -88,7 +98,7 @@ class ValueGuide(CachedGuide):
         layers: use only the backbone's first layers; None uses all.
         vocab: whose ids it reads; None takes the backbone's vocabulary size.
         attention: "tree", or "expanded" for architectures that cannot take an explicit mask.
-        name: what errors and tables call it.
+        name: what errors and tables call it; None is its kind.
 
     >>> from transformers import LlamaConfig, LlamaModel
     >>> import trimtab as tt
@@ -102,25 +112,8 @@ class ValueGuide(CachedGuide):
     (2, 6)
     """
 
-    def __init__(
-        self,
-        backbone: PreTrainedModel,
-        head: nn.Module,
-        *,
-        layers: int | None = None,
-        vocab: Vocab | None = None,
-        attention: Attention = "tree",
-        name: str = "value",
-    ) -> None:
-        super().__init__(
-            text_decoder(backbone),
-            head,
-            lambda out: out.last_hidden_state,
-            layers=layers,
-            vocab=vocab,
-            attention=attention,
-            name=name,
-        )
+    kind = "value"
+    reads_logits = False
 
     @torch.inference_mode()
     def score(self, state: Any, candidates: Candidates) -> Float[Tensor, "B K"]:
@@ -140,7 +133,7 @@ class VocabularyGuide(CachedGuide):
         layers: use only the backbone's first layers; None uses all.
         vocab: whose ids it reads and scores; None takes the backbone's vocabulary size.
         attention: "tree", or "expanded" for architectures that cannot take an explicit mask.
-        name: what errors and tables call it.
+        name: what errors and tables call it; None is its kind.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> import trimtab as tt
@@ -153,28 +146,8 @@ class VocabularyGuide(CachedGuide):
     (2, 1)
     """
 
-    def __init__(
-        self,
-        backbone: PreTrainedModel,
-        head: nn.Module,
-        *,
-        layers: int | None = None,
-        vocab: Vocab | None = None,
-        attention: Attention = "tree",
-        name: str = "vocabulary",
-    ) -> None:
-        causal = backbone.can_generate()
-        last_only: dict[str, Any] = {"logits_to_keep": 1} if causal else {}
-        super().__init__(
-            backbone if causal else text_decoder(backbone),
-            head,
-            (lambda out: out.logits) if causal else (lambda out: out.last_hidden_state),
-            layers=layers,
-            vocab=vocab,
-            attention=attention,
-            name=name,
-            **last_only,
-        )
+    kind = "vocabulary"
+    reads_logits = True
 
     @classmethod
     def from_causal_lm(cls, model: PreTrainedModel, **options: Any) -> VocabularyGuide:

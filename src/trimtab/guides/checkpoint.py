@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from trimtab.cache.configs import text_config
@@ -31,8 +31,8 @@ from trimtab.errors import (
 from trimtab.files import replace_folder
 from trimtab.guides.backbones import aligned, open_backbone, save_net
 from trimtab.guides.cached import CachedGuide, ValueGuide, VocabularyGuide
-from trimtab.guides.heads import head_spec, make_head
-from trimtab.guides.manifest import Manifest, Storage
+from trimtab.guides.heads import head_spec, load_head
+from trimtab.guides.manifest import HEAD, Manifest, Storage
 from trimtab.guides.proof import verify, write_manifest
 from trimtab.guides.shipped import guide_folder
 from trimtab.guides.transforms import unwrap, wrap
@@ -125,7 +125,7 @@ def _facts(guide: CachedGuide) -> dict[str, Any]:
     """What a manifest says of a guide that can be read off it."""
     config = text_config(guide.backbone)
     return {
-        "kind": "value" if isinstance(guide, ValueGuide) else "vocabulary",
+        "kind": guide.kind,
         "name": guide.name,
         "vocab": guide.vocab,
         "causal": guide.backbone.can_generate(),
@@ -145,7 +145,7 @@ def _write(target: Path, guide: CachedGuide, adapter: Any, manifest: Manifest) -
     with replace_folder(target) as part:
         weights = {name: w.contiguous() for name, w in guide.head.state_dict().items()}
         if weights:
-            save_file(weights, part / "head.safetensors")
+            save_file(weights, part / HEAD)
         if manifest.storage == "full":
             save_net(guide.backbone, part / "backbone")
         if adapter is not None:
@@ -192,7 +192,7 @@ def load_guide(
     backbone = open_backbone(folder, manifest, lm, backbone)
     if device is not None:
         backbone = backbone.to(torch.device(device))  # type: ignore[arg-type]  # as torch's modules
-    head = aligned(make_head(manifest.head, _head_weights(folder / "head.safetensors")))
+    head = aligned(load_head(manifest.head, folder / HEAD))
     kind = ValueGuide if manifest.kind == "value" else VocabularyGuide
     guide = kind(
         backbone,
@@ -219,13 +219,3 @@ def _check_vocab(folder: Path, manifest: Manifest, lm: LanguageModel[Any]) -> No
         got=got,
         do=f"use the base that it was trained for{trained_for}, or another guide",
     )
-
-
-def _head_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The head's weights; none where it has no file."""
-    try:
-        return load_file(path) if path.is_file() else {}
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} must be safetensors", got=str(error), do="save the guide again"
-        ) from error

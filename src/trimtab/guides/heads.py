@@ -6,10 +6,13 @@ Legend: D hidden size, V vocabulary; leading dimensions `*rows` are kept.
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trimtab.errors import CheckpointError, UsageError
@@ -112,7 +115,7 @@ def head_sizes(kind: str) -> tuple[str, ...]:
 
 
 def head_spec(head: nn.Module) -> dict[str, Any]:
-    """A head's kind and sizes, as `make_head` takes them.
+    """A head's kind and sizes, as `load_head` takes them.
 
     Raises:
         UsageError: a head of a class of one's own, which nobody else could load.
@@ -129,20 +132,24 @@ def head_spec(head: nn.Module) -> dict[str, Any]:
     return {"kind": kind, **{name: sizes[name] for name in head_sizes(kind)}}
 
 
-def make_head(spec: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-    """The head of a kind and sizes with its weights, in their own precision.
+def load_head(spec: dict[str, Any], path: Path) -> nn.Module:
+    """The head of a kind and sizes with the weights of a file, in their own precision.
+
+    Args:
+        spec: as `head_spec` gives it.
+        path: safetensors; no file, of a head without weights.
 
     Raises:
-        CheckpointError: weights that are not this head's.
+        CheckpointError: weights that are not this head's, or no safetensors.
     """
     sizes = {name: size for name, size in spec.items() if name != "kind"}
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
         head = HEADS[spec["kind"]](**sizes)
     try:
-        head.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
+        head.load_state_dict(load_file(path) if path.is_file() else {}, assign=True)
+    except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"head.safetensors must fit a head {spec}",
+            f"{path.name} must fit a head {spec}",
             got=" ".join(str(error).split()),
             do="save the guide again",
         ) from error

@@ -16,6 +16,12 @@ from trimtab.guides.transforms import TRANSFORMS
 from trimtab.schema import SchemaError, above, one_of, record, schema_of, text, whole
 from trimtab.types import Vocab
 
+HEAD = "head.safetensors"
+"""The file of the head's weights, where it has any."""
+
+GuideKind: TypeAlias = Literal["value", "vocabulary"]
+"""A `ValueGuide` or a `VocabularyGuide`."""
+
 Storage: TypeAlias = Literal["full", "base"]
 """Where a guide's backbone is: in its folder, or in the base."""
 
@@ -103,11 +109,6 @@ class RewardFacts(TypedDict, total=False):
     unit: Literal["reward", "std"]
 
 
-def _source(value: Any, name: str) -> None:
-    """A file's name, or what made a folder of groups."""
-    schema_of(str if isinstance(value, str) else PolicyFacts)(value, name)
-
-
 class DataFacts(TypedDict, total=False):
     """What a guide was trained on."""
 
@@ -115,7 +116,7 @@ class DataFacts(TypedDict, total=False):
     responses: Count
     pairs: Count
     reward: str | None
-    sources: list[Annotated[Any, _source]]
+    sources: list[str | PolicyFacts]  # files' names, or what made folders of groups
     counts: list[CountFacts]
 
 
@@ -152,7 +153,7 @@ class Manifest:
     """Everything about a guide but its numbers.
 
     Attributes:
-        kind: a `ValueGuide` or a `VocabularyGuide`.
+        kind: which class of guide it is.
         name: what errors and tables call it.
         base: id of the base model, as the one who saved it named it.
         revision: of the base.
@@ -176,7 +177,7 @@ class Manifest:
         files: sha256 and size in bytes of every file beside the manifest.
     """
 
-    kind: Literal["value", "vocabulary"]
+    kind: GuideKind
     name: str
     base: str | None
     revision: str | None
@@ -213,7 +214,7 @@ def check_fields(value: Any, name: str) -> None:
     wanted = {
         "backbone/config.json": value["storage"] == "full",
         "adapter/adapter_config.json": value["adapter"],
-        "head.safetensors": bool(head_sizes(head)),
+        HEAD: bool(head_sizes(head)),
     }
     if missing := next((path for path, must in wanted.items() if must and path not in files), None):
         raise SchemaError(f"files must name {missing}", ", ".join(files) or "none")

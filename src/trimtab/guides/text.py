@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trimtab.errors import GuideError, TrimtabError, UsageError
+from trimtab.guides.base import appended_ids
 from trimtab.locks import lock_of
 from trimtab.types import Candidates, Cost, Prompt
 
@@ -94,8 +95,8 @@ class TextGuide:
 
     def extend(self, state: Rows, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Rows:
         """Append tokens; nothing is scored."""
-        new = zip(state, tokens.tolist(), lengths.tolist(), strict=True)
-        return [TextRow(row.prompt, row.ids + tuple(ids[:n])) for row, ids, n in new]
+        longer = appended_ids([row.ids for row in state], tokens, lengths)
+        return [TextRow(row.prompt, ids) for row, ids in zip(state, longer, strict=True)]
 
     def select(self, state: Rows, rows: Int[Tensor, "R"]) -> Rows:
         """Drop, reorder or fork rows."""

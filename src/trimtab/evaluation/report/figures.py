@@ -18,7 +18,7 @@ from trimtab.evaluation.report.strengths import Curve, Peak
 
 TICKS = (0, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 
-Point: TypeAlias = "tuple[float, float]"
+Point: TypeAlias = tuple[float, float]
 Axis: TypeAlias = "Callable[[Entry], Point | None]"
 """Where an entry stands on the horizontal axis, and the standard error of that."""
 
