@@ -39,7 +39,7 @@ def test_terms_must_be_accepted(
     trimtab: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path))
-    monkeypatch.setattr("trimtab.assets.download.take", _no_network)
+    monkeypatch.setattr("trimtab.assets.download.members", _no_network)
     result = trimtab("assets", "fetch", "gemma3-270m")
     assert result.exit_code == 1
     assert "--accept-terms" in result.stderr

@@ -144,3 +144,9 @@ def test_a_reward_of_an_installed_package_is_found_by_its_name(
         rewards.find("gone-words")
     with pytest.raises(UnknownNameError, match="did you mean polite-words"):
         rewards.find("polite-wrods")
+
+
+def test_the_door_has_what_it_names() -> None:
+    for name in rewards.__all__:
+        assert getattr(rewards, name) is not None
+    assert {*rewards.__all__} <= {*dir(rewards)}

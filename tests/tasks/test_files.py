@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from trimtab.cli.inputs import read_prompts
 from trimtab.runs import find_prompts
+from trimtab.cli.options import PromptOptions
+from trimtab.cli.prompts import read_prompts
 from trimtab.tasks import read_samples
 from trimtab.tasks.files import KINDS, rows_in
 from trimtab.training.preferences.reading import preference_rows
@@ -68,6 +69,11 @@ LETTERS = st.one_of(
 TEXTS = st.lists(st.text(LETTERS, min_size=1).filter(str.strip), min_size=1, max_size=6)
 
 
+def asked_of(path: Path, column: str | None = None) -> list[object]:
+    """The prompts as the command line reads them."""
+    return [s.prompt for s in read_prompts([], PromptOptions(prompts=str(path), column=column))]
+
+
 def test_every_kind_is_tried() -> None:
     assert set(WRITE) == set(KINDS)
 
@@ -88,7 +94,7 @@ def test_any_unicode_is_read_back_as_written(
     path = tmp_path / f"prompts{kind}"
     path.write_bytes(WRITE[kind](texts, mark, end))
     assert [sample.prompt for sample in read_samples(path)] == texts
-    assert read_prompts([], str(path)) == texts
+    assert asked_of(path) == texts
     assert [row.values["prompt"] for row in preference_rows(path)] == texts
     assert [sample.prompt for sample in find_prompts(None, str(path), "all").samples] == texts
 
@@ -97,7 +103,7 @@ def test_a_long_cell_is_read(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     path.write_bytes(cells(["long " * 40_000], "", "\n"))
     limit = csv.field_size_limit()
-    assert read_prompts([], str(path)) == ["long " * 40_000]
+    assert asked_of(path) == ["long " * 40_000]
     assert csv.field_size_limit() == limit
 
 
@@ -108,7 +114,7 @@ def test_a_column_may_be_named(tmp_path: Path, kind: str) -> None:
     (sample,) = read_samples(path, "reason")
     assert sample.prompt == "Why?"
     assert "reason" not in sample.meta
-    assert read_prompts([], str(path), "reason") == ["Why?"]
+    assert asked_of(path, "reason") == ["Why?"]
 
 
 def test_a_text_of_no_kind_is_looked_at() -> None:

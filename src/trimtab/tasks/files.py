@@ -135,7 +135,7 @@ class HubData:
 
     @classmethod
     def parse(cls, source: object) -> HubData | None:
-        """The data set that a text names; None where it names something else, such as a file.
+        """The data set that a text or path names; None where it names something else.
 
         >>> HubData.parse("hub:some/pairs@train[:1000]#question")
         HubData(dataset='some/pairs', split='train[:1000]', column='question')
@@ -143,9 +143,9 @@ class HubData:
         Raises:
             UsageError: it is written in another way.
         """
-        if not isinstance(source, str) or not source.startswith(HUB):
+        if not isinstance(source, str | Path) or not str(source).startswith(HUB):
             return None
-        rest, _, column = source.removeprefix(HUB).partition("#")
+        rest, _, column = str(source).removeprefix(HUB).partition("#")
         dataset, _, split = rest.partition("@")
         if not dataset or ":" in dataset:
             raise UsageError(
