@@ -28,7 +28,7 @@ def test_twelve_pairs_move_the_head_and_the_closing_words_count_pairs(
     done = trimtab(
         "train", objective, str(pairs), "-o", str(tmp_path / "guide"), "--model", model,
         "--layers", "2", "--lora-rank", "2", "--device", "cpu", "--lr", "1e-3",
-        "--held-out", "0.3", "--prefixes", "all", "--max-length", "128",
+        "--held-out", "0.3", "--set", "prefixes=all", "--max-length", "128",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     head = load_file(tmp_path / "guide" / "head.safetensors")

@@ -22,7 +22,7 @@ SMALLER = {
     "collect --validation": ["--limit", "6", "--max-new-tokens", "8", "--completions", "2"],
     "collect --relabel": [],
     "train": ["--epochs", "1", "--layers", "2", "--lr", "1e-3", "--overwrite"],
-    "train --margin": ["--margin", "0.01"],
+    "train --learn": ["--set", "margin=0.01"],
     "inspect": ["--limit", "12"],
     "evaluate": ["--limit", "2", "-n", "1", "--base-samples", "4", "--max-new-tokens", "6"],
     "sweep": ["--limit", "2", "-n", "2", "--max-new-tokens", "4"],
