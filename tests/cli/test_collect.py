@@ -125,7 +125,7 @@ def test_another_jobs_folder_is_refused(collect: Run, mine: str) -> None:
         (("sentimet",), False, "did you mean sentiment"),
         (("-m", "vaz"), True, "did you mean vas"),
         (("-m", "vas"), True, "add --guide"),
-        (("-g", "sentiment", "-m", "sampling"), True, "needs no guide"),
+        (("-g", "sentiment", "-m", "sampling"), True, "is steered by nothing"),
         (("--beta", "2"), True, "an option of sampling must be a known name"),
         (("-r", "sentimant"), True, "did you mean sentiment"),
         (("--relabel", "x"), False, "no --reward"),

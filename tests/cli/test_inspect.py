@@ -67,12 +67,14 @@ def test_a_report_comes_out_and_files_are_written(
     assert figures["labels"][0]["ceiling"]["value"] < 1
 
 
-def test_single_files(inspect: Run, place: Path, tmp_path: Path) -> None:
-    png, figures = tmp_path / "a.png", tmp_path / "a.json"
-    result = inspect("-d", str(place / "groups"), "--png", str(png), "--json", str(figures))
+def test_figures_are_printed_and_without_a_measurement_nothing_is_drawn(
+    inspect: Run, place: Path, tmp_path: Path
+) -> None:
+    result = inspect("-d", str(place / "groups"), "--json")
     assert result.exit_code == 0, result.stderr
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert json.loads(figures.read_text())["labels"] == []
+    assert json.loads(result.stdout)["labels"] == []
+    assert inspect("-o", str(tmp_path / "card")).exit_code == 0
+    assert {p.name for p in (tmp_path / "card").iterdir()} == {"inspect.md", "inspect.json"}
 
 
 def test_warnings_are_lines_and_strict_fails_on_them(inspect: Run) -> None:
@@ -96,10 +98,9 @@ def test_another_tokenizer_fails(inspect: Run, tmp_path: Path) -> None:
     [
         (("-d", "{place}/nowhere"), 1, "a folder of groups must hold its manifest.json"),
         (("-v", "{place}/groups"), 1, "labels must be groups with a prefix"),
-        (("-d", "{place}/groups", "-r", "odd"), 1, "with the reward 'odd'"),
-        (("-p", "{place}/pairs.txt"), 2, "No such file"),
-        (("-p", "{place}/pairs.xlsx"), 2, "a file of rows must be one of"),
-        (("--png", "{place}/a.png"), 2, "a picture needs something measured"),
+        (("-d", "{place}/groups", "--learn", "odd"), 1, "with the reward 'odd'"),
+        (("--pairs", "{place}/pairs.txt"), 2, "No such file"),
+        (("--pairs", "{place}/pairs.xlsx"), 2, "a file of rows must be one of"),
     ],
 )
 def test_what_is_missing_is_said(

@@ -26,6 +26,7 @@ from trimtab.cli import (
     train,
 )
 from trimtab.cli.options import one_line_each
+from trimtab.cli.prompts import STDIN
 from trimtab.cli.stdout import ClosedError, guard_stdout
 from trimtab.errors import OutputError, TrimtabError, UsageError
 
@@ -50,7 +51,9 @@ app = App(
     help_format="rich",
     version=f"trimtab {trimtab.__version__}",
     result_action="return_value",
-    default_parameter=Parameter(negative_iterable=(), show_default=lambda value: value or None),
+    default_parameter=Parameter(
+        allow_repeating=True, negative_iterable=(), show_default=lambda value: value or None
+    ),
 )
 for command in (
     generate.generate,
@@ -118,7 +121,7 @@ def _call(tokens: list[str]) -> int:
     if not tokens:
         app.help_print([])
         return UsageError.exit_code
-    tokens, path = _config_file(tokens)
+    tokens, path = _config_file([STDIN if token == "-" else token for token in tokens])
     app.config = () if path is None else (_config(path),)
     try:
         code = app(tokens, exit_on_error=False, print_error=False, verbose=False)

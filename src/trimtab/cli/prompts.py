@@ -13,7 +13,8 @@ from trimtab.errors import PromptError, UsageError
 if TYPE_CHECKING:
     from trimtab.types import Sample
 
-STDIN = "-"
+STDIN = "<stdin>"
+"""What the parser is given for `-`, which it would take for an option."""
 
 
 def read_prompts(
