@@ -31,11 +31,11 @@ import trimtab as tt
 from trimtab.files import write_atomic
 from trimtab.training import TrainConfig
 from trimtab.training.batches import LikeLengths, collate, to_batch, to_network
+from trimtab.training.data import Data
 from trimtab.training.examples import Example, Material, Row
 from trimtab.training.fit import fit
 from trimtab.training.network import GuideNetwork, make_network
 from trimtab.training.objectives import TDLambda
-from trimtab.training.run import arguments as training_arguments
 
 HERE = Path(__file__).parent
 HEADS = ("prompt", "bare, one response a row", "bare, shared prompts", "trainer", "trainer / bare",
@@ -146,7 +146,9 @@ def step(net: GuideNetwork, goal: TDLambda, tensors: Any, options: argparse.Name
     loss.backward()
 
 
-def trained(base: Any, data: Sequence[Example], options: argparse.Namespace) -> list[float]:
+def trained(
+    lm: tt.TransformersLM, data: Sequence[Example], options: argparse.Namespace
+) -> list[float]:
     """The same through `trimtab train`'s own path; an update is the time between two reports."""
     marks = [time.perf_counter()]
 
@@ -157,17 +159,12 @@ def trained(base: Any, data: Sequence[Example], options: argparse.Namespace) -> 
 
     material = Material(tuple(data), tuple(data[:1]))
     config = TrainConfig(
-        "td-lambda", ("none",), "none", warmup=0.0, evaluations=1, bf16=options.bf16
-    )
+        "td-lambda", ("none",), "none", layers=options.layers, lora_rank=options.rank,
+        lora_alpha=2 * options.rank, head_lr=1e-4, batch_size=4 * options.batch, warmup=0.0,
+        evaluations=1, bf16=options.bf16,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        args = training_arguments(
-            config, Path(folder), lr=1e-4, examples=len(data), batch=options.batch,
-            on_cpu=options.device == "cpu",
-        )  # fmt: skip
-        fit(
-            network(base, options), TDLambda(), material, args, head_lr=1e-4, facts={},
-            on_progress=note,
-        )  # fmt: skip
+        fit(config, 1e-4, TDLambda(), Data(material, None, {}), lm, Path(folder), on_progress=note)
     return [after - before for before, after in pairwise(marks[1:])]
 
 
@@ -176,14 +173,14 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure(base: Any, prompt: int, options: argparse.Namespace) -> Timed:
+def measure(lm: tt.TransformersLM, prompt: int, options: argparse.Namespace) -> Timed:
     """The sides in turn, block by block; each block's first update is warm-up."""
     shared, single = (examples(options, prompt, share) for share in (4, 1))
     found = Timed(prompt, [], [], [])
     for _ in range(options.repeats):
-        found.unshared.extend(bare(base, single, 4 * options.batch, options)[1:])
-        found.bare.extend(bare(base, shared, options.batch, options)[1:])
-        found.trainer.extend(trained(base, shared, options))
+        found.unshared.extend(bare(lm.model, single, 4 * options.batch, options)[1:])
+        found.bare.extend(bare(lm.model, shared, options.batch, options)[1:])
+        found.trainer.extend(trained(lm, shared, options))
     return found
 
 
@@ -195,8 +192,8 @@ def main(argv: list[str] | None = None) -> None:
         options.prompt, options.layers = [8], 2
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    base = build(options.shape, options.model, torch.device(options.device), torch.float32).model
-    rows = [measure(base, prompt, options) for prompt in options.prompt]
+    lm = build(options.shape, options.model, torch.device(options.device), torch.float32).lm()
+    rows = [measure(lm, prompt, options) for prompt in options.prompt]
     cuda = options.device.startswith("cuda")
     facts = {
         "device": torch.cuda.get_device_name(options.device) if cuda else "CPU",

@@ -57,7 +57,7 @@ BEHIND = {
             "values.LabelObjective",
         )
     },
-    "training.saving.to_guide:unit": "`TrainConfig`",
+    "training.run.to_guide:unit": "`TrainConfig`",
 }
 """Words that come in by another door, which checks them."""
 

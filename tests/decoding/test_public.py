@@ -49,6 +49,7 @@ NAMES = [
     "rad",
     "sampling",
     "save_guide",
+    "train",
     "vas",
 ]
 

@@ -1,39 +1,36 @@
-"""One training run: a folder that may be left at any moment and is taken up where it stood.
-
-<folder>/run.json              what the run is; a folder of another run is refused
-<folder>/log.jsonl             loss, learning rate and validation, one line per report
-<folder>/checkpoint-<n>/       transformers' checkpoints, while the run lasts
-<folder>/best.safetensors      the trained weights with the lowest validation error
-<folder>/result.json           written last: the run is done
-"""
+"""One run, at one learning rate: taken up where it stood, it gives its best weights."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import load_file, save
 from torch import nn
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from trimtab.errors import DataError, OutputError, TrainingError
-from trimtab.files import apply_umask, write_atomic
-from trimtab.training.examples import Material
-from trimtab.training.network import GuideNetwork
+from trimtab.errors import DataError, TrainingError
+from trimtab.files import write_atomic
+from trimtab.guides import Identity
+from trimtab.models.transformers import TransformersLM
+from trimtab.plugins import optional
+from trimtab.training.batches import Tensors, next_scores, to_network
+from trimtab.training.checkpoints import Log, OnProgress, claim, last_checkpoint, writable
+from trimtab.training.config import TrainConfig
+from trimtab.training.data import Data
+from trimtab.training.network import GuideNetwork, make_network
 from trimtab.training.objectives import Objective
 from trimtab.training.trainer import GuideTrainer, Reference
-
-OnProgress: TypeAlias = Callable[[int, int, Mapping[str, float]], object]
-"""Called with updates done, updates in all, and what was reported now (often nothing)."""
 
 
 @dataclass(frozen=True)
@@ -80,56 +77,155 @@ def no_better(error: float, constant: float) -> str:
 
 
 def fit(
-    network: GuideNetwork,
+    config: TrainConfig,
+    lr: float,
     objective: Objective,
-    material: Material,
-    args: TrainingArguments,
+    data: Data,
+    lm: TransformersLM,
+    folder: Path,
     *,
-    head_lr: float,
-    facts: Mapping[str, Any],
-    reference: Reference | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
-) -> Fit:
-    """Train a network, or finish training it; it then has the best weights.
+) -> tuple[Fit, GuideNetwork]:
+    """Train a network at one learning rate, or finish training it.
 
     Args:
-        network: as `make_network` makes it; the same at every call.
+        config: all that decides it beside the learning rate.
+        lr: of the backbone.
         objective: what it learns by.
-        material: what it learns from.
-        args: the run's folder, learning rate and length.
-        head_lr: of the head.
-        facts: what else decides the run, as plain JSON types.
-        reference: log pi_ref, for objectives that take expectations.
+        data: what it learns from.
+        lm: the base.
+        folder: the run's own.
         overwrite: clear a folder that is another run's.
         on_progress: told after every update.
+
+    Returns:
+        The run's figures, and the network with its best weights.
 
     Raises:
         DataError: the folder is another run's, and it is not to be overwritten.
         TrainingError: no validation gave a finite error, or no weight was changed.
     """
-    start = weights_sum(network)
-    folder = Path(str(args.output_dir))
+    network = make_network(
+        lm.model,
+        objective.head,
+        layers=config.layers,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        start=objective.start(data.material.train),
+        seed=config.seed,
+    )
+    if config.gradient_checkpointing:
+        _checkpoint_gradients(network)
+    untrained = weights_sum(network)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    batch = max(config.accumulation, config.batch_size // objective.share // world)
+    args = arguments(
+        config,
+        folder,
+        lr=lr,
+        examples=len(data.material.train),
+        batch=batch - batch % config.accumulation,
+        on_cpu=lm.device.type == "cpu",
+    )
     with args.main_process_first(local=False):
-        _claim(folder, {**facts, "lr": args.learning_rate}, overwrite=overwrite)
+        claim(folder, {**_facts(config, data, world), "lr": lr}, overwrite=overwrite)
     if (done := read_fit(folder)) is not None:
         network.load_state_dict(load_file(folder / "best.safetensors"))
-        return _moved(network, start, done, head_lr)
-    trainer = GuideTrainer(
-        network,
-        objective,
-        material,
-        head_lr=head_lr,
-        reference=reference,
-        args=args,
-        callbacks=[_Log(folder / "log.jsonl", on_progress)],
+    else:
+        trainer = GuideTrainer(
+            network,
+            objective,
+            data.material,
+            head_lr=config.head_lr,
+            reference=reference(lm.model, data.temperature) if objective.reference else None,
+            args=args,
+            callbacks=[Log(folder / "log.jsonl", on_progress)],
+        )
+        for chatty in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(chatty)
+        with writable(folder):
+            trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+            done = _finish(folder, trainer, lr)
+    if weights_sum(network) == untrained:
+        raise TrainingError(
+            "training must change the guide's weights",
+            got=f"none changed in {done.step} updates at learning rate {lr:g} "
+            f"(head {config.head_lr:g})",
+            do="raise the rates, or bring responses that differ: all gradients were 0 or too small",
+        )
+    return done, network
+
+
+def arguments(
+    config: TrainConfig, folder: Path, *, lr: float, examples: int, batch: int, on_cpu: bool
+) -> TrainingArguments:
+    """How long, how fast and in what parts a run trains, as transformers' own arguments.
+
+    Args:
+        config: its epochs, warm-up and evaluations.
+        folder: the run's own.
+        lr: of the backbone, at its highest; see `trimtab.training.trainer.rate`.
+        examples: how many there are to learn from.
+        batch: examples of one update on this process.
+        on_cpu: stay on the CPU, even where there is an accelerator.
+
+    Raises:
+        UsageError: TensorBoard's package is missing.
+    """
+    if config.tensorboard:  # transformers would pass over its absence with a warning, or fail
+        optional("tensorboard", "train", user="a log for TensorBoard")
+    args = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=batch // config.accumulation,
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=lr,
+        num_train_epochs=config.epochs,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.clip,
+        seed=config.seed,
+        bf16=config.bf16,
+        use_cpu=on_cpu,
+        report_to="tensorboard" if config.tensorboard else "none",
+        metric_for_best_model="error",
+        greater_is_better=False,
+        eval_strategy="steps",
+        save_strategy="steps",
+        logging_strategy="steps",
+        save_total_limit=1,  # beside the best one
+        load_best_model_at_end=True,
+        remove_unused_columns=False,
+        label_names=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
     )
-    for chatty in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(chatty)
-    with writable(folder):
-        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-        done = _finish(folder, trainer, args.learning_rate)
-    return _moved(network, start, done, head_lr)
+    updates = math.ceil(examples / (batch * max(1, args.world_size)))
+    args.eval_steps = args.save_steps = max(1, updates // config.evaluations)
+    args.logging_steps = max(1, args.eval_steps // 5)
+    args.warmup_steps = math.ceil(config.warmup * updates * config.epochs)
+    return args
+
+
+def _checkpoint_gradients(network: GuideNetwork) -> None:
+    """Have the backbone compute its activations twice instead of keeping them."""
+    backbone: Any = network.backbone
+    with warnings.catch_warnings():  # its later name is not in every transformers 5
+        warnings.simplefilter("ignore", FutureWarning)
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    backbone.enable_input_require_grads()
+
+
+def reference(base: PreTrainedModel, temperature: float | None) -> Reference:
+    """log pi_ref of every next token, by the base itself at the rollouts' temperature."""
+    network = GuideNetwork(base, Identity())
+
+    @torch.no_grad()
+    def logprobs(tensors: Tensors) -> torch.Tensor:
+        scores = next_scores(network(**to_network(tensors)))
+        return (scores / (temperature or 1.0)).log_softmax(-1)
+
+    return logprobs
 
 
 def weights_sum(network: GuideNetwork) -> str:
@@ -138,47 +234,6 @@ def weights_sum(network: GuideNetwork) -> str:
     for name, weights in network.state_dict().items():
         total.update(name.encode() + save({"": weights.detach().cpu().contiguous()}))
     return total.hexdigest()
-
-
-def _moved(network: GuideNetwork, start: str, done: Fit, head_lr: float) -> Fit:
-    """The fit, unless its best weights are those that it began with."""
-    if weights_sum(network) != start:
-        return done
-    raise TrainingError(
-        "training must change the guide's weights",
-        got=f"none changed in {done.step} updates at learning rate {done.lr:g} (head {head_lr:g})",
-        do="raise the rates, or bring responses that differ: all gradients were 0 or too small",
-    )
-
-
-@contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """Says plainly what a failed write means for a training.
-
-    torch and safetensors tell a full disk by errors of their own, whose text alone gives it away.
-
-    Raises:
-        OutputError: no room on the disk, no right to write.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        message = " ".join(str(error).split())
-        if isinstance(error, RuntimeError) and not any(sign in message for sign in _DISK):
-            raise
-        raise OutputError(
-            f"{folder} must be writable, on a disk with room",
-            got=message[:200],
-            do="make room and run it again: it goes on from the last whole checkpoint",
-        ) from error
-
-
-_DISK = (
-    "PytorchStreamWriter",
-    "No space left",
-    "unexpected pos",
-    "enforce fail at inline_container",
-)
 
 
 def _finish(folder: Path, trainer: GuideTrainer, lr: float) -> Fit:
@@ -223,60 +278,13 @@ def read_fit(folder: Path) -> Fit | None:
         ) from error
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; one that was cut off has no state and is removed."""
-    paths = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
-    for path in reversed(paths):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path, ignore_errors=True)
-            continue
-        return str(path)
-    return None
+_NO_PART = ("lr", "out", "name", "unit", "store", "tensorboard")
+"""Settings that have no part in what a run computes, or are said beside it."""
 
 
-def _claim(folder: Path, facts: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Note what the run is; a folder of another run is cleared or refused."""
-    path = folder / "run.json"
-    ours = json.loads(json.dumps(facts))
-    if path.is_file():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        other = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
-        if not other:
-            return
-        if not overwrite:
-            got = ", ".join(f"{k} {theirs.get(k)!r} (now {ours.get(k)!r})" for k in other)
-            raise DataError(
-                f"{folder} must be of the same run",
-                got=got,
-                do="name another folder, remove it, or pass --overwrite",
-            )
-        shutil.rmtree(folder)
-    write_atomic(path, json.dumps(ours, indent=2, sort_keys=True) + "\n")
-
-
-class _Log(TrainerCallback):
-    """Writes what the trainer reports, a line at a time, and tells how far it is."""
-
-    def __init__(self, path: Path, on_progress: OnProgress | None) -> None:
-        self.path, self.on_progress = path, on_progress
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """A report: loss and rate, or a validation."""
-        if state.is_world_process_zero and logs:
-            line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **logs}
-            with self.path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(line) + "\n")
-            if self.on_progress:
-                self.on_progress(state.global_step, state.max_steps, logs)
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """A checkpoint is there: others may read it, as any file."""
-        if state.is_world_process_zero:
-            apply_umask(self.path.parent / f"checkpoint-{state.global_step}")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """An update was made."""
-        if state.is_world_process_zero and self.on_progress:
-            self.on_progress(state.global_step, state.max_steps, {})
+def _facts(config: TrainConfig, data: Data, world: int) -> dict[str, Any]:
+    """What decides a run beside its learning rate: its settings, its examples, its processes."""
+    material = data.material
+    examples = repr((material.train, material.validation, material.labelled))
+    settings = {k: v for k, v in config.as_dict().items() if k not in _NO_PART}
+    return {**settings, "examples": sha256(examples.encode()).hexdigest()[:32], "processes": world}

@@ -5,33 +5,33 @@ groups or preferences --objective--> material --each lr--> runs --lowest error--
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, TrainingArguments
 
 from trimtab.errors import CheckpointError, TrimtabWarning
-from trimtab.guides import Identity, save_guide
+from trimtab.guides import ValueGuide, VocabularyGuide, save_guide
 from trimtab.models.transformers import TransformersLM
-from trimtab.plugins import optional
-from trimtab.training.batches import Tensors, next_scores, to_network
+from trimtab.protocols import Guide
+from trimtab.training.batches import collate, to_batch, to_network, token_scores
+from trimtab.training.checkpoints import writable
 from trimtab.training.config import TrainConfig, make_config
 from trimtab.training.data import Data, read_data
-from trimtab.training.examples import Material
-from trimtab.training.fit import DO, Fit, fit, writable
-from trimtab.training.network import GuideNetwork, make_network
+from trimtab.training.examples import Example, Material
+from trimtab.training.fit import DO, Fit, fit
+from trimtab.training.network import GuideNetwork, rescale
 from trimtab.training.objectives import Objective
 from trimtab.training.objectives import objective as find_objective
-from trimtab.training.saving import to_guide
-from trimtab.training.trainer import Reference
+from trimtab.training.objectives.preferences import at_end
+from trimtab.training.targets import Unit
 
 OnRun = Callable[[float, int, int, Mapping[str, float]], object]
 """Called with the learning rate, updates done, updates in all, and what was reported now."""
@@ -106,7 +106,10 @@ def train(
     fits = []
     for lr in config.lr:
         folder = Path(f"{target}.runs") / f"lr-{lr:g}"
-        done, network = _run(folder, chosen, read, lm, config, lr, overwrite, on)
+        told = None if on is None else partial(on, lr)
+        done, network = fit(
+            config, lr, chosen, read, lm, folder, overwrite=overwrite, on_progress=told
+        )
         fits.append(done)
         if done.error <= min(f.error for f in fits):
             best, kept = done, network
@@ -125,6 +128,9 @@ def open_base(model: str, device: str | None) -> TransformersLM:
         device = f"cuda:{local}"
     loading: dict[str, Any] = {"device": device} if device else {}
     return TransformersLM(model, dtype=torch.float32, **loading)
+
+
+# --- the guide's folder --------------------------------------------------------------------------
 
 
 def _save(
@@ -161,133 +167,68 @@ def _save(
     )
 
 
-# --- one learning rate ---------------------------------------------------------------------------
-
-
-def _run(
-    folder: Path,
+def to_guide(
+    network: GuideNetwork,
     objective: Objective,
-    data: Data,
+    material: Material,
     lm: TransformersLM,
-    config: TrainConfig,
-    lr: float,
-    overwrite: bool,
-    on: OnRun | None,
-) -> tuple[Fit, GuideNetwork]:
-    """Train, or finish training, a network at one learning rate."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    batch = max(config.accumulation, config.batch_size // objective.share // world)
-    network = make_network(
-        lm.model,
-        objective.head,
-        layers=config.layers,
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        start=objective.start(data.material.train),
-        seed=config.seed,
-    )
-    if config.gradient_checkpointing:
-        _checkpoint_gradients(network)
-    args = arguments(
-        config,
-        folder,
-        lr=lr,
-        examples=len(data.material.train),
-        batch=batch - batch % config.accumulation,
-        on_cpu=lm.device.type == "cpu",
-    )
-    done = fit(
-        network,
-        objective,
-        data.material,
-        args,
-        head_lr=config.head_lr,
-        facts=_facts(config, data, world),
-        reference=reference(lm.model, data.temperature) if objective.reference else None,
-        overwrite=overwrite,
-        on_progress=None if on is None else partial(on, lr),
-    )
-    return done, network
-
-
-def arguments(
-    config: TrainConfig, folder: Path, *, lr: float, examples: int, batch: int, on_cpu: bool
-) -> TrainingArguments:
-    """How long, how fast and in what parts a run trains, as transformers' own arguments.
+    *,
+    name: str,
+    unit: Unit,
+    dtype: torch.dtype,
+) -> Guide[Any]:
+    """The guide that a trained network is; the network itself is put into its unit and rounded.
 
     Args:
-        config: its epochs, warm-up and evaluations.
-        folder: the run's own.
-        lr: of the backbone, at its highest; see `trimtab.training.trainer.rate`.
-        examples: how many there are to learn from.
-        batch: examples of one update on this process.
-        on_cpu: stay on the CPU, even where there is an accelerator.
-
-    Raises:
-        UsageError: TensorBoard's package is missing.
+        network: trained.
+        objective: what by.
+        material: what from.
+        lm: the base.
+        name: the guide's.
+        unit: of its scores.
+        dtype: precision of the trained weights on disk; the guide is rounded to it.
     """
-    if config.tensorboard:  # transformers would pass over its absence with a warning, or fail
-        optional("tensorboard", "train", user="a log for TensorBoard")
-    args = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch // config.accumulation,
-        gradient_accumulation_steps=config.accumulation,
-        learning_rate=lr,
-        num_train_epochs=config.epochs,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.clip,
-        seed=config.seed,
-        bf16=config.bf16,
-        use_cpu=on_cpu,
-        report_to="tensorboard" if config.tensorboard else "none",
-        metric_for_best_model="error",
-        greater_is_better=False,
-        eval_strategy="steps",
-        save_strategy="steps",
-        logging_strategy="steps",
-        save_total_limit=1,  # beside the best one
-        load_best_model_at_end=True,
-        remove_unused_columns=False,
-        label_names=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        ddp_find_unused_parameters=False,
-    )
-    updates = math.ceil(examples / (batch * max(1, args.world_size)))
-    args.eval_steps = args.save_steps = max(1, updates // config.evaluations)
-    args.logging_steps = max(1, args.eval_steps // 5)
-    args.warmup_steps = math.ceil(config.warmup * updates * config.epochs)
-    return args
+    spread = final_spread(network, material.validation) if unit == "std" else 0.0
+    rescale(network.head, *objective.rescaling(material.reward, spread, unit))
+    _round(network, dtype)
+    guide = make_guide(network, objective, lm, name)
+    if network.adapter is not None:  # merged by now: what is left of it goes to the disk
+        for parameter, weights in network.adapter.named_parameters():
+            if "lora_" in parameter:
+                weights.data = weights.data.to(dtype)
+    return guide
 
 
-def _checkpoint_gradients(network: GuideNetwork) -> None:
-    """Have the backbone compute its activations twice instead of keeping them."""
+def make_guide(
+    network: GuideNetwork, objective: Objective, lm: TransformersLM, name: str
+) -> Guide[Any]:
+    """The guide that a network is as it stands; the adapter is merged into a copy of the layers."""
     backbone: Any = network.backbone
-    with warnings.catch_warnings():  # its later name is not in every transformers 5
-        warnings.simplefilter("ignore", FutureWarning)
-        backbone.gradient_checkpointing_enable({"use_reentrant": False})
-    backbone.enable_input_require_grads()
+    if network.adapter is not None:
+        backbone = copy.deepcopy(backbone).merge_and_unload()
+    kind = ValueGuide if objective.head == "scalar" else VocabularyGuide
+    guide: Guide[Any] = kind(backbone, network.head, vocab=lm.vocab, name=name)
+    return objective.wrap(guide)
 
 
-def reference(base: PreTrainedModel, temperature: float | None) -> Reference:
-    """log pi_ref of every next token, by the base itself at the rollouts' temperature."""
-    network = GuideNetwork(base, Identity())
-
-    @torch.no_grad()
-    def logprobs(tensors: Tensors) -> torch.Tensor:
-        scores = next_scores(network(**to_network(tensors)))
-        return (scores / (temperature or 1.0)).log_softmax(-1)
-
-    return logprobs
+@torch.no_grad()
+def _round(network: GuideNetwork, dtype: torch.dtype) -> None:
+    """Round the trained weights, in place, to values that a precision can hold."""
+    for weights in network.parameters():
+        if weights.requires_grad:
+            weights.copy_(weights.to(dtype))
 
 
-_NO_PART = ("lr", "out", "name", "unit", "store", "tensorboard")
-"""Settings that have no part in what a run computes, or are said beside it."""
-
-
-def _facts(config: TrainConfig, data: Data, world: int) -> dict[str, Any]:
-    """What decides a run beside its learning rate: its settings, its examples, its processes."""
-    material = data.material
-    examples = repr((material.train, material.validation, material.labelled))
-    settings = {k: v for k, v in config.as_dict().items() if k not in _NO_PART}
-    return {**settings, "examples": sha256(examples.encode()).hexdigest()[:32], "processes": world}
+@torch.no_grad()
+def final_spread(network: GuideNetwork, examples: Sequence[Example]) -> float:
+    """Standard deviation of the scores of finished responses."""
+    network.eval()
+    device = next(network.parameters()).device
+    scores = []
+    for start in range(0, len(examples), 8):
+        tensors = collate(examples[start : start + 8], shared=network.shares)
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+        each = token_scores(network(**to_network(tensors)), to_batch(tensors))
+        scores.append(at_end(each, tensors["lengths"] - 1))
+    every = torch.cat(scores).double()
+    return float(every.std()) if len(every) > 1 else 0.0
