@@ -26,7 +26,7 @@ APART = ("trimtab.cli", "trimtab.__main__")
 """The command line has words of its own, which its parser checks."""
 
 OUTPUTS = (
-    "decoding.trace.Trace:finish",
+    "decoding.rows.Trace:finish",
     "evaluation.report.curves.Peak:verdict",
     "training.inspection.findings.Finding:level",
     "types.completions.Completion:finish",
@@ -219,7 +219,7 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
 """A call with a keyword that is nearly one, and the one that it should offer."""
 
 INNER = {
-    "cache.attention.packed_attention": "called by transformers",
+    "cache.forward.packed_attention": "called by transformers",
     "cache.expanded.ExpandedReader": "arguments of a network's forward",
     "cache.reader.open_reader": "arguments of a network's forward",
     "cache.slots.Recorder.update": "called by transformers",

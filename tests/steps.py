@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trimtab.decoding import loop, step
+from trimtab.decoding import loop
+from trimtab.decoding.step import BatchStep, Policy
 from trimtab.types import Samples
 
 ROUNDING = 1e-5
@@ -43,27 +44,20 @@ def unwatched() -> Iterator[None]:
 @contextmanager
 def watched() -> Iterator[None]:
     """Holds each step of the loop to `check_step`, on the law that it chose by."""
-    seen = threading.local()
-    logprobs_of, choose_step = step.logprobs_of, loop.choose_step
+    choose_step = loop.choose_step
 
-    def law(method: Any, reference: Tensor, *rest: Any) -> Tensor:
-        found = logprobs_of(method, reference, *rest)
-        seen.last = (found, reference)
-        return found
-
-    def take(lm: Any, base: Any, method: Any, *rest: Any) -> step.BatchStep:
-        taken = choose_step(lm, base, method, *rest)
+    def choose(lm: Any, base: Any, method: Any, policy: Policy, *rest: Any) -> BatchStep:
+        step = choose_step(lm, base, method, policy, *rest)
         if not _counting.is_set():
-            check_step(method, taken, *seen.last)
-        return taken
+            check_step(method, step, policy.logprobs, policy.reference)
+        return step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "logprobs_of", law)
-        patch.setattr(loop, "choose_step", take)
+        patch.setattr(loop, "choose_step", choose)
         yield
 
 
-def check_step(method: Any, taken: step.BatchStep, law: Tensor, reference: Tensor) -> None:
+def check_step(method: Any, taken: BatchStep, law: Tensor, reference: Tensor) -> None:
     """Every row whose numbers are numbers; the loop raises an error for the others."""
     sound = torch.isfinite(taken.logprob) & torch.isfinite(taken.ref_logprob)
     law, reference = law[sound].double(), reference[sound].double()

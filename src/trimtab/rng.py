@@ -63,14 +63,21 @@ class Rng:
         seed: the user's seed.
         keys: one key per row (see `row_key`).
         positions: number of tokens that the row has emitted.
+        stream: what the next choice is drawn from.
     """
 
     seed: int
     keys: Int[Tensor, "B"]
     positions: Int[Tensor, "B"]
+    stream: int = DRAW
 
-    def uniform(self, stream: int = DRAW) -> Float[Tensor, "B"]:
-        """One float64 in [0, 1) per row, in steps of 2^-52, for this address and stream."""
+    def uniform(self, stream: int | None = None) -> Float[Tensor, "B"]:
+        """One float64 in [0, 1) per row, in steps of 2^-52, for this address.
+
+        Args:
+            stream: another one than that of choices.
+        """
+        stream = self.stream if stream is None else stream
         x = _mix(self.keys + _signed(self.seed * _GOLDEN))
         x = _mix((x ^ self.positions) + _GOLDEN)
         x = _mix(x + _signed((stream + 1) * _GOLDEN))
@@ -86,11 +93,12 @@ class Rng:
         return replace(self, positions=self.positions + lengths)
 
     def fork(self, n: int) -> Rng:
-        """n rows for each row, all with keys of their own (sampled blocks)."""
+        """n rows for each row, all with keys of their own, for the tokens of sampled blocks."""
         keys = self.keys.repeat_interleave(n)
         sample = torch.arange(n, device=keys.device).repeat(len(self.keys))
         keys = _mix(keys + (sample + 1) * _GOLDEN)
-        return replace(self, keys=keys, positions=self.positions.repeat_interleave(n))
+        positions = self.positions.repeat_interleave(n)
+        return replace(self, keys=keys, positions=positions, stream=BLOCK)
 
 
 def draw(logprobs: Float[Tensor, "B N"], uniform: Float[Tensor, "B"]) -> Int[Tensor, "B"]:

@@ -12,6 +12,7 @@ import trimtab as tt
 from tests import toys
 from tests.cache.nets import apart, longrope, net, plain, text
 from trimtab.cache.configs import context_of
+from trimtab.cache.selfcheck import layer_windows
 from trimtab.errors import PromptError
 from trimtab.guides import ScalarHead
 
@@ -111,3 +112,9 @@ def test_other_rotary_scalings_depend_on_no_length(kind: str) -> None:
     rows = [text(20), text(60)]
     for row, law in zip(rows, lm.next(lm.prefill(rows)), strict=True):
         assert apart(law, plain(model, row.ids)) < 1e-5
+
+
+def test_a_window_counts_where_the_architecture_looks_at_it() -> None:
+    assert layer_windows(net("llama", sliding_window=32)) == [None] * 4
+    assert layer_windows(net("mistral", sliding_window=32)) == [32] * 4
+    assert layer_windows(net("gemma3_text")) == [32, None, 32, None]

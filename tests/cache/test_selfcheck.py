@@ -136,7 +136,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
     ),
     "branches see each other": (
         "llama",
-        lambda p: p.setattr("trimtab.cache.tree.see", _everything),
+        lambda p: p.setattr("trimtab.cache.forward.see", _everything),
     ),
     "a chosen candidate is not kept": (
         "llama",

@@ -215,6 +215,13 @@ def test_a_failing_guide_is_named_with_row_and_position(bad: float, lookahead: i
     assert 'on_guide_error="base"' in str(caught.value)
 
 
+def test_errors_of_a_part_of_many_prompts_count_from_its_first() -> None:
+    with pytest.raises(GuideError, match=r"row 22 \(prompt 11\), position 3"):
+        around_a_fault(math.nan, 3, tt.cd(k=3), n=2, first_prompt=10)
+    with pytest.raises(PromptError, match="prompt 8 must not be empty"):
+        decode(tt.greedy(), prompts=[PROMPTS[0], Prompt(())], first_prompt=7)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("method", [tt.cd(beta=3.0, k=3), tt.vas(beta=3.0, k=3), tt.args(k=3)])
 def test_other_rows_survive_a_failing_guide(bad: float, method: tt.Method) -> None:

@@ -47,8 +47,8 @@ CACHE = (
     Fault(
         "the chosen candidate's keys are not moved behind the prefix",
         "cache/tree.py",
-        "self.store.move(self._index(state.slots), state.lengths + index, state.lengths)",
-        "self.store.move(self._index(state.slots), state.lengths, state.lengths)",
+        "self.store.move(state.index, state.lengths + index, state.lengths)",
+        "self.store.move(state.index, state.lengths, state.lengths)",
         READERS,
     ),
     Fault(
@@ -105,9 +105,9 @@ MASKS = (
     ),
     Fault(
         "candidates of several tokens share one chain",
-        "cache/tree.py",
-        "prefix[:, None] + lane // length * length,",
-        "prefix[:, None] + 0 * lane,",
+        "cache/masks.py",
+        "start = prefix[:, None] + lane // length * length",
+        "start = prefix[:, None] + 0 * lane",
         READERS,
     ),
 )
@@ -154,8 +154,8 @@ LEDGER = (
     Fault(
         "the divergence is that of pi_ref from pi",
         "decoding/step.py",
-        "terms = law.exp() * (law - reference)",
-        "terms = reference.exp() * (reference - law)",
+        "terms = logprobs.exp() * (logprobs - reference)",
+        "terms = reference.exp() * (reference - logprobs)",
         ("tests/exact/test_laws_of_methods.py", *FUZZ),
     ),
     Fault(

@@ -10,7 +10,7 @@ import torch
 
 import trimtab as tt
 from trimtab.guides import ScalarHead
-from trimtab.testing import check_guide, check_model, guides, models
+from trimtab.testing import check_guide, check_model, guides, models, rows
 
 pytestmark = pytest.mark.assets
 
@@ -34,9 +34,9 @@ def guide() -> tt.ValueGuide:
     "law",
     [
         models.laws_are_normalised,
-        models.cached_reading_equals_a_longer_prompt,
-        models.a_batch_equals_each_row_alone,
-        models.joined_rows_equal_each_alone,
+        rows.cached_reading_equals_a_longer_prompt,
+        rows.a_batch_equals_each_row_alone,
+        rows.joined_rows_equal_each_alone,
     ],
     ids=lambda law: law.__name__,
 )
@@ -49,11 +49,11 @@ def test_the_model(law: Any) -> None:
     "law",
     [
         guides.score_leaves_the_state_as_it_was,
-        guides.cached_reading_equals_reading_at_once,
-        guides.cached_reading_equals_a_longer_prompt,
-        guides.a_batch_equals_each_row_alone,
-        guides.forks_are_independent,
-        guides.joined_rows_equal_each_alone,
+        rows.cached_reading_equals_reading_at_once,
+        rows.cached_reading_equals_a_longer_prompt,
+        rows.a_batch_equals_each_row_alone,
+        rows.forks_are_independent,
+        rows.joined_rows_equal_each_alone,
         guides.long_candidates_equal_reading_their_beginning,
     ],
     ids=lambda law: law.__name__,

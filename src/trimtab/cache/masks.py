@@ -45,6 +45,13 @@ class QueryLayout:
     at: Int[Tensor, "B Q"]
     real: Bool[Tensor, "B Q"]
 
+    @classmethod
+    def of_candidates(cls, prefix: Int[Tensor, "B"], k: int, length: int) -> QueryLayout:
+        """k chains of as many tokens each, side by side behind each row's prefix."""
+        lane = torch.arange(k * length, device=prefix.device).expand(len(prefix), -1)
+        start = prefix[:, None] + lane // length * length
+        return cls(prefix, start, prefix[:, None] + lane, torch.ones_like(lane, dtype=torch.bool))
+
     @property
     def position(self) -> Int[Tensor, "B Q"]:
         """Position in the text: every chain begins right after the prefix."""

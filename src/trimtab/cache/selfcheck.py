@@ -12,7 +12,7 @@ Legend: B rows, K candidates, D size of the network's output.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from trimtab.cache.configs import text_config
+from trimtab.cache.masks import Visible, answering, within
 from trimtab.cache.twin import LENGTH, VOCABULARY, make_twin
 from trimtab.errors import IncompatibleError, TrimtabError
 from trimtab.locks import Lock
@@ -30,29 +31,8 @@ TOLERANCE = 1e-3
 right differs by 1e-6, what is read wrong by 1e-2 or more."""
 
 
-@runtime_checkable
-class Tried(Protocol):
-    """What is tried of a reader."""
-
-    def prefill(self, ids: Sequence[Sequence[int]]) -> Any:
-        """Read whole prompts."""
-        ...
-
-    def extend(self, state: Any, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Any:
-        """Append tokens."""
-        ...
-
-    def select(self, state: Any, rows: Int[Tensor, "R"]) -> Any:
-        """Drop, reorder or fork rows."""
-        ...
-
-    def branch(self, state: Any, candidates: Candidates) -> Float[Tensor, "B K D"]:
-        """The output at each candidate."""
-        ...
-
-
-Fresh = Callable[[PreTrainedModel, Callable[[Any], Tensor]], Tried]
-"""A reader of a network, by what to take from its output."""
+Fresh: TypeAlias = Callable[[PreTrainedModel, Callable[[Any], Tensor]], Any]
+"""Opens a `CachedReader` of a network, by what to take from its output."""
 
 _trying = Lock()
 _verdicts: dict[tuple[str, ...], str] = {}
@@ -119,7 +99,7 @@ def _told(failure: Exception) -> str:
 
 
 @torch.inference_mode()
-def relative_error(net: PreTrainedModel, reader: Tried) -> float:
+def relative_error(net: PreTrainedModel, reader: Any) -> float:
     """How far what a reader says is from a plain forward of each text alone, at worst.
 
     Rows of unequal lengths are read side by side, branched, extended by a candidate and by
@@ -201,3 +181,35 @@ def refused(net: PreTrainedModel, got: str, attention: str = "") -> Incompatible
         got=got,
         do=f'pass attention="{other}", or another network (docs/families.md lists them)',
     )
+
+
+def layer_windows(net: PreTrainedModel) -> list[int | None]:
+    """For each layer the most tokens that one token sees, itself included; None where all.
+
+    Where the config does not tell by layer, the network's twin is asked for its mask: a config may
+    carry a window that its architecture never looks at.
+    """
+    config = text_config(net)
+    window: int | None = getattr(config, "sliding_window", None)
+    layers: int = config.num_hidden_layers
+    kinds = getattr(config, "layer_types", None)
+    if window is None or (kinds is None and not _twin_has_window(net)):
+        return [None] * layers
+    kinds = kinds or ["sliding_attention"] * layers
+    return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
+def _twin_has_window(net: PreTrainedModel) -> bool:
+    """Whether the twin lets its last token see the first of `LENGTH`, past every window."""
+    twin = make_twin(type(net), net.config)
+    hidden: list[bool] = []
+
+    def see(visible: Visible) -> Tensor:
+        position = torch.arange(LENGTH)[None]
+        mask = within(visible, position, position[:, None])
+        hidden.append(not bool(mask[0, -1, 0]))
+        return mask[:, None]
+
+    with torch.inference_mode(), answering(see, twin.dtype):
+        twin(input_ids=torch.full((1, LENGTH), 8), use_cache=False)
+    return any(hidden)

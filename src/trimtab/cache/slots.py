@@ -167,13 +167,34 @@ class SlotStore:
         return self._stacks[stack][plane]
 
 
-class StepView:
+class _Shape:
+    """What transformers' networks ask of a cache besides keys and values.
+
+    They use it only where they get no position ids and no mask of ours.
+    """
+
+    width: int
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many tokens are stored, to number new ones by: ours have numbers."""
+        return 0
+
+    def get_query_offset(self, layer_idx: int | None = 0) -> int:
+        """Where queries begin in a mask: ours say where they stand."""
+        return 0
+
+    def get_mask_sizes(self, query: object, layer_idx: int | None = 0) -> tuple[int, int]:
+        """How wide a mask is, and where it begins."""
+        return self.width, 0
+
+
+class StepView(_Shape):
     """The cache as transformers' attention layers see it during one forward."""
 
     def __init__(
         self, store: SlotStore, slots: Sequence[int], at: Int[Tensor, "B Q"], width: int
     ) -> None:
-        self._store, self._at, self._width = store, at, width
+        self._store, self._at, self.width = store, at, width
         first, n = slots[0], len(slots)
         # Rows side by side are read as a view; only scattered rows have to be gathered.
         self._span = slice(first, first + n) if list(slots) == [*range(first, first + n)] else None
@@ -194,26 +215,15 @@ class StepView:
         plane = self._store.plane(layer, kind)
         rows, at = self._rows.to(plane.device), self._at.to(plane.device)
         plane[rows[:, None], at] = new.transpose(1, 2)
-        read = plane[self._span, : self._width] if self._span else plane[rows, : self._width]
+        read = plane[self._span, : self.width] if self._span else plane[rows, : self.width]
         return read.transpose(1, 2)
 
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Models ask only when they get no position ids; ours always do."""
-        return 0
 
-    def get_query_offset(self, layer_idx: int | None = 0) -> int:
-        """Where queries begin in a mask; ours say where they stand."""
-        return 0
-
-    def get_mask_sizes(self, query: object, layer_idx: int | None = 0) -> tuple[int, int]:
-        """How wide a mask is, and where it begins."""
-        return self._width, 0
-
-
-class Recorder:
-    """A cache that keeps nothing but the shapes it was shown."""
+class Recorder(_Shape):
+    """A cache that keeps nothing but the shapes that one token shows it."""
 
     def __init__(self) -> None:
+        self.width = 1
         self.seen: dict[tuple[int, int], Tensor] = {}
 
     def update(
@@ -222,15 +232,3 @@ class Recorder:
         """Note a layer's shapes."""
         self.seen |= {(layer_idx, 0): keys, (layer_idx, 1): values}
         return keys, values
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Empty."""
-        return 0
-
-    def get_query_offset(self, layer_idx: int | None = 0) -> int:
-        """Empty."""
-        return 0
-
-    def get_mask_sizes(self, query: object, layer_idx: int | None = 0) -> tuple[int, int]:
-        """The one token that it is shown."""
-        return 1, 0

@@ -100,7 +100,7 @@ def show_compared(job: Job, guide: GuideSource | None, n: int, output: OutputOpt
 
 
 def _decoded(job: Job, label: str, draws: int, quiet: bool) -> list[Compared]:
-    from trimtab.decoding.checks import check_call
+    from trimtab.decoding.validate import check_call
 
     budget = job.options["max_new_tokens"]
     check_call(job.lm, job.guide, job.method, job.prompts, 1, budget, True)

@@ -136,7 +136,7 @@ def generate(
         "alternatives": alternatives,
         "on_guide_error": on_guide_error,
     }
-    from trimtab.decoding.checks import check_call, encode_all
+    from trimtab.decoding.validate import check_call, encode_all
 
     prompts = encode_all(lm, [sample.prompt for sample in samples])
     beside = guide.open(lm) if guide is not None else None
@@ -247,7 +247,7 @@ class Job:
             before = [drawn[prompt.ids] * total for prompt in prompts]
             for sample in range(0, total, n):
                 counts = [count + sample for count in before]
-                more = {"n": min(n, total - sample), "drawn": counts}
+                more = {"n": min(n, total - sample), "drawn": counts, "first_prompt": at}
                 yield self._steps(at * total + sample, prompts, more)
             drawn.update(prompt.ids for prompt in prompts)
 

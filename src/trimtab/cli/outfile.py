@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,38 +1,110 @@
-"""The one decode loop: from prompts to tokens, for every method, model and guide.
-
-Legend: B rows, K candidates, L tokens of a candidate.
-"""
+"""The one decode loop: from prompts to tokens, for every method, model and guide."""
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from trimtab.decoding.checks import (
+from trimtab.decoding.faults import StepCheck
+from trimtab.decoding.methods import Method, sampling
+from trimtab.decoding.rows import Meter, Rows, Trace
+from trimtab.decoding.states import States, prefill, row_keys
+from trimtab.decoding.step import choose_step, tilt_candidates
+from trimtab.decoding.validate import (
     Beta,
     check_call,
-    check_drawn,
     check_parts,
     encode_all,
-    per_prompt,
+    samples_drawn,
     shared_context,
     stop_strings,
+    strengths,
     warn_of_context,
 )
-from trimtab.decoding.faults import Faults
-from trimtab.decoding.methods import Method
-from trimtab.decoding.rows import Meter, Rows
-from trimtab.decoding.step import InFlight, check_scores, choose_step
-from trimtab.decoding.unguided import Unguided
 from trimtab.errors import check_keywords, check_whole, check_word
 from trimtab.protocols import Guide, LanguageModel
-from trimtab.types import Completion, Prompt, PromptLike, Proposal, Samples, Step
+from trimtab.rng import Rng
+from trimtab.types import Candidates, Completion, Prompt, PromptLike, Samples, Step, pad_ids
 
 OnGuideError: TypeAlias = Literal["raise", "base"]
+
+
+def run(states: States, rows: Rows, method: Method, alternatives: int = 0) -> Iterator[Step]:
+    """The loop: propose, score, tilt, choose, extend, until no row goes on.
+
+    Args:
+        states: the device's side of the rows; consumed.
+        rows: the host's side of them.
+        method: the parts.
+        alternatives: how many of the likeliest candidates each step carries.
+    """
+    lm = states.lm
+    meter = Meter(lm, states.guide)
+    while rows.live:
+        with meter.counting():
+            candidates = lm.propose(states.base, rows.within(method.proposal), states.rng)
+            scores = states.score(candidates)
+            policy = tilt_candidates(method, candidates, scores, states.beta)
+            step = choose_step(lm, states.base, method, policy, states.rng, alternatives)
+        yield from rows.dispatch(step, meter.shares(len(rows.live)))
+        keep = rows.drop_finished()
+        if rows.live:
+            with meter.counting():
+                states = states.extend(step, keep)
+    yield from rows.drain()
+
+
+def draw_blocks(lm: LanguageModel[Any], forked: Any, proposal: Samples, rng: Rng) -> Candidates:
+    """n continuations of each row, drawn from pi_ref by the loop.
+
+    What a model that can propose its `Vocabulary` proposes for `Samples`.
+
+    Args:
+        lm: the base.
+        forked: its state with n copies of every row, side by side; consumed.
+        proposal: with a length.
+        rng: the rows' addresses before they were forked.
+    """
+    assert proposal.length is not None, "the loop sets the length to what is left"
+    count, n = len(rng.keys), proposal.n
+    traces = [Trace(None, lm.eos_ids, proposal.length) for _ in range(count * n)]
+    rows, logprobs = Rows(traces, usual_lookahead(lm)), [0.0] * len(traces)
+    for step in run(States(lm, None, forked, None, 0.0, rng.fork(n)), rows, sampling()):
+        logprobs[step.row] += step.logprob
+    device = rng.keys.device
+    tokens, lengths = pad_ids([trace.tokens for trace in traces], device=device)
+    ends = torch.tensor([trace.finish == "eos" for trace in traces], device=device)
+    return Candidates(
+        tokens.view(count, n, -1),
+        torch.tensor(logprobs, dtype=torch.float32, device=device).view(count, n),
+        lengths.view(count, n),
+        ends.view(count, n),
+    )
+
+
+def usual_lookahead(lm: LanguageModel[Any]) -> int:
+    """Steps that the host may run behind the device: none on the CPU, where nothing would wait."""
+    return int(lm.device.type != "cpu")
+
+
+class DecodeOptions(TypedDict, total=False):
+    """The keyword arguments of `decode_steps`, which `decode` hands on."""
+
+    max_new_tokens: int
+    n: int
+    beta: Beta | None
+    seed: int
+    stop: str | Sequence[str]
+    stop_at_eos: bool
+    alternatives: int
+    on_guide_error: OnGuideError
+    lookahead: int | None
+    drawn: Sequence[int] | None
+    first_prompt: int
 
 
 @torch.inference_mode()
@@ -52,6 +124,7 @@ def decode_steps(
     on_guide_error: OnGuideError = "raise",
     lookahead: int | None = None,
     drawn: Sequence[int] | None = None,
+    first_prompt: int = 0,
 ) -> Iterator[Step]:
     """Stream a decode: one `Step` per row and turn of the loop.
 
@@ -75,6 +148,7 @@ def decode_steps(
             same; a finished row is read up to this many tokens too far.
         drawn: for each prompt the samples that earlier calls have drawn; their draws are not made
             again, so that many prompts, or samples, in parts are what they are in one call.
+        first_prompt: the number of the first prompt in errors, where these are a part of many.
 
     Raises:
         UsageError: the call cannot be meant (see `trimtab.errors`).
@@ -82,81 +156,42 @@ def decode_steps(
             "raise".
         ModelError: the base's logits are not finite.
         LawError: the method's rule or sampler makes no distribution.
+
+    >>> import trimtab as tt
+    >>> lm = tt.TableLM()
+    >>> [step.text for step in tt.decode_steps(lm, None, tt.greedy(), ["ab"], max_new_tokens=3)]
+    ['c', 'b', 'c']
     """
     check_word("on_guide_error", on_guide_error, OnGuideError)
     check_parts(lm, guide, method)
     seed = check_whole("seed", seed)
     check_whole("alternatives", alternatives, 0)
+    if lookahead is not None:
+        check_whole("lookahead", lookahead, 0)
     stops = stop_strings(stop)
     encoded = encode_all(lm, prompts)
     if not encoded:
         return
-    check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos)
-    reader = cast("Guide[Any]", guide if method.guided else Unguided())
-    if lookahead is None:
-        lookahead = int(lm.device.type != "cpu")
-    lookahead = check_whole("lookahead", lookahead, 0)
-    context = shared_context(lm, guide if method.guided else None)
+    check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos, first_prompt)
+    guide = guide if method.guided else None
+    context = shared_context(lm, guide)
     warn_of_context(context, encoded, max_new_tokens)
-    rows = Rows(lm, encoded, n, max_new_tokens, stops, stop_at_eos, context.tokens)
-    strength = per_prompt(method.beta if beta is None else beta, len(encoded))
-    if isinstance(strength, Tensor):
-        strength = strength[rows.fork]
-        betas = strength[:, 0].tolist()
-        strength = strength.to(lm.device)
-    else:
-        betas = [strength] * len(rows.live)
-    faults = Faults(lm, reader.name, method, betas, on_guide_error == "base")
-    rng = rows.rng(seed, lm.device, check_drawn(drawn, len(encoded)))
-    base, aux = lm.prefill(encoded), reader.prefill(encoded)
-    if n > 1:
-        base, aux = lm.select(base, rows.fork), reader.select(aux, rows.fork)
-    meter = Meter(lm, reader)
-    in_flight: deque[tuple[list[int], InFlight, tuple[float, ...]]] = deque()
-    while rows.live:
-        with meter.counting():
-            candidates = lm.propose(base, _within(method.proposal, rows.room), rng)
-            scores = check_scores(reader.name, reader.score(aux, candidates), candidates)
-            step = choose_step(lm, base, method, candidates, scores, strength, rng, alternatives)
-        tokens, lengths = step.tokens, step.lengths
-        at = rows.dispatch(candidates.tokens.shape[-1])
-        in_flight.append((at, InFlight(step), meter.shares(len(at))))
-        if len(in_flight) > lookahead:
-            at, waiting, shares = in_flight.popleft()
-            yield from rows.read(at, waiting.wait(), shares, faults)
-        keep = rows.drop_finished()
-        if not rows.live:
-            break
-        rng = rng.advance(lengths)
-        with meter.counting():
-            if keep is not None:
-                base, aux, rng = lm.select(base, keep), reader.select(aux, keep), rng.select(keep)
-                there = keep.to(tokens.device)
-                tokens, lengths = tokens[there], lengths[there]
-                strength = strength[there] if isinstance(strength, Tensor) else strength
-            base, aux = lm.extend(base, tokens, lengths), reader.extend(aux, tokens, lengths)
-    for at, waiting, shares in in_flight:
-        yield from rows.read(at, waiting.wait(), shares, faults)
-
-
-def _within(proposal: Proposal, room: int) -> Proposal:
-    """Blocks no longer than the tokens that are left; other proposals as they are."""
-    return proposal.within(room) if isinstance(proposal, Samples) else proposal
-
-
-class DecodeOptions(TypedDict, total=False):
-    """The keyword arguments of `decode_steps`, which `decode` hands on."""
-
-    max_new_tokens: int
-    n: int
-    beta: Beta | None
-    seed: int
-    stop: str | Sequence[str]
-    stop_at_eos: bool
-    alternatives: int
-    on_guide_error: OnGuideError
-    lookahead: int | None
-    drawn: Sequence[int] | None
+    beta = strengths(method.beta if beta is None else beta, len(encoded))
+    keys = row_keys(encoded, n, samples_drawn(drawn, len(encoded)))
+    eos_ids = lm.eos_ids if stop_at_eos else frozenset[int]()
+    rooms = [
+        max_new_tokens
+        if context.tokens is None
+        else min(max_new_tokens, context.tokens - len(prompt.ids))
+        for prompt in encoded
+    ]
+    traces = [Trace(lm.decode, eos_ids, room, stops) for room in rooms for _ in range(n)]
+    betas = beta[:, 0].tolist() if isinstance(beta, Tensor) else [beta] * len(encoded)
+    name, lenient = guide.name if guide is not None else "", on_guide_error == "base"
+    check = StepCheck(lm, name, method, betas, n, lenient, first_prompt)
+    rows = Rows(traces, usual_lookahead(lm) if lookahead is None else lookahead, check)
+    states = prefill(lm, guide, encoded, n, beta, seed, keys)
+    yield from run(states, rows, method, alternatives)
 
 
 def decode(
@@ -180,6 +215,13 @@ def decode(
 
     Returns:
         Completions in prompt-major order: all n of the first prompt, then of the second.
+
+    >>> import trimtab as tt
+    >>> lm = tt.TableLM()
+    >>> guide = tt.TextGuide(lambda samples, texts: [text.count("d") for text in texts], lm.decode)
+    >>> done = tt.decode(lm, guide, tt.args(beta=9, k=4), ["ab", "c"], max_new_tokens=8)
+    >>> [response.text for response in done]
+    ['dadddddd', 'ddddddcd']
     """
     check_keywords("decode", options, (*DecodeOptions.__annotations__, "on_step"))
     check_parts(lm, guide, method)
@@ -194,7 +236,7 @@ def decode(
 
 
 def completion(prompt: Prompt, sample: int, steps: Sequence[Step]) -> Completion:
-    """A row's steps, gathered."""
+    """A row's steps as one response."""
     finish = steps[-1].finish
     assert finish is not None, "the loop sets a reason on every row's last step"
     return Completion(

@@ -68,12 +68,20 @@ def chooser(temperature: float) -> Sampler:
 
 
 def greedy() -> Method:
-    """The base's likeliest token: argmax log p."""
+    """The base's likeliest token: argmax log p.
+
+    >>> greedy().proposal, greedy().guided
+    (TopK(k=1, tail='drop'), False)
+    """
     return Method("greedy", TopK(1), tilt, Greedy(), guided=False)
 
 
 def sampling(temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Method:
-    """The base policy itself: one draw from p, with the usual temperature, top_k and top_p."""
+    """The base policy itself: one draw from p, with the usual temperature, top_k and top_p.
+
+    >>> sampling(temperature=0.7, top_p=0.9).sampler
+    Stochastic(temperature=0.7, top_k=None, top_p=0.9)
+    """
     return Method(
         "sampling", Vocabulary(), tilt, Stochastic(temperature, top_k, top_p), guided=False
     )
@@ -84,12 +92,22 @@ def args(beta: float = 1.5, k: int = 10) -> Method:
 
     Published: k = 10, w = 1.0 or 1.5. The paper's summary writes (1 - w) log p + w r; the authors'
     code, and this, is log p + w r.
+
+    >>> import trimtab as tt
+    >>> lm = tt.TableLM()
+    >>> guide = tt.TextGuide(lambda samples, texts: [x.count("d") for x in texts], lm.decode)
+    >>> tt.decode(lm, guide, args(beta=9.0, k=4), ["ab"], max_new_tokens=4)[0].text
+    'dadd'
     """
     return Method("args", TopK(k), tilt, Greedy(), beta)
 
 
 def args_stochastic(beta: float = 1.5, k: int = 10, temperature: float = 0.7) -> Method:
-    """ARGS-stochastic: one draw from softmax((log p + w r) / T) over the top k; T = 0.7."""
+    """ARGS-stochastic: one draw from softmax((log p + w r) / T) over the top k; T = 0.7.
+
+    >>> args_stochastic(temperature=0.5).sampler
+    Stochastic(temperature=0.5, top_k=None, top_p=1.0)
+    """
     return Method("args-stochastic", TopK(k), tilt, chooser(temperature), beta)
 
 
@@ -98,12 +116,19 @@ def pargs(beta: float = 1.5, k: int = 10, temperature: float = 1.0) -> Method:
 
     The reward model is trained on partial sequences (Eq. 4). Published: k = 10, beta 1.5 (TL;DR),
     2 (HH), 1 (UltraFeedback).
+
+    >>> pargs(beta=2.0).proposal, pargs().sampler
+    (TopK(k=10, tail='drop'), Stochastic(temperature=1.0, top_k=None, top_p=1.0))
     """
     return Method("pargs", TopK(k), tilt, chooser(temperature), beta)
 
 
 def pargs_greedy(beta: float = 1.5, k: int = 10) -> Method:
-    """PARGS-G: argmax over the top k of log p + beta r_partial."""
+    """PARGS-G: argmax over the top k of log p + beta r_partial.
+
+    >>> pargs_greedy(k=5).proposal, pargs_greedy().sampler
+    (TopK(k=5, tail='drop'), Greedy())
+    """
     return Method("pargs-greedy", TopK(k), tilt, Greedy(), beta)
 
 
@@ -118,17 +143,28 @@ def vas(
     pi(v) ~ p(v) exp(beta V(s v)) on the top k, and p(v) exp(beta mean_k V) elsewhere. Published:
     k = 20, beta swept. The authors' code runs before the temperature, so its strength is beta / T.
     `tail="drop"` is the paper's ablation. `temperature=0` is greedy.
+
+    >>> vas(beta=4.0).proposal, vas(temperature=0).sampler
+    (TopK(k=20, tail='mean'), Greedy())
     """
     return Method("vas", TopK(k, tail), tilt, chooser(temperature), beta)
 
 
 def cd(beta: float = 1.0, k: int = 20, temperature: float = 1.0) -> Method:
-    """Tokenwise controlled decoding (Mudgal et al. 2023): p exp(lambda V) over the top k."""
+    """Tokenwise controlled decoding (Mudgal et al. 2023): p exp(lambda V) over the top k.
+
+    >>> cd(beta=2.0, k=40).proposal
+    TopK(k=40, tail='drop')
+    """
     return Method("cd", TopK(k), tilt, chooser(temperature), beta)
 
 
 def cd_blockwise(n: int = 8, length: int = 16) -> Method:
-    """Blockwise controlled decoding: draw n blocks of `length` tokens, keep the best by V."""
+    """Blockwise controlled decoding: draw n blocks of `length` tokens, keep the best by V.
+
+    >>> cd_blockwise(n=4, length=8).proposal
+    Samples(n=4, length=8)
+    """
     return Method("cd-blockwise", Samples(n, length), score_only, Greedy())
 
 
@@ -136,6 +172,9 @@ def fudge(beta: float = 1.0, k: int = 200, temperature: float = 1.0) -> Method:
     """FUDGE (Yang and Klein 2021): log p + lambda log P(attribute | s v) over the top 200.
 
     The guide is a classifier on prefixes inside `LogSigmoid`.
+
+    >>> fudge().proposal, fudge().beta
+    (TopK(k=200, tail='drop'), 1.0)
     """
     return Method("fudge", TopK(k), tilt, chooser(temperature), beta)
 
@@ -144,6 +183,9 @@ def rad(beta: float = 50.0, k: int = 20, temperature: float = 1.0) -> Method:
     """RAD (Deng and Raffel 2023): z + beta rho over the top k; beta 10 to 300.
 
     The guide is a prefix reward inside `Clamp(guide, 0, 1)`.
+
+    >>> rad(beta=30.0).beta
+    30.0
     """
     return Method("rad", TopK(k), tilt, chooser(temperature), beta)
 
@@ -153,12 +195,19 @@ def genarm(beta: float = 1.0, temperature: float = 1.0) -> Method:
 
     The guide is a causal LM as a `VocabularyGuide`. The authors' library divides by 1 + alpha,
     which they undo with T = 1 / (1 + alpha).
+
+    >>> genarm().proposal
+    Vocabulary()
     """
     return Method("genarm", Vocabulary(), tilt, chooser(temperature), beta)
 
 
 def best_of_n(n: int = 8) -> Method:
-    """Best-of-n: draw n whole responses from p and keep the one with the highest score."""
+    """Best-of-n: draw n whole responses from p and keep the one with the highest score.
+
+    >>> best_of_n(n=16).proposal  # whole responses
+    Samples(n=16, length=None)
+    """
     return Method("best-of-n", Samples(n), score_only, Greedy())
 
 

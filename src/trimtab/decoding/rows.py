@@ -1,87 +1,94 @@
-"""The host's side of a decode: which rows are in flight, and what each has said."""
+"""The host's side of a decode: which rows are live, what each has said, which steps are in flight.
+
+A step's numbers are copied to the host while the device goes on; a step is read when `lookahead`
+others have been dispatched after it. So reading a token need not wait for the device.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from trimtab.decoding.faults import Faults
-from trimtab.decoding.step import BatchStep
-from trimtab.decoding.trace import Trace
-from trimtab.protocols import LanguageModel, Reader
-from trimtab.rng import Rng, row_key
-from trimtab.types import Alternative, Prompt, Step, Tally
+from trimtab.decoding.step import BatchStep, StepRow
+from trimtab.protocols import Reader
+from trimtab.types import Alternative, FinishReason, Proposal, Samples, Step, Tally
+
+Check: TypeAlias = Callable[[int, int, StepRow], None]
+"""Raises an error for numbers that are none, by row and position (see `StepCheck`)."""
+
+_REPLACEMENT = "\ufffd"
+
+
+class InFlight:
+    """A step on its way to the host. `wait` waits for this step alone, not for later work."""
+
+    def __init__(self, step: BatchStep, rows: list[int], shares: tuple[float, ...]) -> None:
+        self.rows, self.shares = rows, shares
+        copies = (getattr(step, f.name).to("cpu", non_blocking=True) for f in fields(step))
+        self._host = BatchStep(*copies)
+        self._done = None
+        if step.tokens.is_cuda:
+            self._done = torch.cuda.Event()
+            self._done.record()
+
+    def wait(self) -> BatchStep:
+        """The step in host memory."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._host
 
 
 class Rows:
-    """All rows of one call; `live` are those still on the device, in the states' order.
+    """All rows of one call.
 
-    Rows are prompt-major: prompt i, sample j is row `i * n + j`.
+    Args:
+        traces: one for each row: its text, budget and end.
+        lookahead: steps that the device may be ahead of what has been read.
+        check: holds the numbers of each row's step to being numbers.
+
+    Attributes:
+        live: rows that still go on, in the order of the device's states.
     """
 
-    def __init__(
-        self,
-        lm: LanguageModel[Any],
-        prompts: Sequence[Prompt],
-        n: int,
-        max_new_tokens: int,
-        stop: tuple[str, ...],
-        stop_at_eos: bool,
-        context: int | None,
-    ) -> None:
-        self.prompts, self.n = prompts, n
-        eos = lm.eos_ids if stop_at_eos else frozenset[int]()
-        room = [
-            max_new_tokens if context is None else min(max_new_tokens, context - len(p.ids))
-            for p in prompts
-        ]
-        self.traces = [Trace(lm.decode, eos, budget, stop) for budget in room for _ in range(n)]
-        self.dispatched = [0] * len(self.traces)
-        self.live = list(range(len(self.traces)))
+    def __init__(self, traces: Sequence[Trace], lookahead: int, check: Check | None = None) -> None:
+        self.traces, self.lookahead, self._check = traces, lookahead, check
+        self.live = list(range(len(traces)))
+        self._dispatched = [0] * len(traces)
+        self._in_flight: deque[InFlight] = deque()
 
-    @property
-    def fork(self) -> Int[Tensor, "B"]:
-        """For each row the index of its prompt."""
-        return torch.arange(len(self.prompts)).repeat_interleave(self.n)
+    def within(self, proposal: Proposal) -> Proposal:
+        """Blocks no longer than every live row has room for; other proposals as they are."""
+        if not isinstance(proposal, Samples):
+            return proposal
+        return proposal.within(min(self.traces[r].budget - self._dispatched[r] for r in self.live))
 
-    @property
-    def room(self) -> int:
-        """Tokens that every row in flight may still get."""
-        return min(self.traces[r].budget - self.dispatched[r] for r in self.live)
-
-    def rng(self, seed: int, device: torch.device, drawn: Sequence[int]) -> Rng:
-        """Addresses of the first draws. The i-th time a prompt occurs it counts as more samples.
+    def dispatch(self, step: BatchStep, shares: tuple[float, ...]) -> Iterator[Step]:
+        """Send a step to the host; the steps of those that have been in flight long enough.
 
         Args:
-            seed: the user's.
-            device: where they live.
-            drawn: for each prompt the samples that were drawn before this call.
+            step: of the live rows.
+            shares: tokens that base and guide read for it, per row.
         """
-        seen: Counter[tuple[int, ...]] = Counter()
-        keys: list[int] = []
-        for prompt, before in zip(self.prompts, drawn, strict=True):
-            first = before + seen[prompt.ids] * self.n
-            keys += [row_key(prompt.ids, first + j) for j in range(self.n)]
-            seen[prompt.ids] += 1
-        key = torch.tensor(keys, dtype=torch.int64, device=device)
-        return Rng(seed, key, torch.zeros_like(key))
-
-    def dispatch(self, length: int) -> list[int]:
-        """Note that every row in flight was given `length` tokens at most; the rows in flight."""
         for row in self.live:
-            self.dispatched[row] += length
-        return list(self.live)
+            self._dispatched[row] += step.tokens.shape[1]
+        self._in_flight.append(InFlight(step, list(self.live), shares))
+        yield from self._read(self.lookahead)
+
+    def drain(self) -> Iterator[Step]:
+        """The steps of all that is still in flight."""
+        yield from self._read(0)
 
     def drop_finished(self) -> Int[Tensor, "R"] | None:
         """Drop rows that have ended or have no room; positions of the others, None if all go on."""
-        keep = [i for i, r in enumerate(self.live) if self._goes_on(r)]
+        keep = [i for i, row in enumerate(self.live) if self._goes_on(row)]
         if len(keep) == len(self.live):
             return None
         self.live = [self.live[i] for i in keep]
@@ -89,49 +96,120 @@ class Rows:
 
     def _goes_on(self, row: int) -> bool:
         trace = self.traces[row]
-        return trace.finish is None and self.dispatched[row] < trace.budget
+        return trace.finish is None and self._dispatched[row] < trace.budget
 
-    def read(
-        self, at: Sequence[int], step: BatchStep, shares: tuple[float, ...], faults: Faults
-    ) -> Iterator[Step]:
-        """The rows of a step that has reached the host.
+    def _read(self, lookahead: int) -> Iterator[Step]:
+        """Wait for all steps but the last few.
 
-        A row that ended in an earlier step may have been dispatched once more: it yields nothing.
+        A row that ended in an earlier step may have been dispatched once more: that yields nothing.
         """
-        for row, one in zip(at, step.entries(), strict=True):
-            trace = self.traces[row]
-            if trace.finish is not None:
-                continue
-            faults.check(row, row // self.n, len(trace.tokens), one)
-            text = trace.push(one.tokens)
-            yield Step(
-                row=row,
-                tokens=one.tokens,
-                text=text,
-                logprob=one.logprob,
-                ref_logprob=one.ref_logprob,
-                score=one.score,
-                kl=None if math.isnan(one.kl) else one.kl,
-                alternatives=tuple(
-                    Alternative(int(token), *numbers) for token, *numbers in one.alternatives
-                ),
-                base_tokens=shares[0],
-                guide_tokens=shares[1],
-                failed=one.fault != 0,
-                finish=trace.finish,
-            )
+        while len(self._in_flight) > lookahead:
+            arrived = self._in_flight.popleft()
+            for row, numbers in zip(arrived.rows, arrived.wait().rows(), strict=True):
+                if self.traces[row].finish is None:
+                    yield self._step(row, numbers, *arrived.shares)
+
+    def _step(self, row: int, numbers: StepRow, base_tokens: float, guide_tokens: float) -> Step:
+        trace = self.traces[row]
+        if self._check is not None:
+            self._check(row, len(trace.tokens), numbers)
+        text = trace.push(numbers.tokens)
+        return Step(
+            row=row,
+            tokens=numbers.tokens,
+            text=text,
+            logprob=numbers.logprob,
+            ref_logprob=numbers.ref_logprob,
+            score=numbers.score,
+            kl=None if math.isnan(numbers.kl) else numbers.kl,
+            alternatives=tuple(Alternative(int(v), *rest) for v, *rest in numbers.alternatives),
+            base_tokens=base_tokens,
+            guide_tokens=guide_tokens,
+            failed=numbers.fault != 0,
+            finish=trace.finish,
+        )
+
+
+@dataclass
+class Trace:
+    """One row as the host sees it: its tokens, its text so far, and whether it has ended.
+
+    Text is decoded over a short window, because a token's text depends on its neighbour (leading
+    spaces) and a character may span tokens; what may still become a stop string is held back, so
+    the pieces that were streamed always join to the completion's text.
+
+    Attributes:
+        decode: ids to text; None where nobody wants the text.
+        eos_ids: tokens that end the row; empty to ignore EOS.
+        budget: most tokens.
+        stop: strings that end the row and are cut off.
+    """
+
+    decode: Callable[[Sequence[int]], str] | None
+    eos_ids: frozenset[int]
+    budget: int
+    stop: tuple[str, ...] = ()
+    tokens: list[int] = field(default_factory=list)
+    finish: FinishReason | None = None
+    _start: int = 0  # the window's first token
+    _read: int = 0  # tokens whose text is out of the window
+    _held: str = ""  # text that may be the beginning of a stop string
+
+    def push(self, tokens: Sequence[int]) -> str:
+        """Append tokens; the text that is now certain. Sets `finish` when the row has ended."""
+        self.tokens.extend(tokens)
+        if self.tokens[-1] in self.eos_ids:
+            self.finish = "eos"
+        elif len(self.tokens) >= self.budget:
+            self.finish = "length"
+        if self.decode is None:
+            return ""
+        self._held += self._new_text(self.decode)
+        return self._release()
+
+    def _new_text(self, decode: Callable[[Sequence[int]], str]) -> str:
+        """Text of the tokens since the last call, once it ends in a whole character.
+
+        Tokens that add no text (special ones) stay in the window: alone they are no neighbour, and
+        what follows them would lose its leading space.
+        """
+        body = self.tokens[:-1] if self.finish == "eos" else self.tokens
+        before = decode(body[self._start : self._read])
+        now = decode(body[self._start :])
+        if self.finish is None and (now.endswith(_REPLACEMENT) or len(now) <= len(before)):
+            return ""
+        self._start, self._read = self._read, len(body)
+        return now[len(before) :]
+
+    def _release(self) -> str:
+        """Give out held text, up to a stop string or to what may become one."""
+        places = [i for stop in self.stop if (i := self._held.find(stop)) >= 0]
+        if places:
+            self.finish = "stop"
+            return self._held[: min(places)]
+        keep = 0 if self.finish else max((_overlap(self._held, s) for s in self.stop), default=0)
+        cut = len(self._held) - keep
+        out, self._held = self._held[:cut], self._held[cut:]
+        return out
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    return next(
+        (n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0
+    )
 
 
 class Meter:
-    """Tokens that one call read, shared evenly among the rows that were in flight.
+    """Tokens that one call read, shared evenly among the rows that were live.
 
     Others may use the same readers meanwhile, in this thread or another: only what is read while
-    `counting` lasts is this call's.
+    `counting` lasts is this call's. A reader may be None, and has read nothing.
     """
 
-    def __init__(self, *readers: Reader[Any]) -> None:
+    def __init__(self, *readers: Reader[Any] | None) -> None:
         self.readers, self._tally = readers, Tally()
-        self.last = [0] * len(readers)
+        self._last = [0] * len(readers)
 
     def counting(self) -> AbstractContextManager[None]:
         """Lasts while the call's own reading is done."""
@@ -139,7 +217,7 @@ class Meter:
 
     def shares(self, rows: int) -> tuple[float, ...]:
         """For each reader the tokens per row since it was last asked."""
-        now = [self._tally.of(reader.cost) for reader in self.readers]
-        shares = tuple((a - b) / rows for a, b in zip(now, self.last, strict=True))
-        self.last = now
+        now = [0 if reader is None else self._tally.of(reader.cost) for reader in self.readers]
+        shares = tuple((a - b) / rows for a, b in zip(now, self._last, strict=True))
+        self._last = now
         return shares

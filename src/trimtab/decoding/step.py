@@ -1,6 +1,6 @@
-"""One step of the loop for all rows: weigh the candidates, choose, and write the ledger.
+"""One step of the loop for all rows: tilt pi_ref by the scores, choose, and write the ledger.
 
-Everything stays on the model's device; an `InFlight` carries it to the host, read a step later.
+Everything stays on the model's device, and nothing here waits for it.
 
 Legend: B rows, K candidates, L tokens of a candidate, N outcomes (K, or K + 1 with a tail),
 M alternatives.
@@ -63,29 +63,61 @@ class BatchStep:
     fault: Float[Tensor, "B"]
     alternatives: Float[Tensor, "B M 4"]
 
-    def entries(self) -> Iterator[StepRow]:
+    def rows(self) -> Iterator[StepRow]:
         """Row by row; each column is brought over once."""
         columns = (getattr(self, f.name).tolist() for f in fields(self))
         for tokens, length, *rest in zip(*columns, strict=True):
             yield StepRow(tuple(tokens[:length]), *rest)
 
 
-class InFlight:
-    """A step on its way to the host. `wait` waits for this step alone, not for later work."""
+@dataclass(frozen=True)
+class Policy:
+    """log pi of every outcome, beside what it was made of.
 
-    def __init__(self, step: BatchStep) -> None:
-        copies = (getattr(step, f.name).to("cpu", non_blocking=True) for f in fields(step))
-        self._host = BatchStep(*copies)
-        self._done = None
-        if step.tokens.is_cuda:
-            self._done = torch.cuda.Event()
-            self._done.record()
+    The outcomes are the K candidates and, where the tail is one, the tail.
 
-    def wait(self) -> BatchStep:
-        """The step in host memory."""
-        if self._done is not None:
-            self._done.synchronize()
-        return self._host
+    Attributes:
+        candidates: what the base proposed.
+        reference: log pi_ref of each outcome (nats).
+        scores: the guide's score of each.
+        logprobs: log pi of each (nats); `reference` itself where the method leaves it as it is.
+        fault: see `BatchStep`.
+    """
+
+    candidates: Candidates
+    reference: Float[Tensor, "B N"]
+    scores: Float[Tensor, "B N"]
+    logprobs: Float[Tensor, "B N"]
+    fault: Float[Tensor, "B"]
+
+
+def tilt_candidates(
+    method: Method,
+    candidates: Candidates,
+    scores: Float[Tensor, "B K"],
+    beta: float | Float[Tensor, "B 1"],
+) -> Policy:
+    """log pi = sampler.logprobs(rule(log pi_ref, scores, beta)) over the candidates and the tail.
+
+    Raises:
+        LawError: the rule returns no logits of the outcomes' shape.
+    """
+    fault = torch.zeros_like(candidates.logprobs[:, 0])
+    if method.guided:
+        scores, fault = finite_or_base(scores, beta)
+    reference, scores = outcomes(candidates, scores, method.sampler.greedy)
+    logits = method.rule(reference, scores, beta)
+    if logits is reference and method.lossless:
+        return Policy(candidates, reference, scores, reference, fault)
+    given: object = logits
+    if not isinstance(given, Tensor) or given.shape != reference.shape:
+        raise LawError(
+            f"the rule of method {method.name!r} must return logits of shape [B, N] = "
+            f"{list(reference.shape)}",
+            got=f"{list(given.shape) if isinstance(given, Tensor) else type(given).__name__}",
+            do="try it with trimtab.testing.check_rule",
+        )
+    return Policy(candidates, reference, scores, method.sampler.logprobs(logits), fault)
 
 
 def finite_or_base(
@@ -129,86 +161,53 @@ def mean_score(candidates: Candidates, scores: Float[Tensor, "B K"]) -> Float[Te
     return total / possible.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
-def kl_divergence(law: Float[Tensor, "B N"], reference: Float[Tensor, "B N"]) -> Float[Tensor, "B"]:
+def choose_step(
+    lm: LanguageModel[S],
+    base: S,
+    method: Method,
+    policy: Policy,
+    rng: Rng,
+    alternatives: int = 0,
+) -> BatchStep:
+    """Choose one outcome per row by the method's sampler, and account for it."""
+    candidates, index = policy.candidates, method.sampler.choose(policy.logprobs, rng)
+    logprob = policy.logprobs.gather(1, index[:, None])[:, 0]
+    ref_logprob = policy.reference.gather(1, index[:, None])[:, 0]
+    score = policy.scores.gather(1, index[:, None])[:, 0]
+    count = candidates.tokens.shape[1]
+    tokens, lengths = candidates.take(index.clamp(max=count - 1))
+    if candidates.tail is not None:
+        outside = index == count
+        token, inside = _from_tail(lm, base, candidates, outside, method.sampler.greedy, rng)
+        # Inside the tail pi is pi_ref times one factor: what the tail as a whole has gained.
+        gained = logprob - ref_logprob
+        tokens = torch.where(outside[:, None], token[:, None], tokens)
+        logprob = torch.where(outside, inside + gained, logprob)
+        ref_logprob = torch.where(outside, inside, ref_logprob)
+    if policy.logprobs is not policy.reference:  # else NaN is in the choice itself
+        lost = ~torch.isfinite(policy.reference.amax(dim=-1))
+        ref_logprob = ref_logprob.masked_fill(lost, torch.nan)
+    kl = kl_divergence(policy.logprobs, policy.reference)
+    if isinstance(method.proposal, Samples):
+        # The distribution over given samples is not that over responses: no closed form.
+        kl = torch.full_like(kl, torch.nan)
+    shown = _alternatives(policy, alternatives)
+    return BatchStep(tokens, lengths, logprob, ref_logprob, score, kl, policy.fault, shown)
+
+
+def kl_divergence(
+    logprobs: Float[Tensor, "B N"], reference: Float[Tensor, "B N"]
+) -> Float[Tensor, "B"]:
     """KL(pi || pi_ref) = sum_v pi(v) (log pi(v) - log pi_ref(v)), in nats.
 
     Exact although only N outcomes are known: inside a tail pi is proportional to pi_ref, so the
     tail's terms sum to one term of its masses, and a dropped tail has pi = 0.
     """
-    if law is reference:
-        return torch.zeros_like(law[:, 0])
-    terms = law.exp() * (law - reference)
+    if logprobs is reference:
+        return torch.zeros_like(logprobs[:, 0])
+    terms = logprobs.exp() * (logprobs - reference)
     # No divergence is negative; a rounding error below zero is zero.
-    return torch.where(torch.isneginf(law), 0.0, terms).sum(dim=-1).clamp(min=0.0)
-
-
-def logprobs_of(
-    method: Method,
-    reference: Float[Tensor, "B N"],
-    scores: Float[Tensor, "B N"],
-    beta: float | Float[Tensor, "B 1"],
-) -> Float[Tensor, "B N"]:
-    """log pi of every outcome; `reference` itself where the method leaves it as it is."""
-    logits = method.rule(reference, scores, beta)
-    if logits is reference and method.lossless:
-        return reference
-    given: object = logits
-    if not isinstance(given, Tensor) or given.shape != reference.shape:
-        raise LawError(
-            f"the rule of method {method.name!r} must return logits of shape [B, N] = "
-            f"{list(reference.shape)}",
-            got=f"{list(given.shape) if isinstance(given, Tensor) else type(given).__name__}",
-            do="try it with trimtab.testing.check_rule",
-        )
-    return method.sampler.logprobs(logits)
-
-
-def choose_step(
-    lm: LanguageModel[S],
-    base: S,
-    method: Method,
-    candidates: Candidates,
-    scores: Float[Tensor, "B K"],
-    beta: float | Float[Tensor, "B 1"],
-    rng: Rng,
-    alternatives: int = 0,
-) -> BatchStep:
-    """Choose one outcome per row by the method's rule and sampler, and account for it."""
-    if method.guided:
-        scores, fault = finite_or_base(scores, beta)
-    else:
-        fault = torch.zeros_like(candidates.logprobs[:, 0])
-    reference, scores = outcomes(candidates, scores, method.sampler.greedy)
-    law = logprobs_of(method, reference, scores, beta)
-    choice = method.sampler.choose(law, rng)
-    kl = kl_divergence(law, reference)
-    if isinstance(method.proposal, Samples):
-        # The law over given samples is not the law over responses: no closed form.
-        kl = torch.full_like(kl, torch.nan)
-    at = choice[:, None]
-    chosen, chosen_ref = law.gather(1, at)[:, 0], reference.gather(1, at)[:, 0]
-    tokens, lengths = candidates.take(choice.clamp(max=candidates.tokens.shape[1] - 1))
-    if candidates.tail is not None:
-        outside = choice == candidates.tokens.shape[1]
-        token, logprob = _from_tail(lm, base, candidates, outside, method.sampler.greedy, rng)
-        # Inside the tail pi is pi_ref times one factor: what the tail as a whole has gained.
-        gained = chosen - chosen_ref
-        tokens = torch.where(outside[:, None], token[:, None], tokens)
-        chosen = torch.where(outside, logprob + gained, chosen)
-        chosen_ref = torch.where(outside, logprob, chosen_ref)
-    if law is not reference:  # else NaN is in the choice itself
-        lost = ~torch.isfinite(reference.amax(dim=-1))
-        chosen_ref = chosen_ref.masked_fill(lost, torch.nan)
-    return BatchStep(
-        tokens,
-        lengths,
-        chosen,
-        chosen_ref,
-        scores.gather(1, at)[:, 0],
-        kl,
-        fault,
-        _alternatives(candidates, reference, scores, law, alternatives),
-    )
+    return torch.where(torch.isneginf(logprobs), 0.0, terms).sum(dim=-1).clamp(min=0.0)
 
 
 def _from_tail(
@@ -228,23 +227,19 @@ def _from_tail(
     return lm.draw_tail(base, candidates, rng)
 
 
-def _alternatives(
-    candidates: Candidates,
-    reference: Float[Tensor, "B N"],
-    scores: Float[Tensor, "B N"],
-    law: Float[Tensor, "B N"],
-    most: int,
-) -> Float[Tensor, "B M 4"]:
+def _alternatives(policy: Policy, most: int) -> Float[Tensor, "B M 4"]:
     """The likeliest single-token candidates under pi."""
-    _, k, length = candidates.shape
+    candidates, logprobs = policy.candidates, policy.logprobs
+    rows, k, length = candidates.shape
     most = min(most, k) if length == 1 else 0
     if not most:
-        return law.new_zeros(len(law), 0, 4, dtype=torch.float64)
+        return logprobs.new_zeros(rows, 0, 4, dtype=torch.float64)
+    reference, scores, logprobs = policy.reference[:, :k], policy.scores[:, :k], logprobs[:, :k]
     # Ties, as among the -inf of a point mass, go to the likelier under pi_ref.
-    rank = torch.where(torch.isneginf(law[:, :k]), reference[:, :k] - 1e4, law[:, :k])
+    rank = torch.where(torch.isneginf(logprobs), reference - 1e4, logprobs)
     top = rank.topk(most, dim=-1).indices
-    columns = (candidates.tokens[:, :, 0], reference[:, :k], scores[:, :k], law[:, :k])
-    return torch.stack([c.gather(1, top).to(torch.float64) for c in columns], dim=-1)
+    columns = (candidates.tokens[:, :, 0], reference, scores, logprobs)
+    return torch.stack([column.gather(1, top).to(torch.float64) for column in columns], dim=-1)
 
 
 def check_scores(name: str, scores: Tensor, candidates: Candidates) -> Float[Tensor, "B K"]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from trimtab.decoding.checks import check_call, check_is_method
 from trimtab.decoding.methods import Method
+from trimtab.decoding.validate import check_call, check_is_method
 from trimtab.errors import IncompatibleError, PromptError, UsageError, check_keywords, check_word
 from trimtab.evaluation.cells import Cell, Item, deterministic, plain_sampling
 from trimtab.evaluation.cost import WallTime, shape_of

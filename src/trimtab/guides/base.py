@@ -9,10 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from trimtab.types import Candidates, Cost, Prompt
 
@@ -50,16 +48,3 @@ class Delegate(ABC):
     def join(self, states: Sequence[Any]) -> Any:
         """Rows of several states side by side."""
         return self.inner.join(states)
-
-
-def padded_ids(
-    rows: Sequence[Sequence[int]], device: torch.device | None = None
-) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B"]]:
-    """Rows of ids as one tensor, padded with 0 on the right, and their lengths.
-
-    >>> padded_ids([[5, 6], [7]])
-    (tensor([[5, 6],
-            [7, 0]]), tensor([2, 1]))
-    """
-    tokens = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
-    return tokens.to(device), torch.tensor([len(row) for row in rows], device=device)

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.cache.reader import open_reader
-from trimtab.cache.tree import TreeState
-from trimtab.guides.base import padded_ids
+from trimtab.cache.state import TreeState
 from trimtab.guides.text import UNFINISHED
 from trimtab.models.text import ChatTemplate
-from trimtab.types import Candidates, Cost, Prompt
+from trimtab.types import Candidates, Cost, Prompt, pad_ids
 
 Ids = list[int]
 
@@ -157,7 +156,7 @@ class Retokenised:
         state.cache = shortened(state.cache, kept)
         new = [ids[n:] for ids, n in zip(wanted, kept, strict=True)]
         if any(new):
-            tokens, lengths = padded_ids(new, self.net.device)
+            tokens, lengths = pad_ids(new, device=self.net.device)
             state.cache = self.reader.extend(state.cache, tokens, lengths)
             state.cache = shortened(state.cache, [len(ids) for ids in wanted])
         state.read = list(wanted)
@@ -165,7 +164,7 @@ class Retokenised:
     def _branches(self, rest: list[list[Ids]], like: Candidates) -> Candidates:
         """What is left of each text, as candidates in the reward model's ids."""
         b, k, _ = like.shape
-        tokens, lengths = padded_ids([ids for many in rest for ids in many], self.net.device)
+        tokens, lengths = pad_ids([ids for many in rest for ids in many], device=self.net.device)
         return Candidates(tokens.view(b, k, -1), like.logprobs, lengths.view(b, k), like.ends)
 
 

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from trimtab.decoding.step import check_scores
 from trimtab.errors import UsageError
-from trimtab.guides.base import Delegate, padded_ids
+from trimtab.guides.base import Delegate
 from trimtab.protocols import Bounded, Guide
-from trimtab.types import Candidates, Prompt, Vocab
+from trimtab.types import Candidates, Prompt, Vocab, pad_ids
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class RereadingValueGuide(Delegate):
     def score(self, state: RereadState, candidates: Candidates) -> Float[Tensor, "B K"]:
         """Value of each candidate after the prefix has been read once more."""
         b, k, length = candidates.shape
-        again, lengths = padded_ids(state.ids, candidates.tokens.device)
+        again, lengths = pad_ids(state.ids, device=candidates.tokens.device)
         tokens = torch.cat(
             [again[:, None].expand(b, k, -1), candidates.tokens.new_zeros(b, k, length)], dim=-1
         )
@@ -198,7 +198,7 @@ class RereadingValueGuide(Delegate):
             row + tuple(new[:n])
             for row, new, n in zip(state.ids, tokens.tolist(), lengths.tolist(), strict=True)
         ]
-        return RereadState(self.guide.extend(state.inner, *padded_ids(ids, tokens.device)), ids)
+        return RereadState(self.guide.extend(state.inner, *pad_ids(ids, device=tokens.device)), ids)
 
     def select(self, state: RereadState, rows: Int[Tensor, "R"]) -> RereadState:
         """Drop, reorder or fork rows."""

@@ -21,9 +21,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from trimtab.errors import UsageError
-from trimtab.models.proposals import is_eos
 from trimtab.protocols import Guide
-from trimtab.types import Prompt
+from trimtab.types import Prompt, is_eos
 
 X = TypeVar("X")
 

@@ -10,6 +10,7 @@ some rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,16 +18,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from trimtab.decoding.checks import Beta, check_is_method, strengths
 from trimtab.decoding.loop import OnGuideError
 from trimtab.decoding.methods import Method
 from trimtab.decoding.samplers import Stochastic
 from trimtab.decoding.step import check_scores, finite_or_base, mean_score
+from trimtab.decoding.validate import Beta, check_is_method, strengths
 from trimtab.errors import GuideError, IncompatibleError, check_word
 from trimtab.integrations.follower import Follower, PromptRows, per_row
 from trimtab.models.proposals import everything, top_k
 from trimtab.protocols import Guide
-from trimtab.types import Candidates, Prompt, Samples, TopK
+from trimtab.types import Candidates, Prompt, Samples, Tail, TopK
 
 PADDING = 1024
 """Most rows by which two embeddings of one tokenizer differ: they are padded to round numbers."""
@@ -149,11 +150,16 @@ class GuidedLogitsProcessor(LogitsProcessor):
             )
         return min(size, columns)
 
-    def _candidates(self, law: Float[Tensor, "B V"]) -> Candidates:
-        """The method's candidates. The tail is always told: `generate` may choose outside them."""
-        if isinstance(self.method.proposal, TopK):
-            return top_k(law, TopK(self.method.proposal.k, "mean"), self.eos_ids)
-        return everything(law, self.eos_ids)
+    def _candidates(self, logprobs: Float[Tensor, "B V"]) -> Candidates:
+        """The method's candidates, beside a tail: `generate` may choose outside them.
+
+        How much lies there nobody asks: it would be another pass over the vocabulary.
+        """
+        if not isinstance(self.method.proposal, TopK):
+            return everything(logprobs, self.eos_ids)
+        inside = top_k(logprobs, TopK(self.method.proposal.k), self.eos_ids)
+        unknown = torch.full_like(logprobs[:, 0], torch.nan)
+        return replace(inside, tail=Tail(unknown, inside.tokens[:, 0, 0], unknown))
 
     def _guided(
         self,

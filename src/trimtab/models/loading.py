@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from trimtab.assets import ASSETS, locate
 from trimtab.cache.configs import text_config
 from trimtab.errors import (
     FetchError,
@@ -24,7 +25,6 @@ from trimtab.errors import (
     UsageError,
     check_word,
 )
-from trimtab.models.embedded import assets, locate
 
 log = logging.getLogger("trimtab")
 
@@ -97,7 +97,7 @@ def from_pretrained(kind: Any, name: str, what: str, **loading: Any) -> Any:
                 do="name another, decoder-only for a base",
             ) from error
         reason = str(error).strip().splitlines()[0]
-        known = ", ".join(asset.name for asset in assets())
+        known = ", ".join(asset.name for asset in ASSETS)
         raise FetchError(
             f"{what} must be a folder, a Hub id that can be reached, or one of {known}",
             got=f"{name!r} ({reason})",

@@ -1,29 +1,17 @@
 """Candidates from the full law of the next token: shared by the models that have it.
 
-Legend: B rows, K candidates, L tokens of a candidate, V vocabulary, n blocks per row.
+Legend: B rows, K candidates, V vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, runtime_checkable
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from trimtab.decoding.checks import check_k
-from trimtab.rng import BLOCK, TAIL, Rng, draw
-from trimtab.types import Candidates, Samples, Tail, TopK
-
-S = TypeVar("S")
-
-
-def is_eos(tokens: Int[Tensor, "*shape"], eos_ids: frozenset[int]) -> Bool[Tensor, "*shape"]:
-    """Which tokens end a response."""
-    ends = torch.zeros_like(tokens, dtype=torch.bool)
-    for eos in eos_ids:
-        ends |= tokens == eos
-    return ends
+from trimtab.decoding.validate import check_k
+from trimtab.rng import TAIL, Rng, draw
+from trimtab.types import Candidates, Tail, TopK, Vocabulary, is_eos
 
 
 def _single(
@@ -36,6 +24,15 @@ def _single(
     return Candidates(
         tokens[:, :, None], logprobs, torch.ones_like(tokens), is_eos(tokens, eos_ids), tail
     )
+
+
+def propose_tokens(
+    logprobs: Float[Tensor, "B V"], proposal: TopK | Vocabulary, eos_ids: frozenset[int]
+) -> Candidates:
+    """Single tokens as candidates: the k likeliest, or all."""
+    if isinstance(proposal, TopK):
+        return top_k(logprobs, proposal, eos_ids)
+    return everything(logprobs, eos_ids)
 
 
 def everything(law: Float[Tensor, "B V"], eos_ids: frozenset[int]) -> Candidates:
@@ -93,68 +90,3 @@ def tail_draw(
     empty = torch.isneginf(outside).all(dim=-1, keepdim=True)
     token = draw(torch.where(empty, law, outside), rng.uniform(TAIL))
     return token, law.gather(1, token[:, None])[:, 0]
-
-
-@runtime_checkable
-class Samplable(Protocol[S]):
-    """What `blocks` needs of a model."""
-
-    eos_ids: frozenset[int]
-
-    def next(self, state: S) -> Float[Tensor, "B V"]:
-        """log pi_ref of every next token of each row."""
-        ...
-
-    def extend(self, state: S, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> S:
-        """Append tokens."""
-        ...
-
-    def select(self, state: S, rows: Int[Tensor, "R"]) -> S:
-        """Drop, reorder or fork rows."""
-        ...
-
-
-def blocks(lm: Samplable[S], fork: S, proposal: Samples, rng: Rng) -> Candidates:
-    """n continuations of each row, drawn token by token from pi_ref.
-
-    Args:
-        lm: gives the next law and reads tokens.
-        fork: n copies of every row, side by side; consumed.
-        proposal: with a length.
-        rng: the rows' addresses before forking.
-    """
-    assert proposal.length is not None, "the loop sets the length to what is left"
-    b, n, length = len(rng.keys), proposal.n, proposal.length
-    rng = rng.fork(n)
-    device = rng.keys.device
-    tokens = torch.zeros(b * n, length, dtype=torch.int64, device=device)
-    logprobs = torch.zeros(b * n, device=device)
-    ended = torch.zeros(b * n, dtype=torch.bool, device=device)
-    lengths = torch.zeros(b * n, dtype=torch.int64, device=device)
-    live = torch.arange(b * n, device=device)
-    # Which rows have ended costs nothing to ask on the CPU, and a wait elsewhere.
-    every = 1 if device.type == "cpu" else 8
-    for i in range(length):
-        law = lm.next(fork)
-        token = draw(law, rng.uniform(BLOCK))
-        going = ~ended[live]
-        tokens[live, i] = torch.where(going, token, 0)
-        logprob = law.gather(1, token[:, None])[:, 0].to(logprobs.dtype)
-        logprobs[live] += torch.where(going, logprob, 0.0)
-        lengths[live] += going
-        ended[live] |= is_eos(token, lm.eos_ids)
-        if i + 1 == length or (i % every == every - 1 and bool(ended.all())):
-            break
-        rng = rng.advance(1)
-        if i % every == every - 1 and bool(ended[live].any()):
-            keep = (~ended[live]).nonzero()[:, 0]
-            fork, rng = lm.select(fork, keep.cpu()), rng.select(keep)
-            live, token = live[keep], token[keep]
-        fork = lm.extend(fork, token[:, None], torch.ones_like(token))
-    longest = i + 1
-    return Candidates(
-        tokens[:, :longest].view(b, n, longest),
-        logprobs.view(b, n),
-        lengths.view(b, n),
-        ended.view(b, n),
-    )

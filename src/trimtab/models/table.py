@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trimtab.decoding.loop import draw_blocks
 from trimtab.errors import IncompatibleError, PromptError
-from trimtab.models.proposals import blocks, everything, tail_draw, top_k
+from trimtab.models.proposals import propose_tokens, tail_draw
 from trimtab.rng import Rng
 from trimtab.types import (
     Candidates,
@@ -24,7 +25,6 @@ from trimtab.types import (
     PromptLike,
     Proposal,
     Samples,
-    TopK,
     Vocab,
 )
 
@@ -104,11 +104,8 @@ class TableLM:
         """Candidates from the table."""
         if isinstance(proposal, Samples):
             fork = [row for row in state for _ in range(proposal.n)]
-            return blocks(self, fork, proposal, rng)
-        law = self.next(state)
-        if isinstance(proposal, TopK):
-            return top_k(law, proposal, self.eos_ids)
-        return everything(law, self.eos_ids)
+            return draw_blocks(self, fork, proposal, rng)
+        return propose_tokens(self.next(state), proposal, self.eos_ids)
 
     def next(self, state: Rows) -> Float[Tensor, "B V"]:
         """log pi_ref of every next token of each row."""

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.cache.configs import text_config
 from trimtab.cache.reader import Attention, CachedReader, open_reader
+from trimtab.decoding.loop import draw_blocks
 from trimtab.decoding.samplers import nucleus
 from trimtab.errors import UsageError, check_word
 from trimtab.models.loading import (
@@ -27,7 +28,7 @@ from trimtab.models.loading import (
     load_causal_lm,
     load_tokenizer,
 )
-from trimtab.models.proposals import blocks, everything, tail_draw, top_k
+from trimtab.models.proposals import propose_tokens, tail_draw
 from trimtab.models.text import Codec
 from trimtab.rng import Rng
 from trimtab.types import (
@@ -38,7 +39,6 @@ from trimtab.types import (
     Proposal,
     Samples,
     Template,
-    TopK,
     Vocab,
 )
 
@@ -177,12 +177,10 @@ class TransformersLM:
 
     def propose(self, state: BaseState, proposal: Proposal, rng: Rng) -> Candidates:
         """Candidate continuations of each row; leaves `state` as it was."""
-        if isinstance(proposal, TopK):
-            return top_k(state.logprobs, proposal, self.eos_ids)
         if isinstance(proposal, Samples):
             fork = BaseState(self.reader.fork(state.read, proposal.n))
-            return blocks(self, fork, proposal, rng)
-        return everything(state.logprobs, self.eos_ids)
+            return draw_blocks(self, fork, proposal, rng)
+        return propose_tokens(state.logprobs, proposal, self.eos_ids)
 
     def draw_tail(
         self, state: BaseState, candidates: Candidates, rng: Rng

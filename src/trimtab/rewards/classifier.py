@@ -19,11 +19,10 @@ import torch
 from transformers import PreTrainedModel
 
 from trimtab.errors import GuideError, RewardError, UsageError
-from trimtab.guides.base import padded_ids
 from trimtab.models.classifier import Label, PairScorer, body, causal_head, load_classifier
 from trimtab.models.loading import load_tokenizer
 from trimtab.models.text import ChatTemplate, Codec
-from trimtab.types import Prompt, Sample
+from trimtab.types import Prompt, Sample, pad_ids
 
 Read: TypeAlias = Callable[[Sequence[Sample], Sequence[str]], list[float]]
 """One forward: samples and responses of like lengths to scores."""
@@ -140,7 +139,9 @@ class _Decoder:
         )
         self._check(max(map(len, rows)))
         device = self.model.device
-        ids, lengths = padded_ids(rows, device)  # the padding stands after the text, unseen by it
+        ids, lengths = pad_ids(
+            rows, device=device
+        )  # the padding stands after the text, unseen by it
         mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
         read: Any = body(self.model)
         hidden = read(ids, attention_mask=mask.long()).last_hidden_state

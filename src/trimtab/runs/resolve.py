@@ -28,11 +28,11 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
+from trimtab.assets import ASSETS, locate
 from trimtab.decoding.methods import METHODS, Method
 from trimtab.errors import UnknownNameError, UsageError, check_keywords, public
 from trimtab.guides import RewardGuide, TextGuide, load_guide, verify
 from trimtab.guides.shipped import MANIFEST, check_name, guide_folder
-from trimtab.models.embedded import assets, locate
 from trimtab.models.transformers import TransformersLM
 from trimtab.plugins import PYTHON, entry_points, load_object
 from trimtab.protocols import Guide, LanguageModel, Reward
@@ -84,7 +84,7 @@ def find_model(
         NotFetchedError: an asset that is not on this machine yet.
         UsageError: a path where nothing is, or a device that torch cannot use here.
     """
-    known = [asset.name for asset in assets()]
+    known = [asset.name for asset in ASSETS]
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
     if near and name not in known and "/" not in name and not Path(name).exists():
         raise UnknownNameError("a model", name, known)

@@ -10,12 +10,10 @@ import torch
 from trimtab.decoding.methods import Method
 from trimtab.errors import UsageError
 from trimtab.protocols import Guide, LanguageModel, Rule
-from trimtab.testing.draws import ModelLaw
 from trimtab.testing.fixture import Fixture, run_laws, some_prompts
-from trimtab.testing.guides import LAWS_OF_GUIDES
+from trimtab.testing.guides import LAWS_OF_GUIDES, GuideLaw
 from trimtab.testing.methods import LAWS_OF_METHODS, LAWS_OF_TILTING_METHODS, MethodLaw
-from trimtab.testing.models import LAWS_OF_MODELS
-from trimtab.testing.rows import GuideLaw
+from trimtab.testing.models import LAWS_OF_MODELS, ModelLaw
 from trimtab.testing.rules import LAWS_OF_RULES, LAWS_OF_TILTS, Outcomes, RuleLaw
 from trimtab.types import Prompt, PromptLike
 

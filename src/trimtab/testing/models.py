@@ -1,38 +1,30 @@
-"""The laws of base models, one small function each.
+"""The laws of what base models propose and draw; those of their rows are in `rows`.
 
 Legend: B rows, K candidates, L tokens of a candidate, V vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
 
+from trimtab.errors import IncompatibleError
 from trimtab.protocols import LanguageModel
-from trimtab.testing.draws import (
-    ModelLaw,
-    attempt,
-    law_of,
-    samples_do_not_depend_on_other_rows,
-    samples_follow_the_law,
-    the_tail_is_drawn_outside_the_candidates,
-)
 from trimtab.testing.fixture import Fixture, hold, same
-from trimtab.types import Prompt, Samples, TopK, Vocabulary
+from trimtab.testing.rows import READING, next_logprobs
+from trimtab.types import Candidates, Prompt, Samples, TopK, Vocabulary
+
+ModelLaw: TypeAlias = Callable[[LanguageModel[Any], Fixture], None]
 
 
-def _walk(lm: LanguageModel[Any], state: Any, fixture: Fixture, rows: int) -> tuple[Any, Tensor]:
-    """Some turns with proposing in between; the tokens that were read, [B, steps]."""
-    tokens = []
-    for step in range(fixture.steps):
-        lm.propose(
-            state, TopK(min(fixture.k, fixture.size)), fixture.rng(fixture.prompts[:1] * rows)
-        )
-        tokens.append(fixture.random_tokens(rows, seed=step))
-        state = lm.extend(state, tokens[-1], fixture.lengths(rows))
-    return state, torch.cat(tokens, dim=1)
+def attempt(make: Callable[[], Candidates]) -> list[Candidates]:
+    """What a model proposes, or nothing where it refuses."""
+    try:
+        return [make()]
+    except IncompatibleError:
+        return []
 
 
 def eos_ids_are_tokens(lm: LanguageModel[Any], fixture: Fixture) -> None:
@@ -75,7 +67,7 @@ def top_k_are_the_likeliest_tokens(lm: LanguageModel[Any], fixture: Fixture) -> 
     plain = lm.propose(state, TopK(k), rng)
     hold(plain.tail is None, "a dropped tail must not be given", "one")
     same("both kinds of TopK must agree", plain.logprobs, top.logprobs, 1e-6)
-    law = law_of(lm, state, fixture, len(fixture.prompts))
+    law = next_logprobs(lm, state, fixture, len(fixture.prompts))
     if bool(torch.isneginf(law).sum(-1).eq(fixture.size - fixture.k).all()):
         return
     want = law.sort(dim=-1, descending=True).values
@@ -95,7 +87,7 @@ def the_tail_holds_what_lies_outside(lm: LanguageModel[Any], fixture: Fixture) -
     whole = attempt(lambda: lm.propose(state, Vocabulary(), rng))
     if not whole:
         return
-    law = law_of(lm, state, fixture, rows).double()
+    law = next_logprobs(lm, state, fixture, rows).double()
     for k in sorted({1, fixture.k, fixture.size // 2, fixture.size - 1}):
         top = lm.propose(state, TopK(k, "mean"), rng)
         assert top.tail is not None, "a tail was asked for"
@@ -111,131 +103,84 @@ def propose_leaves_the_state_as_it_was(lm: LanguageModel[Any], fixture: Fixture)
         fixture.rng(fixture.prompts),
         len(fixture.prompts),
     )
-    before = law_of(lm, state, fixture, rows).clone()
+    before = next_logprobs(lm, state, fixture, rows).clone()
     lm.propose(state, TopK(1, "mean"), rng)
     attempt(lambda: lm.propose(state, Samples(3, 4), rng))
     must = "propose must leave the state as it was"
-    same(must, law_of(lm, state, fixture, rows), before, 1e-6)
+    same(must, next_logprobs(lm, state, fixture, rows), before, 1e-6)
     token, one = fixture.random_tokens(rows, seed=1), fixture.lengths(rows)
-    got = law_of(lm, lm.extend(state, token, one), fixture, rows)
+    got = next_logprobs(lm, lm.extend(state, token, one), fixture, rows)
     fresh = lm.extend(lm.prefill(fixture.prompts), token, one)
-    same(must, got, law_of(lm, fresh, fixture, rows), fixture.tolerance)
+    same(must, got, next_logprobs(lm, fresh, fixture, rows), fixture.tolerance)
 
 
-def cached_reading_equals_a_longer_prompt(lm: LanguageModel[Any], fixture: Fixture) -> None:
-    """Turn by turn, all at once, or as a prompt: the same law."""
-    rows = len(fixture.prompts)
-    state, tokens = _walk(lm, lm.prefill(fixture.prompts), fixture, rows)
-    got = law_of(lm, state, fixture, rows)
-    whole = [
-        Prompt(p.ids + tuple(t)) for p, t in zip(fixture.prompts, tokens.tolist(), strict=True)
-    ]
-    want = law_of(lm, lm.prefill(whole), fixture, rows)
-    same("reading on must equal a prompt that holds the response", got, want, fixture.tolerance)
-    at_once = lm.extend(lm.prefill(fixture.prompts), tokens, fixture.lengths(rows, tokens.shape[1]))
-    must = "reading turn by turn must equal reading at once"
-    same(must, law_of(lm, at_once, fixture, rows), want, fixture.tolerance)
-
-
-def a_batch_equals_each_row_alone(lm: LanguageModel[Any], fixture: Fixture) -> None:
-    """No row sees another, nor its padding, also when rows gain different numbers of tokens."""
-    rows = len(fixture.prompts)
-    tokens = torch.cat([fixture.random_tokens(rows, seed=i) for i in range(3)], dim=1)
-    lengths = torch.arange(rows, device=fixture.device) % 3 + 1
-    got = law_of(lm, lm.extend(lm.prefill(fixture.prompts), tokens, lengths), fixture, rows)
-    for i, n in enumerate(lengths.tolist()):
-        alone = lm.prefill([fixture.prompts[i]])
-        alone = lm.extend(alone, tokens[i : i + 1, :n], fixture.lengths(1, n))
-        want = law_of(lm, alone, fixture, 1)
-        same("a row in a batch must be as alone", got[i : i + 1], want, fixture.tolerance)
-
-
-def rows_that_gain_nothing_stay_as_they_were(lm: LanguageModel[Any], fixture: Fixture) -> None:
-    """`lengths[b]` = 0 leaves row b alone, whatever the others gain; all may gain nothing."""
+def the_tail_is_drawn_outside_the_candidates(lm: LanguageModel[Any], fixture: Fixture) -> None:
+    """draw_tail gives tokens outside the k, with their log-probability under pi_ref."""
     rows = len(fixture.prompts)
     state = lm.prefill(fixture.prompts)
-    before = law_of(lm, state, fixture, rows).clone()
-    tokens = torch.cat([fixture.random_tokens(rows, seed=41 + i) for i in range(2)], dim=1)
-    state = lm.extend(state, tokens, fixture.lengths(rows, 0))
-    must = "a row that gains no tokens must stay as it was"
-    same(must, law_of(lm, state, fixture, rows), before, fixture.tolerance)
-    lengths = torch.arange(rows, device=fixture.device).remainder(2) * 2  # 0, 2, 0
-    state = lm.extend(state, tokens, lengths)
-    after = fixture.random_tokens(rows, seed=43)
-    for read in (tokens[:, :0], after):
-        if read.shape[1]:
-            state = lm.extend(state, read, fixture.lengths(rows))
-        got = law_of(lm, state, fixture, rows)
-        for i, n in enumerate(lengths.tolist()):
-            response = torch.cat([tokens[i, :n], read[i]])[None]
-            alone = lm.prefill([fixture.prompts[i]])
-            if response.shape[1]:
-                alone = lm.extend(alone, response, fixture.lengths(1, response.shape[1]))
-            want = law_of(lm, alone, fixture, 1)
-            same(must, got[i : i + 1], want, fixture.tolerance)
+    law = next_logprobs(lm, state, fixture, rows)
+    full = not bool(torch.isneginf(law).sum(-1).eq(fixture.size - fixture.k).all())
+    top = lm.propose(state, TopK(1, "mean"), fixture.rng(fixture.prompts))
+    for seed in range(8):
+        token, logprob = lm.draw_tail(state, top, fixture.rng(fixture.prompts, seed))
+        inside = (token[:, None] == top.tokens[:, :, 0]).any()
+        hold(not bool(inside), "the tail must be drawn outside the candidates", token.tolist())
+        if full:
+            want = law.gather(1, token[:, None].cpu())[:, 0]
+            same("a tail token's log-probability must be pi_ref's", logprob, want, 1e-5)
 
 
-def select_moves_rows(lm: LanguageModel[Any], fixture: Fixture) -> None:
-    """Dropped, reordered and forked rows are as they were, and forks are independent."""
-    state, rows = lm.prefill(fixture.prompts), len(fixture.prompts)
-    before = law_of(lm, state, fixture, rows).clone()
-    order = torch.tensor([2, 0, 0])
-    state = lm.select(state, order)
-    same("selected rows must be as they were", law_of(lm, state, fixture, 3), before[order],
-         fixture.tolerance)  # fmt: skip
-    tokens = fixture.random_tokens(3, seed=11)
-    got = law_of(lm, lm.extend(state, tokens, fixture.lengths(3)), fixture, 3)
-    for i, row in enumerate(order.tolist()):
-        alone = lm.prefill([fixture.prompts[row]])
-        alone = lm.extend(alone, tokens[i : i + 1], fixture.lengths(1))
-        want = law_of(lm, alone, fixture, 1)
-        same("forks must be independent", got[i : i + 1], want, fixture.tolerance)
+def samples_follow_the_law(lm: LanguageModel[Any], fixture: Fixture) -> None:
+    """A sampled block's log-probability is the sum of its tokens'; it ends at its first EOS."""
+    rng, length = fixture.rng(fixture.prompts), 4
+    found = attempt(lambda: lm.propose(lm.prefill(fixture.prompts), Samples(3, length), rng))
+    for blocks in found:
+        for i, prompt in enumerate(fixture.prompts):
+            for j in range(3):
+                n = int(blocks.lengths[i, j])
+                _check_block(lm, fixture, prompt, blocks.tokens[i, j, :n].tolist(), length,
+                             float(blocks.logprobs[i, j]), bool(blocks.ends[i, j]))  # fmt: skip
 
 
-def joined_rows_equal_each_alone(lm: LanguageModel[Any], fixture: Fixture) -> None:
-    """Rows that arrive late are as they would be alone, also after others were dropped."""
-    early, tokens = _walk(lm, lm.prefill(fixture.prompts[:1]), fixture, 1)
-    joined = lm.join([early, lm.prefill(fixture.prompts[1:])])
-    rows = len(fixture.prompts)
-    got = law_of(lm, joined, fixture, rows)
-    first = lm.prefill(fixture.prompts[:1])
-    first = lm.extend(first, tokens, fixture.lengths(1, tokens.shape[1]))
-    alone = [law_of(lm, first, fixture, 1)]
-    alone.append(law_of(lm, lm.prefill(fixture.prompts[1:]), fixture, rows - 1))
-    same("joined rows must be as alone", got, torch.cat(alone), fixture.tolerance)
-    last = lm.select(joined, torch.tensor([rows - 1]))
-    after = law_of(lm, last, fixture, 1)
-    same("a joined row must outlive the others", after, got[-1:], fixture.tolerance)
+def _check_block(
+    lm: LanguageModel[Any],
+    fixture: Fixture,
+    prompt: Prompt,
+    tokens: Sequence[int],
+    length: int,
+    logprob: float,
+    ends: bool,
+) -> None:
+    stopped = tokens[-1] in lm.eos_ids
+    hold(stopped == ends, "`ends` must say whether a block ends in EOS", ends)
+    hold(stopped or len(tokens) == length, "a block must have its length, or end in EOS", tokens)
+    hold(not lm.eos_ids & set(tokens[:-1]), "a block must end at its first EOS", tokens)
+    state, total = lm.prefill([prompt]), 0.0
+    for token in tokens:
+        law = next_logprobs(lm, state, fixture, 1)
+        if bool(torch.isneginf(law[0, token])):
+            return  # a model that tells its top k only
+        total += float(law[0, token])
+        state = lm.extend(state, torch.tensor([[token]], device=fixture.device), fixture.lengths(1))
+    must = "a block's log-probability must be the sum of its tokens'"
+    same(must, torch.tensor(logprob), torch.tensor(total), 10 * fixture.tolerance)
 
 
-def rows_come_and_go(lm: LanguageModel[Any], fixture: Fixture) -> None:
-    """A row is dropped, the others read on, a new one takes its place: each is as alone."""
-    state, before = _walk(lm, lm.prefill(fixture.prompts), fixture, len(fixture.prompts))
-    kept = torch.tensor([0, 2])
-    state, after = _walk(lm, lm.select(state, kept), fixture, 2)
-    state = lm.join([state, lm.prefill(fixture.prompts[1:2])])
-    last = fixture.random_tokens(3, seed=31)
-    got = law_of(lm, lm.extend(state, last, fixture.lengths(3)), fixture, 3)
-    read = [*torch.cat([before[kept.to(before.device)], after, last[:2]], dim=1), last[2]]
-    for i, (place, tokens) in enumerate(zip((0, 2, 1), read, strict=True)):
-        alone = lm.prefill([fixture.prompts[place]])
-        alone = lm.extend(alone, tokens[None], fixture.lengths(1, len(tokens)))
-        want = law_of(lm, alone, fixture, 1)
-        same("rows must outlive others", got[i : i + 1], want, fixture.tolerance)
-
-
-def costs_grow_and_prefixes_are_read_once(lm: LanguageModel[Any], fixture: Fixture) -> None:
-    """Counters never fall, and no prefix token is read a second time."""
-    cost = dict(vars(lm.cost))
-    state = lm.prefill(fixture.prompts)
-    for _ in range(2):
-        state, _ = _walk(lm, state, fixture, len(fixture.prompts))
-        now = dict(vars(lm.cost))
-        for name, count in now.items():
-            hold(count >= cost[name], f"cost.{name} must never fall", f"{cost[name]}, then {count}")
-        again = now["recomputed"] - cost["recomputed"]
-        hold(fixture.rereads or again == 0, "prefix tokens must not be read again", again)
-        cost = now
+def samples_do_not_depend_on_other_rows(lm: LanguageModel[Any], fixture: Fixture) -> None:
+    """The draws of a row are addressed by its own key."""
+    rng = fixture.rng(fixture.prompts)
+    found = attempt(lambda: lm.propose(lm.prefill(fixture.prompts), Samples(2, 3), rng))
+    for together in found:
+        alone = lm.propose(
+            lm.prefill(fixture.prompts[:1]), Samples(2, 3), fixture.rng(fixture.prompts[:1])
+        )
+        got = [
+            together.take(torch.tensor([j] * len(fixture.prompts)))[0][0].tolist() for j in (0, 1)
+        ]
+        want = [alone.take(torch.tensor([j]))[0][0].tolist() for j in (0, 1)]
+        width = min(len(got[0]), len(want[0]))
+        equal = [g[:width] for g in got] == [w[:width] for w in want]
+        hold(equal, "a row's blocks must be those it gets alone", f"{got} and {want}")
 
 
 LAWS_OF_MODELS: tuple[ModelLaw, ...] = (
@@ -245,14 +190,8 @@ LAWS_OF_MODELS: tuple[ModelLaw, ...] = (
     top_k_are_the_likeliest_tokens,
     the_tail_holds_what_lies_outside,
     propose_leaves_the_state_as_it_was,
-    cached_reading_equals_a_longer_prompt,
-    a_batch_equals_each_row_alone,
-    rows_that_gain_nothing_stay_as_they_were,
-    select_moves_rows,
-    joined_rows_equal_each_alone,
-    rows_come_and_go,
+    *READING,
     the_tail_is_drawn_outside_the_candidates,
     samples_follow_the_law,
     samples_do_not_depend_on_other_rows,
-    costs_grow_and_prefixes_are_read_once,
 )

@@ -1,10 +1,29 @@
 """The things that flow from a prompt to a token, and back to a better guide; on five pages."""
 
-from trimtab.types.candidates import Candidates, Outside, Proposal, Samples, Tail, TopK, Vocabulary
+from trimtab.types.candidates import (
+    Candidates,
+    Outside,
+    Proposal,
+    Samples,
+    Tail,
+    TopK,
+    Vocabulary,
+    is_eos,
+)
 from trimtab.types.completions import Alternative, Completion, FinishReason, Step
 from trimtab.types.costs import Cost, Tally, TotalCost
 from trimtab.types.groups import Group, Response
-from trimtab.types.prompts import Message, Prompt, PromptLike, Sample, Split, Template, Vocab, asked
+from trimtab.types.prompts import (
+    Message,
+    Prompt,
+    PromptLike,
+    Sample,
+    Split,
+    Template,
+    Vocab,
+    asked,
+    pad_ids,
+)
 
 __all__ = [
     "Alternative",
@@ -31,4 +50,6 @@ __all__ = [
     "Vocab",
     "Vocabulary",
     "asked",
+    "is_eos",
+    "pad_ids",
 ]

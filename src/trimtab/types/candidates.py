@@ -124,3 +124,11 @@ class Candidates:
             self.tail.logprob[at], self.tail.best_token[at], self.tail.best_logprob[at]
         )
         return Candidates(self.tokens[at], self.logprobs[at], self.lengths[at], self.ends[at], tail)
+
+
+def is_eos(tokens: Int[Tensor, "*shape"], eos_ids: frozenset[int]) -> Bool[Tensor, "*shape"]:
+    """Which tokens end a response."""
+    ends = torch.zeros_like(tokens, dtype=torch.bool)
+    for eos in eos_ids:
+        ends |= tokens == eos
+    return ends

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
 Message: TypeAlias = Mapping[str, str]
 """One turn of a conversation: `{"role": "user", "content": "..."}`."""
 
@@ -105,3 +109,29 @@ class Vocab:
     def reads(self, other: Vocab) -> bool:
         """Whether every id that `other` emits is one of these, and means the same token."""
         return self.same(other) and self.size >= other.size
+
+
+def pad_ids(
+    rows: Sequence[Sequence[int]],
+    *,
+    left: bool = False,
+    fill: int = 0,
+    device: torch.device | None = None,
+) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B"]]:
+    """Rows of ids side by side, padded to one length, and their lengths.
+
+    Args:
+        rows: of any lengths.
+        left: whether padding stands before the ids, not behind them.
+        fill: the padding.
+        device: where both go.
+
+    >>> pad_ids([[5], [6, 7]])[0].tolist(), pad_ids([[5], [6, 7]], left=True)[0].tolist()
+    ([[5, 0], [6, 7]], [[0, 5], [6, 7]])
+    """
+    longest = max(map(len, rows), default=0)
+    tokens = torch.full((len(rows), longest), fill)
+    for i, row in enumerate(rows):
+        start = longest - len(row) if left else 0
+        tokens[i, start : start + len(row)] = torch.tensor(row, dtype=torch.int64)
+    return tokens.to(device), torch.tensor([len(row) for row in rows], device=device)

@@ -7,10 +7,10 @@ what was found.
 
 from __future__ import annotations
 
+from trimtab.decoding.forced import prefix_scores
 from trimtab.training.inspection.findings import Finding
 from trimtab.training.inspection.inspect import Inspection, inspect_guide
 from trimtab.training.inspection.pictures import picture
-from trimtab.training.inspection.scores import prefix_scores
 from trimtab.training.inspection.words import to_json, to_markdown
 
 __all__ = [

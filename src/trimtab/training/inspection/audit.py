@@ -7,10 +7,10 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
+from trimtab.assets import locate
 from trimtab.cache.configs import text_config
 from trimtab.errors import AssetError, DataError, UsageError
 from trimtab.guides import Manifest
-from trimtab.models.embedded import locate
 from trimtab.models.transformers import TransformersLM
 from trimtab.runs.identity import identify
 from trimtab.training.data import base_temperature

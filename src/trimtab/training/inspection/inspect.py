@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trimtab.decoding.forced import ROWS
 from trimtab.errors import IncompatibleError
 from trimtab.models.transformers import TransformersLM
 from trimtab.training.inspection.audit import audit_card
@@ -19,7 +20,6 @@ from trimtab.training.inspection.material import Measured, read
 from trimtab.training.inspection.opened import Opened, open_guide
 from trimtab.training.inspection.pairs import Accuracy, of_pairs, verdict
 from trimtab.training.inspection.prompts import bos, encoding, eos
-from trimtab.training.inspection.scores import ROWS
 from trimtab.training.inspection.values import Measuring, of_labels, of_responses
 
 MAX_LENGTH = 512

@@ -6,9 +6,9 @@ import math
 from itertools import accumulate
 from typing import Any
 
+from trimtab.decoding.forced import ROWS, OnRows, prefix_scores
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.training.inspection.comparison import Comparison
-from trimtab.training.inspection.scores import ROWS, OnRows, prefix_scores
 from trimtab.types import Prompt
 
 FIRST = "first token"

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from trimtab.decoding.forced import forced
 from trimtab.errors import IncompatibleError, PromptError, TrimtabError
 from trimtab.models.text import Codec
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide
 from trimtab.training.inspection.findings import Finding
-from trimtab.training.inspection.scores import forced
 from trimtab.types import Group, Prompt
 
 MANY = 200

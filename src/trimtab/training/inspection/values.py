@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.decoding.forced import ROWS, OnRows
 from trimtab.errors import DataError
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.training.inspection.comparison import Comparison
 from trimtab.training.inspection.fits import Figure, Fit, Points, bootstrapped, ceiling, fit
 from trimtab.training.inspection.places import PLACES, scored, stops
-from trimtab.training.inspection.scores import ROWS, OnRows
 from trimtab.types import Group, Prompt
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from trimtab.decoding.checks import check_call
 from trimtab.decoding.methods import Method, sampling
+from trimtab.decoding.validate import check_call
 from trimtab.errors import DataError, UsageError
 from trimtab.evaluation.cells import deterministic
 from trimtab.protocols import LanguageModel, Reward

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from trimtab.decoding.checks import check_call
 from trimtab.decoding.methods import sampling
+from trimtab.decoding.validate import check_call
 from trimtab.errors import DataError, IncompatibleError, UsageError
 from trimtab.protocols import LanguageModel, Reward
 from trimtab.runs.resolve import Scorer

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from trimtab.assets import locate
 from trimtab.errors import UsageError
-from trimtab.models.embedded import DEFAULT_MODEL, assets, locate
 
 
 def refuse(*_: object, **__: object) -> NoReturn:
@@ -26,10 +26,6 @@ def test_a_path_or_hub_id_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_path_where_nothing_is_is_refused() -> None:
     with pytest.raises(UsageError, match="a folder must be there; got nothing at './my-model'"):
         locate("./my-model")
-
-
-def test_the_default_is_an_asset() -> None:
-    assert DEFAULT_MODEL in [asset.name for asset in assets()]
 
 
 @pytest.mark.assets

@@ -1,8 +1,9 @@
-"""Attention that reads a shared prefix once for all heads of a group.
+"""One forward over a tree: our masks, our cache, and attention that reads a prefix once.
 
 transformers' sdpa copies keys and values once per query head of a group whenever a forward has
-more than one query token. Here the heads of a group lie side by side as queries instead:
-[B, H, Q, D] -> [B, Hkv, G Q, D] with the mask repeated, and nothing else is copied.
+more than one query token. In `packed_attention` the heads of a group
+lie side by side as queries instead: [B, H, Q, D] -> [B, Hkv, G Q, D] with the mask repeated, and
+nothing else is copied.
 
 transformers finds its "sdpa" by name, so ours stands under that name and is transformers' own
 but for forwards inside `packed()`. Whether one is inside is known per thread: no network's config
@@ -14,15 +15,21 @@ Legend: B rows, H heads, Hkv key-value heads, G = H / Hkv, Q queries, W position
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from trimtab.cache.masks import QueryLayout, answering, see
+from trimtab.cache.slots import Recorder, SlotStore
+from trimtab.errors import IncompatibleError
 
 _OTHERS = ("position_bias", "softcap", "cache", "output_attentions", "s_aux")
 """What some architectures ask of attention besides; they get transformers' own."""
@@ -84,3 +91,55 @@ def _attention(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Te
 
 
 AttentionInterface.register("sdpa", _attention)
+
+
+class TreeForward:
+    """Forwards of a network whose queries are lanes of a tree.
+
+    Args:
+        net: a transformers decoder.
+        store: where its keys and values go.
+        arguments: more arguments of each forward.
+    """
+
+    def __init__(
+        self, net: PreTrainedModel, store: SlotStore, arguments: Mapping[str, Any]
+    ) -> None:
+        self.net, self.store, self._arguments = net, store, arguments
+
+    def lay_out(self) -> None:
+        """Show the store the shape of every layer's keys and values, by one token."""
+        recorder = Recorder()
+        zero = torch.zeros(1, 1, dtype=torch.int64, device=self.net.device)
+        self(zero, QueryLayout(zero[0], zero, zero, zero == 0), 1, recorder)
+        self.store.lay_out(recorder.seen)
+
+    def __call__(
+        self, tokens: Int[Tensor, "B Q"], lanes: QueryLayout, width: int, cache: Any
+    ) -> Any:
+        """What the network says of all lanes, or of the last where the arguments say so.
+
+        Args:
+            tokens: one for each lane.
+            lanes: where they stand.
+            width: how many stored positions are read.
+            cache: a view of the store.
+
+        Raises:
+            IncompatibleError: the network makes its own masks.
+        """
+        with packed(), answering(partial(see, lanes, width), self.net.dtype) as answers:
+            out = self.net(
+                input_ids=tokens,
+                position_ids=lanes.position,
+                past_key_values=cache,
+                use_cache=True,
+                **self._arguments,
+            )
+        if not answers.count:
+            raise IncompatibleError(
+                "a tree needs a network that asks transformers for its masks",
+                got=f"{self.net.config.model_type} with masks of its own making",
+                do='pass attention="expanded"',
+            )
+        return out
