@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trimtab.lazy import door
+from trimtab.version import __version__
 
 if TYPE_CHECKING:
     from trimtab.decoding.loop import decode, decode_steps
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
         Vocabulary,
     )
 
-__version__ = "0.1.0"
 
 __all__ = [
     "METHODS",

@@ -153,7 +153,7 @@ def test_a_folder_of_another_version_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_store(tmp_path)
-    monkeypatch.setattr(tt, "__version__", "9.9")
+    monkeypatch.setattr("trimtab.version.__version__", "9.9")
     with pytest.raises(ResultsError, match=r"trimtab '.*' \(now '9\.9'\)"):
         open_store(tmp_path)
 

@@ -45,7 +45,7 @@ from trimtab.training.inspection.places import PLACES, scored
 from trimtab.training.inspection.values import of_labels, of_responses
 from trimtab.training.network import make_network
 from trimtab.training.objectives import ILQL, OBJECTIVES, Fudge, Rad, objective
-from trimtab.training.run import train, make_guide
+from trimtab.training.run import make_guide, train
 from trimtab.types import Group, Prompt, Response, Vocab
 
 # Trainings of a blink know little, and say so.

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-import trimtab
+from trimtab import version
 from trimtab.cli import (
     assets,
     collect,
@@ -49,7 +49,7 @@ app = App(
     name="trimtab",
     help=HELP,
     help_format="rich",
-    version=f"trimtab {trimtab.__version__}",
+    version=f"trimtab {version.__version__}",
     result_action="return_value",
     default_parameter=Parameter(
         allow_repeating=True, negative_iterable=(), show_default=lambda value: value or None

@@ -51,12 +51,12 @@ def settings_of(
     lm: TransformersLM, method: Method, guide: GuideSource | None, scorers: Sequence[Scorer]
 ) -> dict[str, Any]:
     """What the responses depend on beside the options, in JSON's types."""
-    import trimtab
+    from trimtab import version
     from trimtab.cli.methods import parts_of
     from trimtab.runs.identity import identify
 
     return {
-        "trimtab": trimtab.__version__,
+        "trimtab": version.__version__,
         "base": identify(lm).identity(),
         "template": lm.codec.template,
         "parts": parts_of(method),

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
-import trimtab
+from trimtab import version
 from trimtab.decoding.methods import METHODS, Method
 from trimtab.decoding.samplers import Stochastic
 from trimtab.errors import UsageError
@@ -239,7 +239,7 @@ class Policy:
         return digest(
             {
                 "format": FORMAT,
-                "trimtab": trimtab.__version__,
+                "trimtab": version.__version__,
                 "model": self.model.identity(),
                 "method": self.described,
                 "guide": self.guide.fingerprint if self.guide else None,

@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeAlias
 
+from trimtab.version import __version__
+
 OWN = Path(__file__).resolve().parents[1]
 
 _BY_NAME = frozenset({"optional", "import_module"})
@@ -58,7 +60,7 @@ def package_of(module: str) -> list[str] | None:
     loaded = sys.modules.get(module)
     file = getattr(loaded, "__file__", None)
     if top == "trimtab" and file is not None:
-        return ["trimtab", sys.modules["trimtab"].__version__, *_own(file)]
+        return ["trimtab", __version__, *_own(file)]
     if top == "__main__" or loaded is None or file is None or not installed(file):
         return None
     return [top, version(top)]

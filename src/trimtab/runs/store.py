@@ -30,7 +30,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-import trimtab
+from trimtab import version
 from trimtab.errors import ResultsError, UnknownNameError
 from trimtab.files import replace_file
 from trimtab.runs.batches import Facts
@@ -200,7 +200,7 @@ class Store:
         """
         begun: dict[str, Any] = {
             "format": FORMAT,
-            "trimtab": trimtab.__version__,
+            "trimtab": version.__version__,
             "about": about,
             "rewards": rewards,
         }
