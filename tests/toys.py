@@ -20,30 +20,20 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import trimtab as tt
+from tests.shapes import GPT2, LLAMA, PLAIN
 from trimtab.guides import DuelingHead, ScalarHead, VocabularyHead
 from trimtab.types import Candidates, Cost, Prompt, Sample
 
 VOCABULARY = 97
 EOS, BOS = 0, 1
 
-_LLAMA: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 128,
-}
-_GPT2: dict[str, Any] = {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 128}
-
 SHAPES: dict[str, dict[str, Any]] = {
-    "llama": _LLAMA,
-    "gpt2": _GPT2,
-    "gemma3_text": {**_LLAMA, "sliding_window": 6},
-    "mistral": {**_LLAMA, "sliding_window": 6},
-    "qwen2": _LLAMA,
-    "gpt_neox": {k: v for k, v in _LLAMA.items() if k not in ("num_key_value_heads", "head_dim")},
+    "llama": LLAMA,
+    "gpt2": GPT2,
+    "gemma3_text": {**LLAMA, "sliding_window": 6},
+    "mistral": {**LLAMA, "sliding_window": 6},
+    "qwen2": LLAMA,
+    "gpt_neox": PLAIN,
 }
 """Families by transformers' model type; the windows are shorter than the tests' prefixes."""
 

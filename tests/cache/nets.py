@@ -8,17 +8,13 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from tests import shapes
+from tests.shapes import LLAMA, VISION
 from trimtab.types import Prompt
 
 VOCABULARY = 97
 
-_SHAPE: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
+_SHAPE = LLAMA | {
     "max_position_embeddings": 256,
     "vocab_size": VOCABULARY,
     "pad_token_id": 0,
@@ -26,14 +22,6 @@ _SHAPE: dict[str, Any] = {
     "bos_token_id": 2,
 }
 _MIXED = {"sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"] * 2}
-_EYES = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-}
 _FEW: dict[str, dict[str, Any]] = {
     "gemma3n": {
         "hidden_size_per_layer_input": 8,
@@ -62,7 +50,7 @@ def shape(family: str, **changes: Any) -> Any:
         text = _SHAPE | _MIXED | few | changes
     if family in ("gemma3", "gemma4"):
         inner = _SHAPE | _MIXED | few | changes
-        eyes = {"vision_config": _EYES} if family == "gemma3" else {}
+        eyes = {"vision_config": VISION} if family == "gemma3" else {}
         return CONFIG_MAPPING[family](text_config=inner, **eyes, pad_token_id=0, eos_token_id=0)
     if family == "llama4":
         return CONFIG_MAPPING[family](text_config=_SHAPE | LLAMA4 | changes, pad_token_id=0)
@@ -82,14 +70,7 @@ def net(family: str, **changes: Any) -> PreTrainedModel:
 
 def longrope(switch: int = 32, **changes: Any) -> PreTrainedModel:
     """Phi-3's way to a long context."""
-    rope = {
-        "rope_type": "longrope",
-        "rope_theta": 10000.0,
-        "short_factor": [1.0] * 4,
-        "long_factor": [4.0] * 4,
-        "original_max_position_embeddings": switch,
-    }
-    return net("phi3", original_max_position_embeddings=switch, rope_parameters=rope, **changes)
+    return net("phi3", **shapes.longrope(switch), **changes)
 
 
 def text(length: int, seed: int = 1) -> Prompt:

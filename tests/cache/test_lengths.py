@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import trimtab as tt
-from tests import toys
+from tests import shapes, toys
 from tests.cache.nets import apart, longrope, net, plain, text
 from trimtab.cache.configs import context_of
 from trimtab.cache.selfcheck import layer_windows
@@ -24,8 +24,7 @@ def language_model(model: Any, attention: Any = "tree") -> tt.TransformersLM:
 
 
 def dynamic(**changes: Any) -> Any:
-    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
-    return net("llama", max_position_embeddings=32, rope_parameters=rope, **changes)
+    return net("llama", **shapes.dynamic(32), **changes)
 
 
 def places(**changes: Any) -> Any:

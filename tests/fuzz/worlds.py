@@ -19,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import trimtab as tt
 from tests import toys
+from tests.shapes import GPT2, LLAMA, PLAIN, VISION, dynamic, longrope
 from trimtab.guides import Clamp, LogSigmoid, ScalarHead, TextGuide, VocabularyHead, WeightedSum
 from trimtab.types import Prompt, Vocab
 
@@ -26,50 +27,24 @@ Ids = tuple[int, ...]
 SIZE = 61
 WINDOW, SWITCH = 6, 24
 
-_LLAMA = toys.SHAPES["llama"]
-_PLAIN = toys.SHAPES["gpt_neox"]
-_LONGROPE = {
-    "max_position_embeddings": 128,
-    "original_max_position_embeddings": SWITCH,
-    "rope_parameters": {
-        "rope_type": "longrope",
-        "rope_theta": 10000.0,
-        "short_factor": [1.0] * 4,
-        "long_factor": [4.0] * 4,
-        "original_max_position_embeddings": SWITCH,
-    },
-}
-_DYNAMIC = {
-    "max_position_embeddings": SWITCH,
-    "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0},
-}
-_VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-}
-
 SHAPES: dict[str, dict[str, Any]] = {
-    "llama": _LLAMA,
-    "gpt2": toys.SHAPES["gpt2"],
-    "gpt_neox": _PLAIN,
-    "qwen2": {**_LLAMA, "sliding_window": WINDOW, "use_sliding_window": True,
+    "llama": LLAMA,
+    "gpt2": GPT2,
+    "gpt_neox": PLAIN,
+    "qwen2": {**LLAMA, "sliding_window": WINDOW, "use_sliding_window": True,
               "max_window_layers": 2},
-    "mistral": {**_LLAMA, "sliding_window": WINDOW},
-    "gemma2": {**_LLAMA, "sliding_window": WINDOW, "attn_implementation": "eager"},
-    "gemma3_text": {**_LLAMA, "sliding_window": WINDOW},
-    "gemma3": {"text_config": {**_LLAMA, "sliding_window": WINDOW}, "vision_config": _VISION,
+    "mistral": {**LLAMA, "sliding_window": WINDOW},
+    "gemma2": {**LLAMA, "sliding_window": WINDOW, "attn_implementation": "eager"},
+    "gemma3_text": {**LLAMA, "sliding_window": WINDOW},
+    "gemma3": {"text_config": {**LLAMA, "sliding_window": WINDOW}, "vision_config": VISION,
                "image_token_index": 3, "boi_token_index": 4, "eoi_token_index": 5,
                "mm_tokens_per_image": 4},
-    "gpt_oss": {**_LLAMA, "sliding_window": WINDOW, "num_local_experts": 4,
+    "gpt_oss": {**LLAMA, "sliding_window": WINDOW, "num_local_experts": 4,
                 "attn_implementation": "eager"},
-    "olmo3": {**_PLAIN, "sliding_window": WINDOW},
-    "phi3": {**_PLAIN, **_LONGROPE},
-    "llama-dynamic": {**_LLAMA, **_DYNAMIC},
-    "llama-stray-window": {**_LLAMA, "sliding_window": WINDOW},
+    "olmo3": {**PLAIN, "sliding_window": WINDOW},
+    "phi3": {**PLAIN, **longrope(SWITCH)},
+    "llama-dynamic": {**LLAMA, **dynamic(SWITCH)},
+    "llama-stray-window": {**LLAMA, "sliding_window": WINDOW},
 }  # fmt: skip
 """Families, by model type and what is special about them."""
 
