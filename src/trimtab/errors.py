@@ -45,7 +45,7 @@ def public(text: str) -> str:
     >>> public("asked https://me:word@host:80/score?api_key=abc twice")
     'asked https://host:80/score twice'
     """
-    return _URL.sub(lambda found: found[1] + _plain(found[2]), text)
+    return _URL.sub(lambda url: url[1] + _plain(url[2]), text)
 
 
 def _plain(rest: str) -> str:
@@ -218,12 +218,12 @@ def check_whole(name: str, value: Any, least: int | None = None) -> int:
     """
     do = "pass a whole number" if least is None else f"pass a whole number of at least {least}"
     try:
-        found = operator.index(value)
+        number = operator.index(value)
     except TypeError as error:
         raise UsageError(f"{name} must be a whole number", got=f"{value!r}", do=do) from error
-    if least is not None and found < least:
+    if least is not None and number < least:
         raise UsageError(f"{name} must be at least {least}", got=f"{value}", do="raise it")
-    return found
+    return number
 
 
 def check_number(name: str, value: Any) -> float:
@@ -233,9 +233,9 @@ def check_number(name: str, value: Any) -> float:
         UsageError: something else, NaN or infinite.
     """
     try:
-        found = math.nan if isinstance(value, str | bytes) else float(value)
+        number = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
+        number = math.nan
+    if not math.isfinite(number):
         raise UsageError(f"{name} must be a finite number", got=f"{value!r}", do="pass a number")
-    return found
+    return number

@@ -130,14 +130,14 @@ TAIL = (
     Fault(
         "the tail's draw may be a candidate",
         "models/proposals.py",
-        "outside = law.scatter(1, candidates.tokens[:, :, 0], -torch.inf)",
-        "outside = law.clone()",
+        "outside = logprobs.scatter(1, candidates.tokens[:, :, 0], -torch.inf)",
+        "outside = logprobs.clone()",
         ("tests/laws/test_models.py",),
     ),
     Fault(
         "the tail's mass is one minus a rounded sum",
         "models/proposals.py",
-        "Tail(mass_outside(law, inside, best), top.indices[:, k], best)",
+        "Tail(mass_outside(logprobs, inside, best), top.indices[:, k], best)",
         "Tail(torch.log1p(-top.values[:, :k].exp().sum(-1).clamp(max=1)), top.indices[:, k], best)",
         ("tests/decoding/test_tail.py", *FUZZ),
     ),

@@ -60,18 +60,18 @@ def context_of(net: PreTrainedModel | PreTrainedConfig) -> Context:
     """
     config = text_config(net)
     longest = getattr(config, "max_position_embeddings", None)
-    found = [Context(longest)] if isinstance(longest, int) and longest > 0 else []
+    contexts = [Context(longest)] if isinstance(longest, int) and longest > 0 else []
     for rope in _ropes(config):
         if rope.get("rope_type", rope.get("type")) == "longrope":
             switch = rope.get("original_max_position_embeddings") or getattr(
                 config, "original_max_position_embeddings", longest
             )
             why = "its longrope changes the rotary frequencies of the whole text beyond"
-            found.append(Context(switch, why))
+            contexts.append(Context(switch, why))
     if getattr(config, "attn_temperature_tuning", False) and hasattr(config, "floor_scale"):
         why = "beyond, it scales queries by places in the cache"
-        found.append(Context(int(config.floor_scale) - 1, why))
-    limited = [context for context in found if context.tokens is not None]
+        contexts.append(Context(int(config.floor_scale) - 1, why))
+    limited = [context for context in contexts if context.tokens is not None]
     return min(limited, key=lambda context: context.tokens or 0, default=Context(None))
 
 

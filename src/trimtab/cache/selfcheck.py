@@ -76,24 +76,24 @@ def try_twin(kind: type[PreTrainedModel], config: PreTrainedConfig, fresh: Fresh
     try:
         twin = make_twin(kind, config)
     except Exception as failure:  # whatever a class says of a small config
-        return f"no small twin to try it on ({_told(failure)})"
+        return f"no small twin to try it on ({_one_line(failure)})"
     try:
         with torch.autocast("cpu", enabled=False):
             error = relative_error(twin, fresh(twin, _output))
     except TrimtabError as failure:
         return failure.got
     except Exception as failure:  # whatever a forward stumbles over
-        return f"a forward that fails ({_told(failure)})"
+        return f"a forward that fails ({_one_line(failure)})"
     return "" if error <= TOLERANCE else f"outputs that differ by {error:.1%} from plain forwards"
 
 
 def _output(out: Any) -> Tensor:
     """What a network with an output layer says, and what one without."""
-    found: Tensor = out.logits if "logits" in out else out.last_hidden_state
-    return found
+    output: Tensor = out.logits if "logits" in out else out.last_hidden_state
+    return output
 
 
-def _told(failure: Exception) -> str:
+def _one_line(failure: Exception) -> str:
     """An exception in one line."""
     return " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
 
@@ -120,14 +120,14 @@ def relative_error(net: PreTrainedModel, reader: Any) -> float:
         errors.append(float(worst))
 
     def compare_all(texts: Sequence[list[int]], got: Float[Tensor, "B D"]) -> None:
-        for text, mine in zip(texts, got, strict=True):
-            compare([text], mine[None])
+        for text, row in zip(texts, got, strict=True):
+            compare([text], row[None])
 
     def branch(state: Any, texts: Sequence[list[int]], tokens: Int[Tensor, "B K L"]) -> None:
         ones = torch.full(tokens.shape[:2], tokens.shape[2])
         got = reader.branch(state, Candidates(tokens, torch.zeros(ones.shape), ones, ones < 0))
-        for text, own, mine in zip(texts, tokens.tolist(), got, strict=True):
-            compare([text + one for one in own], mine)
+        for text, each, row in zip(texts, tokens.tolist(), got, strict=True):
+            compare([text + one for one in each], row)
 
     one = torch.ones(3, dtype=torch.int64)
     texts = [draw(n).tolist() for n in (5, 19, LENGTH - 8)]
@@ -157,7 +157,7 @@ def kept_beside(kind: Any, config: PreTrainedConfig) -> str:
     try:
         layers = DynamicCache(config=config).layers
     except Exception as failure:  # whatever a config without layers says
-        return f"no cache ({_told(failure)})"
+        return f"no cache ({_one_line(failure)})"
     odd = {type(layer).__name__ for layer in layers} - _GROWING
     return f"layers of {', '.join(sorted(odd))}" if odd else ""
 

@@ -196,14 +196,14 @@ def _rope(rope: Mapping[str, Any]) -> dict[str, Any]:
 
 def _layers(given: Mapping[str, Any], deep: int) -> list[int]:
     """The first layers, as many as show every kind; one of each, where those would be many."""
-    told = [
+    by_layer = [
         value
         for name, value in given.items()
         if isinstance(value, list) and len(value) == deep and not _NUMBERS.fullmatch(name)
         and all(isinstance(entry, str | bool) or entry in (0, 1) for entry in value)
     ]  # fmt: skip
     own = {int(i): str(own) for i, own in (given.get("per_layer_config") or {}).items()}
-    kinds = [(*(str(value[i]) for value in told), own.get(i)) for i in range(deep)]
+    kinds = [(*(str(value[i]) for value in by_layer), own.get(i)) for i in range(deep)]
     first = sorted({kind: i for i, kind in reversed(list(enumerate(kinds)))}.values())
     count = max([2, *(i + 1 for i in first[-1:])])
     if given.get("num_kv_shared_layers"):

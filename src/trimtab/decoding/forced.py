@@ -116,14 +116,15 @@ def _score_batch(
         if any(unread):
             state = guide.extend(state, *pad_ids(unread, device=lm.device))
         candidates = forced([[r.tokens[r.stops[turn] - 1]] for r in live], lm)
-        found = check_scores(guide.name, guide.score(state, candidates), candidates)[:, 0].tolist()
-        if not all(map(math.isfinite, found)):
+        column = check_scores(guide.name, guide.score(state, candidates), candidates)
+        numbers = column[:, 0].tolist()
+        if not all(map(math.isfinite, numbers)):
             raise GuideError(
                 f"guide {guide.name!r} must return finite scores",
-                got=f"{found}",
+                got=f"{numbers}",
                 do="mend the guide",
             )
-        scores |= {(r.number, r.stops[turn]): x for r, x in zip(live, found, strict=True)}
+        scores |= {(r.number, r.stops[turn]): x for r, x in zip(live, numbers, strict=True)}
 
 
 def _prefill(guide: Guide[Any], prompts: Sequence[Prompt]) -> Any:

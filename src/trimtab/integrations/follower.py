@@ -54,7 +54,7 @@ class PromptRows:
     pad_token_id: int | None
 
     @property
-    def told(self) -> bool:
+    def says_where_prompts_end(self) -> bool:
         """Whether the caller said where prompts end."""
         return self.prompts is not None or self.attention_mask is not None
 
@@ -109,8 +109,8 @@ class Follower:
         eos_ids: what ends a row.
     """
 
-    def __init__(self, guide: Guide[Any], opening: PromptRows, eos_ids: frozenset[int]) -> None:
-        self.guide, self.opening, self.eos_ids = guide, opening, eos_ids
+    def __init__(self, guide: Guide[Any], prompt_rows: PromptRows, eos_ids: frozenset[int]) -> None:
+        self.guide, self.prompt_rows, self.eos_ids = guide, prompt_rows, eos_ids
         self.state: Any = None
         self._first: Tensor | None = None  # the rows when they began
         self._seen: Tensor | None = None  # the rows now
@@ -143,7 +143,7 @@ class Follower:
     def _begin(self, ids: Int[Tensor, "B T"]) -> list[int]:
         """Read whole rows as prompts."""
         self.reset()
-        self.state = self.guide.prefill(self.opening.read(ids))
+        self.state = self.guide.prefill(self.prompt_rows.read(ids))
         self._first = self._seen = ids.clone()
         self._live = list(range(len(ids)))
         return self._live
@@ -163,7 +163,7 @@ class Follower:
             UsageError: nobody said that the prompt ends where the row began.
         """
         assert self._first is not None
-        if not self.opening.told:
+        if not self.prompt_rows.says_where_prompts_end:
             raise UsageError(
                 "where the prompt ends must be told for rows that go back: in assisted decoding "
                 "(prompt_lookup_num_tokens, assistant_model), or for a new call on part of a "
@@ -173,7 +173,7 @@ class Follower:
                 do="make the processor with attention_mask=inputs.attention_mask or prompts=...; "
                 "before a new call, call its reset()",
             )
-        state = self.guide.prefill(self.opening.read(self._first))
+        state = self.guide.prefill(self.prompt_rows.read(self._first))
         response = ids[:, self.start :]
         length = torch.full_like(response[:, 0], response.shape[1])
         self.state = self.guide.extend(state, response, length)
@@ -188,8 +188,8 @@ class Follower:
         if torch.equal(before, self._seen):
             return list(range(len(ids)))
         known = {tuple(row): i for i, row in enumerate(self._seen.tolist())}
-        found = [known.get(tuple(row)) for row in before.tolist()]
-        return None if None in found else [i for i in found if i is not None]
+        sources = [known.get(tuple(row)) for row in before.tolist()]
+        return None if None in sources else [i for i in sources if i is not None]
 
     def _going(self, ids: Int[Tensor, "B T"]) -> list[int]:
         ended = is_eos(ids[:, self.start :], self.eos_ids).any(dim=-1)

@@ -94,8 +94,8 @@ class GuidedLogitsProcessor(LogitsProcessor):
         ids = [eos_token_id] if isinstance(eos_token_id, int) else eos_token_id or ()
         self.eos_ids = frozenset(map(int, ids))
         self.beta = strengths(method.beta if beta is None else beta)
-        opening = PromptRows(prompts, attention_mask, pad_token_id)
-        self._follower = Follower(guide, opening, self.eos_ids)
+        prompt_rows = PromptRows(prompts, attention_mask, pad_token_id)
+        self._follower = Follower(guide, prompt_rows, self.eos_ids)
 
     @property
     def generate_options(self) -> dict[str, Any]:
@@ -122,18 +122,18 @@ class GuidedLogitsProcessor(LogitsProcessor):
         size = self._readable(scores.shape[-1])
         live = self._follower.follow(input_ids)
         rows = torch.tensor(live, dtype=torch.int64, device=scores.device)
-        law = scores[rows, :size].float().log_softmax(dim=-1)
-        candidates = self._candidates(law)
+        logprobs = scores[rows, :size].float().log_softmax(dim=-1)
+        candidates = self._candidates(logprobs)
         values = self.guide.score(self._follower.state, candidates)
         strength = self._strength(rows, len(scores))
         values = check_scores(self.guide.name, values, candidates)
         values, fault = finite_or_base(values, strength)
         if self.on_guide_error == "raise":
             self._raise_if(fault != 0, live, input_ids.shape[1])
-        guided = self._guided(law, candidates, values.to(law), strength)
-        told = torch.full_like(scores[rows], -torch.inf)
-        told[:, :size] = guided.log_softmax(dim=-1).to(scores.dtype)
-        return scores.index_copy(0, rows, told)
+        guided = self._guided(logprobs, candidates, values.to(logprobs), strength)
+        guided_scores = torch.full_like(scores[rows], -torch.inf)
+        guided_scores[:, :size] = guided.log_softmax(dim=-1).to(scores.dtype)
+        return scores.index_copy(0, rows, guided_scores)
 
     def _readable(self, columns: int) -> int:
         """How many of the model's outputs are tokens that the guide reads; padding stands behind.
@@ -163,7 +163,7 @@ class GuidedLogitsProcessor(LogitsProcessor):
 
     def _guided(
         self,
-        law: Float[Tensor, "B V"],
+        logprobs: Float[Tensor, "B V"],
         candidates: Candidates,
         values: Float[Tensor, "B K"],
         beta: float | Float[Tensor, "B 1"],
@@ -172,9 +172,9 @@ class GuidedLogitsProcessor(LogitsProcessor):
         at, proposal = candidates.tokens[:, :, 0], self.method.proposal
         if isinstance(proposal, TopK) and proposal.tail == "drop":
             logits = self.method.rule(candidates.logprobs, values, beta)
-            return torch.full_like(law, -torch.inf).scatter(1, at, logits)
+            return torch.full_like(logprobs, -torch.inf).scatter(1, at, logits)
         mean = mean_score(candidates, values)
-        return self.method.rule(law, mean.expand_as(law).scatter(1, at, values), beta)
+        return self.method.rule(logprobs, mean.expand_as(logprobs).scatter(1, at, values), beta)
 
     def _strength(self, live: Int[Tensor, "R"], rows: int) -> float | Float[Tensor, "R 1"]:
         """beta of the rows that go on, out of all."""

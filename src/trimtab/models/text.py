@@ -127,8 +127,8 @@ def _without_empty_beginning(messages: Sequence[Message]) -> tuple[Sequence[Mess
 
 def _check_message(message: Any) -> None:
     """Raise `PromptError` unless a message has a role and a content, both texts."""
-    found = isinstance(message, Mapping) and [message.get(key) for key in ("role", "content")]
-    if not found or not all(isinstance(value, str) for value in found):
+    values = isinstance(message, Mapping) and [message.get(key) for key in ("role", "content")]
+    if not values or not all(isinstance(value, str) for value in values):
         raise PromptError(
             'a message must be {"role": ..., "content": ...}, both texts',
             got=f"{message!r:.60}",

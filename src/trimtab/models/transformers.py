@@ -54,8 +54,8 @@ class BaseState:
     @property
     def logprobs(self) -> Float[Tensor, "B V"]:
         """log pi_ref of each row's next token."""
-        law: Tensor = self.read.last
-        return law
+        logprobs: Tensor = self.read.last
+        return logprobs
 
 
 class TransformersLM:
@@ -114,7 +114,7 @@ class TransformersLM:
         self.reader: CachedReader[Any] = open_reader(
             self.model,
             lambda out: out.logits[..., :size],
-            finish=self._law,
+            finish=self._logprobs,
             attention=attention,
             logits_to_keep=1,
         )
@@ -161,15 +161,15 @@ class TransformersLM:
         """Rows of several states side by side."""
         return BaseState(self.reader.join([s.read for s in states]))
 
-    def _law(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+    def _logprobs(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
         """log pi_ref in float32, whatever the model computes in."""
-        law = logits.float()
+        logprobs = logits.float()
         if self.base_temperature != 1:  # a pass over the vocabulary
-            law = law / self.base_temperature
-        law = law.log_softmax(dim=-1)
+            logprobs = logprobs / self.base_temperature
+        logprobs = logprobs.log_softmax(dim=-1)
         if self.base_top_p < 1:
-            law = nucleus(law, self.base_top_p).log_softmax(dim=-1)
-        return law
+            logprobs = nucleus(logprobs, self.base_top_p).log_softmax(dim=-1)
+        return logprobs
 
     def next(self, state: BaseState) -> Float[Tensor, "B V"]:
         """log pi_ref of every next token of each row."""

@@ -177,8 +177,8 @@ def steps_are_those_of_a_law(method: Method, given: Outcomes) -> None:
     for beta in (0.0, 0.5, method.beta):
         for step in (step for row in _steps(method, _PROMPTS, n=3, beta=beta) for step in row):
             for name in ("logprob", "ref_logprob"):
-                found = getattr(step, name)
-                hold(found <= given.tolerance, f"{name} must not be above 0", found)
+                number = getattr(step, name)
+                hold(number <= given.tolerance, f"{name} must not be above 0", number)
             if step.kl is not None:
                 hold(step.kl >= 0, "KL(pi || pi_ref) must not be negative", step.kl)
 

@@ -67,14 +67,14 @@ def top_k_are_the_likeliest_tokens(lm: LanguageModel[Any], fixture: Fixture) -> 
     plain = lm.propose(state, TopK(k), rng)
     hold(plain.tail is None, "a dropped tail must not be given", "one")
     same("both kinds of TopK must agree", plain.logprobs, top.logprobs, 1e-6)
-    law = next_logprobs(lm, state, fixture, len(fixture.prompts))
-    if bool(torch.isneginf(law).sum(-1).eq(fixture.size - fixture.k).all()):
+    logprobs = next_logprobs(lm, state, fixture, len(fixture.prompts))
+    if bool(torch.isneginf(logprobs).sum(-1).eq(fixture.size - fixture.k).all()):
         return
-    want = law.sort(dim=-1, descending=True).values
+    want = logprobs.sort(dim=-1, descending=True).values
     same("the top k must be the likeliest tokens", top.logprobs, want[:, :k], 1e-6)
     same("the tail's best token must come next", top.tail.best_logprob, want[:, k], 1e-6)
-    at = top.tokens[:, :, 0].cpu()
-    same("tokens and log-probabilities must match", top.logprobs, law.gather(1, at), 1e-6)
+    tokens = top.tokens[:, :, 0].cpu()
+    same("tokens and log-probabilities must match", top.logprobs, logprobs.gather(1, tokens), 1e-6)
 
 
 def the_tail_holds_what_lies_outside(lm: LanguageModel[Any], fixture: Fixture) -> None:
@@ -87,11 +87,11 @@ def the_tail_holds_what_lies_outside(lm: LanguageModel[Any], fixture: Fixture) -
     whole = attempt(lambda: lm.propose(state, Vocabulary(), rng))
     if not whole:
         return
-    law = next_logprobs(lm, state, fixture, rows).double()
+    logprobs = next_logprobs(lm, state, fixture, rows).double()
     for k in sorted({1, fixture.k, fixture.size // 2, fixture.size - 1}):
         top = lm.propose(state, TopK(k, "mean"), rng)
         assert top.tail is not None, "a tail was asked for"
-        outside = law.scatter(1, top.tokens[:, :, 0].cpu(), -torch.inf).logsumexp(dim=-1)
+        outside = logprobs.scatter(1, top.tokens[:, :, 0].cpu(), -torch.inf).logsumexp(dim=-1)
         must = f"the tail's mass must be what lies outside the {k} candidates"
         same(must, top.tail.logprob, outside, fixture.tolerance)
 
@@ -118,15 +118,15 @@ def the_tail_is_drawn_outside_the_candidates(lm: LanguageModel[Any], fixture: Fi
     """draw_tail gives tokens outside the k, with their log-probability under pi_ref."""
     rows = len(fixture.prompts)
     state = lm.prefill(fixture.prompts)
-    law = next_logprobs(lm, state, fixture, rows)
-    full = not bool(torch.isneginf(law).sum(-1).eq(fixture.size - fixture.k).all())
+    logprobs = next_logprobs(lm, state, fixture, rows)
+    full = not bool(torch.isneginf(logprobs).sum(-1).eq(fixture.size - fixture.k).all())
     top = lm.propose(state, TopK(1, "mean"), fixture.rng(fixture.prompts))
     for seed in range(8):
         token, logprob = lm.draw_tail(state, top, fixture.rng(fixture.prompts, seed))
         inside = (token[:, None] == top.tokens[:, :, 0]).any()
         hold(not bool(inside), "the tail must be drawn outside the candidates", token.tolist())
         if full:
-            want = law.gather(1, token[:, None].cpu())[:, 0]
+            want = logprobs.gather(1, token[:, None].cpu())[:, 0]
             same("a tail token's log-probability must be pi_ref's", logprob, want, 1e-5)
 
 
@@ -157,10 +157,10 @@ def _check_block(
     hold(not lm.eos_ids & set(tokens[:-1]), "a block must end at its first EOS", tokens)
     state, total = lm.prefill([prompt]), 0.0
     for token in tokens:
-        law = next_logprobs(lm, state, fixture, 1)
-        if bool(torch.isneginf(law[0, token])):
+        logprobs = next_logprobs(lm, state, fixture, 1)
+        if bool(torch.isneginf(logprobs[0, token])):
             return  # a model that tells its top k only
-        total += float(law[0, token])
+        total += float(logprobs[0, token])
         state = lm.extend(state, torch.tensor([[token]], device=fixture.device), fixture.lengths(1))
     must = "a block's log-probability must be the sum of its tokens'"
     same(must, torch.tensor(logprob), torch.tensor(total), 10 * fixture.tolerance)

@@ -65,11 +65,11 @@ RuleLaw: TypeAlias = Callable[[Rule, Outcomes], None]
 def _unchanged(call: Callable[..., Any], must: str, *given: Any) -> Any:
     """What a call returns; its tensors must be as they were."""
     before = [x.clone() if isinstance(x, Tensor) else x for x in given]
-    found = call(*given)
+    result = call(*given)
     for now, then in zip(given, before, strict=True):
         if isinstance(then, Tensor):
             hold(torch.equal(now, then), must, "changed numbers")
-    return found
+    return result
 
 
 def logits_are_numbers_of_the_outcomes_shape(rule: Rule, given: Outcomes) -> None:

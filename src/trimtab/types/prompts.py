@@ -25,8 +25,8 @@ def asked(messages: Sequence[Message]) -> str:
 
     Words that the assistant has begun with are no question; a response goes on from them.
     """
-    said = [m["content"] for m in messages if m["role"] == "user"]
-    return said[-1] if said else messages[-1]["content"]
+    texts = [m["content"] for m in messages if m["role"] == "user"]
+    return texts[-1] if texts else messages[-1]["content"]
 
 
 Template: TypeAlias = Literal["auto", "none"]
