@@ -28,7 +28,7 @@ from trimtab.types import Sample
 
 To: TypeAlias = Literal["prompt", "reference"]
 
-Encoder: TypeAlias = "Callable[[Sequence[str]], Float[Tensor, 'N D']]"
+Encoder: TypeAlias = Callable[[Sequence[str]], Float[Tensor, "N D"]]
 """Texts to unit vectors, on the CPU."""
 
 MINILM = "minilm"

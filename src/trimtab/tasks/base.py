@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -97,16 +98,6 @@ class PromptTask:
         return in_split(self.prompts(), split, self.name)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """Prompts that are read already; can be sent to another process."""
-
-    samples: tuple[Sample, ...]
-
-    def __call__(self) -> tuple[Sample, ...]:
-        return self.samples
-
-
 def task_from_file(
     source: str | Path,
     reward: Reward | str,
@@ -136,7 +127,7 @@ def task_from_file(
     return PromptTask(
         name=name,
         about=f"{len(samples)} prompts of {name}",
-        prompts=_Given(samples),
+        prompts=partial(tuple, samples),
         reward=find_reward(reward) if isinstance(reward, str) else reward,
         judge=find_reward(judge) if isinstance(judge, str) else judge,
         max_new_tokens=max_new_tokens,
