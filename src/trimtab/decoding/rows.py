@@ -122,7 +122,10 @@ class Rows:
             ref_logprob=numbers.ref_logprob,
             score=numbers.score,
             kl=None if math.isnan(numbers.kl) else numbers.kl,
-            alternatives=tuple(Alternative(int(v), *rest) for v, *rest in numbers.alternatives),
+            alternatives=tuple(
+                Alternative(int(token), reference, score, logprob)
+                for token, reference, score, logprob in numbers.alternatives
+            ),
             base_tokens=base_tokens,
             guide_tokens=guide_tokens,
             failed=numbers.fault != 0,
