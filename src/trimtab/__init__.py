@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         vas,
     )
     from trimtab.errors import TrimtabError
+    from trimtab.evaluation.experiment import evaluate
+    from trimtab.evaluation.measure import measure
+    from trimtab.evaluation.sweep import sweep
     from trimtab.guides import (
         Center,
         Clamp,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     )
     from trimtab.models.table import TableLM
     from trimtab.models.transformers import TransformersLM
+    from trimtab.runs import Processes, collect, read_groups
     from trimtab.training import train
     from trimtab.types import (
         Candidates,
@@ -74,6 +78,7 @@ __all__ = [
     "Cost",
     "LogSigmoid",
     "Method",
+    "Processes",
     "Prompt",
     "RewardGuide",
     "Samples",
@@ -92,18 +97,23 @@ __all__ = [
     "best_of_n",
     "cd",
     "cd_blockwise",
+    "collect",
     "decode",
     "decode_steps",
+    "evaluate",
     "fudge",
     "genarm",
     "greedy",
     "load_guide",
+    "measure",
     "method",
     "pargs",
     "pargs_greedy",
     "rad",
+    "read_groups",
     "sampling",
     "save_guide",
+    "sweep",
     "train",
     "vas",
 ]

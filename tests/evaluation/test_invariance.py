@@ -26,7 +26,7 @@ from trimtab.evaluation.comparison import (
     wilcoxon,
     win_tie_lose,
 )
-from trimtab.evaluation.report.reading import Entry, Sheet
+from trimtab.evaluation.report.reading import COMPUTED, Entry, Sheet
 from trimtab.evaluation.statistics import Scores, estimate, levels, ratio
 from trimtab.evaluation.sweep import choose, frontier
 from trimtab.evaluation.table import Row
@@ -186,7 +186,7 @@ def test_rewards_that_differ_by_rounding_are_chosen_by_their_kl() -> None:
 def test_best_of_one_is_as_good_as_the_base_itself() -> None:
     row: Row = {"method": "sampling", "guide": None, "reward": 0.1 + 0.2, "base_tokens": 1.0}
     curve: list[Row] = [{"n": 1, "reward": 0.3}, {"n": 2, "reward": 0.5}]
-    entry = Entry(row, {"guide": None}, "sampling")
+    entry = Entry(row, COMPUTED, "sampling")
     sheet = Sheet({"baseline": "sampling"}, (entry,), tuple(curve))
     found = sheet.best_of_n(entry)
     assert found is not None

@@ -14,7 +14,7 @@ from tests.runs import world
 from trimtab.errors import ResultsError, UnknownNameError
 from trimtab.evaluation.measure import measure
 from trimtab.runs import collect, read_groups, read_manifest, write_groups
-from trimtab.training.sources import base_temperature, collected
+from trimtab.training.data import base_temperature
 
 FIGURES = ("reward", "reward_se", "judge", "kl", "length", "eos", "perplexity", "base_tokens")
 
@@ -78,10 +78,9 @@ def test_what_was_evaluated_trains(tmp_path: Path) -> None:
         assert set(response.rewards) == {"count_b", "early"}
         assert response.kl == pytest.approx(0.0, abs=1e-6)  # the base's own samples
         assert len(response.logprobs) == len(response.tokens)
-    data = collected([str(tmp_path)])
-    assert data.groups == groups
-    assert base_temperature(data.about) == 1.0
-    assert read_manifest(tmp_path)["about"]["kind"] == "evaluation"
+    about = read_manifest(tmp_path)["about"]
+    assert about["kind"] == "evaluation"
+    assert base_temperature([about]) == 1.0
 
 
 def test_a_condition_is_named_by_its_title_or_label(tmp_path: Path) -> None:

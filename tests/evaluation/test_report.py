@@ -17,7 +17,7 @@ import pytest
 import trimtab as tt
 from tests.evaluation import worlds
 from tests.evaluation.test_experiment import GUIDE, TASK
-from tests.evaluation.test_store import files
+from tests.runs.test_store import files
 from trimtab.cli import app
 from trimtab.errors import ResultsError, UsageError
 from trimtab.evaluation.experiment import evaluate
@@ -175,7 +175,7 @@ def test_the_page_shows_every_cell_and_four_pictures_in_words(folder: Path, html
     for sheet in read_results(folder).sheets.values():
         for entry in sheet.entries:
             assert entry.name in words
-            assert entry.cell["key"] in words
+            assert entry.condition.key in words
     pictures = [a for t, a in found.tags if t == "svg"]
     assert [a["role"] for a in pictures] == ["img"] * 4
     assert all(a["aria-label"] for a in pictures)

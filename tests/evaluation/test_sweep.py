@@ -14,7 +14,7 @@ import trimtab as tt
 from tests.evaluation import worlds
 from tests.evaluation.killed import KILLS
 from tests.evaluation.test_experiment import GUIDE, TASK
-from tests.runs.test_store import a_cell, files
+from tests.runs.test_store import a_condition, files
 from trimtab.errors import UnknownNameError
 from trimtab.evaluation.sweep import Sweep, choose, frontier, sweep
 from trimtab.evaluation.table import Row
@@ -50,12 +50,12 @@ def rows(*figures: tuple[float, float | None, float]) -> list[Row]:
     ]
 
 
-def cells(*methods: tt.Method) -> list[Any]:
-    return [a_cell(method, guide=GUIDE if method.guided else None) for method in methods]
+def conditions(*methods: tt.Method) -> list[Any]:
+    return [a_condition(method, guide=GUIDE if method.guided else None) for method in methods]
 
 
 def test_the_best_reward_within_the_caps_is_chosen() -> None:
-    grid_of = cells(tt.vas(1.0), tt.vas(2.0), tt.vas(4.0), tt.vas(8.0))
+    grid_of = conditions(tt.vas(1.0), tt.vas(2.0), tt.vas(4.0), tt.vas(8.0))
     found = rows((1.0, 1.0, 10), (2.0, 2.0, 30), (3.0, 4.0, 10), (2.5, 8.0, 10))
 
     def best(**caps: float | None) -> int | None:
@@ -71,12 +71,14 @@ def test_the_best_reward_within_the_caps_is_chosen() -> None:
 
 
 def test_an_unknown_kl_keeps_no_cap_and_an_unguided_method_needs_none() -> None:
-    found = choose(cells(tt.cd_blockwise(), tt.greedy()), rows((9, None, 1), (1, 5, 1)), {"kl": 1})
+    found = choose(
+        conditions(tt.cd_blockwise(), tt.greedy()), rows((9, None, 1), (1, 5, 1)), {"kl": 1}
+    )
     assert [at for _, at in found] == [None, 1]
 
 
 def test_of_equal_rewards_the_lower_kl_is_chosen() -> None:
-    ((_, at),) = choose(cells(tt.vas(1.0), tt.vas(2.0)), rows((1, 2, 1), (1, 1, 1)), {})
+    ((_, at),) = choose(conditions(tt.vas(1.0), tt.vas(2.0)), rows((1, 2, 1), (1, 1, 1)), {})
     assert at == 1
 
 

@@ -19,9 +19,9 @@ from trimtab.decoding.loop import decode
 from trimtab.errors import DataError, PromptError, UsageError
 from trimtab.runs import Processes, collect
 from trimtab.runs.batches import Condition, Item, Policy
-from trimtab.runs.collect import items_of
 from trimtab.runs.identity import identify
 from trimtab.runs.resolve import GuideSource
+from trimtab.runs.rollouts import items_of
 from trimtab.runs.store import Store, read_groups, read_manifest
 from trimtab.runs.worker import Work
 from trimtab.types import Prompt, Sample

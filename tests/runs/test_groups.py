@@ -19,7 +19,7 @@ from tests.runs.world import files
 from trimtab.errors import DataError, ResultsError
 from trimtab.runs import store as stores
 from trimtab.runs.store import read_groups, read_manifest, write_groups
-from trimtab.training.sources import base_temperature
+from trimtab.training.data import base_temperature
 from trimtab.types import Alternative, Group, Ledger, Prompt, Response
 
 # --- any groups ----------------------------------------------------------------------------------

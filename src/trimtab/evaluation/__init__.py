@@ -1,6 +1,6 @@
 """Measuring: how large a gain is and how sure, how far texts are from the base, what they cost.
 
-table = evaluate(lm, task, methods, "results", n=4).table     one row per method
+evaluate(lm, task, methods, "results", n=4).table             one row per method
 bootstrap(a, b), wilcoxon(a, b)                               is the gain real?
 best_of_n_reward(rewards, n), best_of_n_kl(rewards, n)        best-of-n without decoding again
 write_report("results")                                       all of it as a page
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         win_tie_lose,
     )
     from trimtab.evaluation.cost import Flops, Shape, forward, kaplan, shape_of, spent
+    from trimtab.evaluation.experiment import Evaluation, Options, evaluate
     from trimtab.evaluation.metrics import (
         Answers,
         Metric,
@@ -49,8 +50,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Answers",
     "Estimate",
+    "Evaluation",
     "Flops",
     "Metric",
+    "Options",
     "Shape",
     "Table",
     "best_of_n_kl",
@@ -63,6 +66,7 @@ __all__ = [
     "distinct",
     "diversity",
     "estimate",
+    "evaluate",
     "forward",
     "holm",
     "kaplan",

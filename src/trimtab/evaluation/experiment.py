@@ -33,7 +33,6 @@ from trimtab.runs.batches import (
     deterministic,
     plain_sampling,
 )
-from trimtab.runs.collect import OnRewardError, warn_of
 from trimtab.runs.identity import identify
 from trimtab.runs.processes import Processes, check_opener, hand_out
 from trimtab.runs.progress import OnProgress, silent
@@ -45,7 +44,14 @@ from trimtab.runs.resolve import (
     find_model,
     find_reward,
 )
-from trimtab.runs.scoring import Failure, Scoring, identities, reward_error
+from trimtab.runs.scoring import (
+    Failure,
+    OnRewardError,
+    Scoring,
+    identities,
+    reward_error,
+    warn_of,
+)
 from trimtab.runs.store import Store
 from trimtab.runs.worker import Work, base_of
 from trimtab.types import Split

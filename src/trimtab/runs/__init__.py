@@ -1,16 +1,26 @@
-"""Runs: everything that decodes many prompts, in one folder that any number of processes fill.
+"""Runs: everything that decodes many prompts, in a folder that any number of processes fill.
 
-`collect` keeps responses with their rewards, `relabel` adds a reward, `collect_values` labels half
-responses; `evaluate` and `sweep` are runs that are measured. `read_groups` reads them all.
+    collect(lm, samples, "rollouts", rewards=["sentiment"], n=12)     responses, kept with rewards
+    relabel("rollouts", ["toxicity"])                                 another reward for them
+    collect_values(lm, "rollouts", "values", rewards=["sentiment"])   labels of half responses
+    read_groups("rollouts")                                           what any run has written
+    Processes(4, opener=partial(TransformersLM, "smollm2"))           who does the work
+
+`evaluate` and `sweep` (`trimtab.evaluation`) are runs that are measured, in the same folders.
 """
 
 from __future__ import annotations
 
-from trimtab.runs.collect import collect, collect_values, relabel
-from trimtab.runs.processes import Processes, rank_of
-from trimtab.runs.progress import OnProgress, Progress
-from trimtab.runs.prompts import Source, find_prompts, find_responses
-from trimtab.runs.store import read_groups, read_manifest, write_groups
+from typing import TYPE_CHECKING
+
+from trimtab.lazy import door
+
+if TYPE_CHECKING:
+    from trimtab.runs.processes import Processes, rank_of
+    from trimtab.runs.progress import OnProgress, Progress
+    from trimtab.runs.prompts import Source, find_prompts, find_responses
+    from trimtab.runs.rollouts import collect, collect_values, relabel
+    from trimtab.runs.store import read_groups, read_manifest, write_groups
 
 __all__ = [
     "OnProgress",
@@ -27,3 +37,4 @@ __all__ = [
     "relabel",
     "write_groups",
 ]
+__getattr__, __dir__ = door(__name__)

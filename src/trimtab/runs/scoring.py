@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal, TypeAlias
 
 from trimtab.errors import RewardError, UsageError
 from trimtab.protocols import Reward
@@ -13,6 +15,15 @@ from trimtab.runs.batches import Batch
 from trimtab.runs.record import Answer, Scored
 from trimtab.runs.resolve import Scorer, find_reward
 from trimtab.runs.store import Rewards, Store
+
+OnRewardError: TypeAlias = Literal["raise", "skip"]
+"""What a response does that a reward cannot score.
+
+"raise" ends the run with an error that names it, and keeps what is finished; "skip" leaves its
+score out and counts it.
+"""
+
+log = logging.getLogger("trimtab")
 
 SHOWN = 80
 """Characters of a prompt or a text that an error shows."""
@@ -151,3 +162,15 @@ def scorers_of(rewards: Sequence[Scorer | Reward | str]) -> tuple[Scorer, ...]:
 def identities(scorers: Iterable[Scorer]) -> Rewards:
     """What a manifest says of rewards before there are statistics."""
     return {s.name: {"fingerprint": s.fingerprint, "folder": s.key} for s in scorers}
+
+
+def warn_of(name: str, unknown: str, follows: str) -> None:
+    """Say of what has no fingerprint why that is, and what follows from it."""
+    if unknown:
+        log.warning(
+            "%s cannot be told from others of its name, so %s: %s (a text as its attribute "
+            "`fingerprint` would tell it)",
+            name,
+            follows,
+            unknown,
+        )

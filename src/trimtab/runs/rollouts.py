@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from trimtab.decoding.methods import Method, sampling
 from trimtab.decoding.validate import check_call
@@ -30,19 +30,12 @@ from trimtab.runs.processes import Processes, check_opener, hand_out
 from trimtab.runs.progress import OnProgress, Progress, silent
 from trimtab.runs.record import Row, as_json
 from trimtab.runs.resolve import GuideSource, Scorer
-from trimtab.runs.scoring import Scoring, identities, scorers_of
+from trimtab.runs.scoring import OnRewardError, Scoring, identities, scorers_of, warn_of
 from trimtab.runs.store import Store
 from trimtab.runs.worker import Work, base_of
 from trimtab.types import Sample
 
 log = logging.getLogger("trimtab")
-
-OnRewardError: TypeAlias = Literal["raise", "skip"]
-"""What a response does that a reward cannot score.
-
-"raise" ends the run with an error that names it, and keeps what is finished; "skip" leaves its
-score out and counts it.
-"""
 
 HALVES = "halves"
 """The folder, inside that of `collect_values`, of the responses that were cut."""
@@ -478,15 +471,3 @@ def items_of(
     if not items:
         raise PromptError("there must be prompts", got="none", do="name another file or split")
     return tuple(items.values())[:limit]
-
-
-def warn_of(name: str, unknown: str, follows: str) -> None:
-    """Say of what has no fingerprint why that is, and what follows from it."""
-    if unknown:
-        log.warning(
-            "%s cannot be told from others of its name, so %s: %s (a text as its attribute "
-            "`fingerprint` would tell it)",
-            name,
-            follows,
-            unknown,
-        )
