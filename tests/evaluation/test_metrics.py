@@ -20,8 +20,8 @@ import trimtab as tt
 from tests import toys
 from tests.evaluation import worlds
 from tests.evaluation.test_experiment import METHODS, run
-from tests.evaluation.test_store import files
 from tests.needs import needs_asset
+from tests.runs.test_store import files
 from trimtab.errors import NotFetchedError, UnknownNameError, UsageError
 from trimtab.evaluation.best_of import perplexity
 from trimtab.evaluation.cost import Shape

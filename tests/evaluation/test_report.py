@@ -17,7 +17,7 @@ import pytest
 import trimtab as tt
 from tests.evaluation import worlds
 from tests.evaluation.test_experiment import GUIDE, TASK
-from tests.evaluation.test_store import files
+from tests.runs.test_store import files
 from trimtab.cli import app
 from trimtab.errors import ResultsError, UsageError
 from trimtab.evaluation.experiment import evaluate
