@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter, validators
 
+from trimtab.cli.evaluate import show_counts, show_table, watch
 from trimtab.cli.options import BASE, Count, ModelOptions, OutputOptions
-from trimtab.cli.screen import print_json, progress
-
-if TYPE_CHECKING:
-    from trimtab.demo.running import Outcome
-
-PICTURE, PAGE = "reward-against-kl.png", "tokens.html"
+from trimtab.cli.screen import progress
 
 
 def demo(
     *,
     out: Annotated[Path, Parameter(alias="-o")] = Path("trimtab-demo"),
     seed: int = 0,
-    beta: Annotated[float, Parameter(alias="-b")] = 8.0,
-    value_beta: float = 20.0,
     max_new_tokens: Count = 36,
     limit: Annotated[int, Parameter(validator=validators.Number(gte=2, lte=8))] = 8,
-    n: Annotated[Count, Parameter(alias="-n")] = 8,
+    n: Annotated[Count, Parameter(alias="-n")] = 4,
     output: OutputOptions = OutputOptions(),
     model: Annotated[str, Parameter(group=BASE)] = "smollm2",
     device: Annotated[str | None, Parameter(group=BASE)] = None,
@@ -34,66 +30,57 @@ def demo(
 
     Best-of-n and ARGS ask the reward itself; VAS asks a value that was trained to foresee it.
 
-    Prints a table and two completions, and writes a picture and a page. It needs the model
-    (trimtab assets fetch smollm2) and takes under four minutes on two CPU cores. For a quick look:
+    Prints a table and two completions, and writes a page with pictures. It needs the model
+    (trimtab assets fetch smollm2) and takes some minutes on two CPU cores; what was decoded is
+    kept, so an interrupted one goes on where it stopped. For a quick look:
 
       trimtab demo --limit 2 -n 2 --max-new-tokens 16
 
     Args:
-        out: Folder for the picture and the page.
+        out: Folder of the results; the page is in its folder `report`.
         seed: The same seed gives the same texts.
-        beta: Of the reward read on prefixes.
-        value_beta: Of the trained value.
         max_new_tokens: Longest response, in tokens.
         limit: How many topics to ask about.
-        n: Responses per prompt.
+        n: Responses per prompt of each method that samples.
         model: As for `trimtab generate`.
         device: cpu, cuda, ...; default: the best.
         threads: CPU threads; more help only where cores are idle.
     """
-    from trimtab.demo.plot import check_matplotlib
-    from trimtab.demo.running import Demo
-    from trimtab.demo.settings import TOPICS, Settings
-    from trimtab.guides import load_guide
-    from trimtab.rewards.sentiment import sentiment
+    from trimtab.evaluation.demo import BASE_TEMPERATURE, TOPICS, Demo
+    from trimtab.evaluation.report.write import write_report
+    from trimtab.plugins import optional
 
-    check_matplotlib()
-    sentiment([], [""])  # says now, and not minutes later, that its package is missing
-    settings = Settings(
-        topics=TOPICS[-limit:],
-        n=n,
-        best_n=min(n, Settings.best_n),
-        sweep_n=min(n, Settings.sweep_n),
-        max_new_tokens=max_new_tokens,
-        beta=beta,
-        value_beta=value_beta,
-        seed=seed,
+    optional("matplotlib", "demo", user="the demonstration's picture")  # said before the work
+    optional("scipy", "eval", user="the demonstration's table")
+    preset = Demo(TOPICS[-limit:], n=n, max_new_tokens=max_new_tokens, seed=seed)
+    options = ModelOptions(
+        model=model, device=device, threads=threads, base_temperature=BASE_TEMPERATURE
     )
-    shape = settings.base_temperature
-    options = ModelOptions(model=model, device=device, threads=threads, base_temperature=shape)
     lm = options.open()
-    work = Demo(lm, load_guide("sentiment", lm=lm), settings)
-    with progress("steering", quiet=output.quiet):
-        outcome = work.run()
-    _show(outcome, out, output)
-
-
-def _show(outcome: Outcome, out: Path, output: OutputOptions) -> None:
-    """Prints the report and writes the files, each whole or not at all."""
-    from rich.console import Console
-
-    from trimtab.demo.page import page
-    from trimtab.demo.plot import picture
-    from trimtab.demo.results import lines
-    from trimtab.demo.table import report
-    from trimtab.files import write_atomic
-
-    found, console = lines(outcome), Console()
+    with progress("steering", quiet=output.quiet) as meter:
+        result = preset.run(lm, out, watch(meter))
     if output.json:
-        print_json([vars(line) for line in found])
+        print(result.table.to_json(), end="")
     else:
-        console.print(report(outcome, found), highlight=False)
-    for name, data in ((PICTURE, picture(outcome)), (PAGE, page(outcome, found))):
-        path = write_atomic(out / name, data)
-        if not output.json and not output.quiet:
-            console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+        show_table(result.table)
+        print("\n".join(_words(out)))
+    (page, *_) = write_report(out)
+    show_counts(result, out, output)
+    if not output.json and not output.quiet:
+        print(f"wrote {page}", file=sys.stderr)
+
+
+def _words(folder: Path) -> Iterator[str]:
+    """What the table says, and the base's answer beside the best method's to one prompt."""
+    from trimtab.evaluation.report.reading import Texts, read_results
+    from trimtab.evaluation.report.samples import comparisons
+    from trimtab.evaluation.report.sentences import facts
+
+    sheet, texts = read_results(folder).head, Texts(folder)
+    for fact in facts(sheet, texts):
+        yield f"\n{fact.question} {fact.answer}\n  {fact.words}"
+    first, best = comparisons(sheet, texts)[0], sheet.best
+    yield f"\n{first.prompt}"
+    for answer in first.answers:
+        if answer.method in (sheet.baseline.name, best and best.name):
+            yield f"\n{answer.method}, reward {answer.reward:+.2f}\n  {answer.text}"

@@ -86,8 +86,8 @@ def evaluate(
     if output.json:
         print(result.table.to_json(), end="")
         return
-    _print_table(result.table)
-    _report(result, run.out, output)
+    show_table(result.table)
+    show_counts(result, run.out, output)
 
 
 def sweep(
@@ -132,15 +132,15 @@ def sweep(
         for done in filter(None, (result.grid, result.test)):
             print(done.table.to_json(), end="")
         return
-    _print_table(result.grid.table)
+    show_table(result.grid.table)
     for choice in result.choices:
         by = f" by {choice.guide}" if choice.guide else ""
         print(f"{choice.method}{by}: {choice.label or 'nothing'} ({choice.why})")
     if result.test is not None:
         print()
-        _print_table(result.test.table)
+        show_table(result.test.table)
     counts = replace(result.test or result.grid, computed=result.computed, reused=result.reused)
-    _report(counts, run.out, output)
+    show_counts(counts, run.out, output)
 
 
 # --- from options to arguments -------------------------------------------------------------------
@@ -189,7 +189,7 @@ def _prepared(
             "rescore": scores.rescore,
             "baseline": grid.baseline,
             "metrics": metrics,
-            "on": _watch(meter),
+            "on": watch(meter),
         }
 
 
@@ -226,7 +226,9 @@ def find_task(
     return replace(found, reward=reward or found.reward, judge=judge or found.judge)
 
 
-def _watch(meter: Any) -> OnProgress:
+def watch(meter: Any) -> OnProgress:
+    """What tells a meter how far the work is."""
+
     def on(event: Progress) -> None:
         meter(event.done, event.total, label="scoring" if event.stage == "score" else "decoding")
 
@@ -236,7 +238,7 @@ def _watch(meter: Any) -> OnProgress:
 # --- what is printed -----------------------------------------------------------------------------
 
 
-def _print_table(table: Table) -> None:
+def show_table(table: Table) -> None:
     """The table on stdout: drawn where somebody reads it, as Markdown in a pipe."""
     if not on_screen():
         print(table.to_markdown(), end="")
@@ -245,7 +247,7 @@ def _print_table(table: Table) -> None:
     print_table(shown.head, shown.rows)
 
 
-def _report(result: Evaluation, folder: Path, output: OutputOptions) -> None:
+def show_counts(result: Evaluation, folder: Path, output: OutputOptions) -> None:
     """On stderr: wall time per token against the base, which no two runs share, and the counts."""
     if output.quiet:
         return

@@ -77,7 +77,10 @@ class Step:
             self.logprob - self.ref_logprob if guided and single else None,
             self.score if guided else None,
             self.logprob if single else None,
-            tuple((str(a.token), a.ref_logprob, a.score, a.logprob) for a in self.alternatives),
+            tuple(
+                (a.text or str(a.token), a.ref_logprob, a.score, a.logprob)
+                for a in self.alternatives
+            ),
         )
 
 

@@ -58,10 +58,11 @@ class Report:
 def compose(results: Results) -> Report:
     """All parts, from a folder that was read."""
     texts, head, grid = Texts(results.folder), results.head, results.grid
+    about = results.manifest["about"]
     along = curves(grid)
     peaks = [peak for curve in along if (peak := find_peak(curve, grid, texts)) is not None]
     return Report(
-        title=f"{results.manifest['task']} on {results.manifest['model']['name']}",
+        title=f"{about['task']} on {about['model']['name']}",
         opening=opening(head),
         warnings=tuple(warnings(results, peaks)),
         facts=tuple(facts(head, texts)),

@@ -1,0 +1,112 @@
+"""The demonstration: one small model, one reward, four ways to steer it, and what each costs.
+
+A preset of `evaluate` and `write_report`. Best-of-n and ARGS ask the reward itself, read on
+prefixes; VAS asks a value that was trained to foresee it. Temperature lives in pi_ref, so none acts
+after it: open the base with `base_temperature=BASE_TEMPERATURE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trimtab.decoding.methods import args, args_stochastic, best_of_n, sampling, vas
+from trimtab.evaluation.experiment import Evaluation, Experiment, GuideLike, Options
+from trimtab.protocols import LanguageModel, Reward
+from trimtab.runs.progress import OnProgress, silent
+from trimtab.runs.resolve import find_guide, find_reward
+from trimtab.types import Sample, Template
+
+BASE_TEMPERATURE = 0.7
+
+TOPICS = (
+    "data compression",
+    "fruit wines",
+    "curtains",
+    "volcanoes",
+    "bicycles",
+    "taxes",
+    "coffee",
+    "winter",
+)
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """The task: a one-sentence opinion on each topic, the same in every split.
+
+    Attributes:
+        topics: one prompt each.
+        reward: what is steered towards.
+        max_new_tokens: the longest response.
+    """
+
+    topics: Sequence[str]
+    reward: Reward
+    max_new_tokens: int
+    name: str = "demo"
+    judge: Reward | None = None
+    template: Template = "auto"
+
+    def samples(self, split: str) -> tuple[Sample, ...]:
+        """One per topic."""
+        question = "Write a one sentence opinion about the following topic: {}."
+        return tuple(Sample(question.format(topic), topic) for topic in self.topics)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What is asked, how often, and how strongly it is steered.
+
+    Attributes:
+        topics: one prompt each.
+        reward: name of the reward.
+        value: the trained guide, which learned best-of-64's reward on other topics.
+        n: responses per prompt of what samples; the base gives 4 n, and best-of-n n // 2.
+        draws: n of best-of-n.
+        betas: strengths of the reward read on prefixes. A sentiment word moves it by about .5, so 8
+            gives it odds of e^4; at 1 or 2 the published strengths do little here. 0 shows what
+            dropping the tail costs on its own. ARGS takes the last but one.
+        value_betas: strengths of the trained value.
+        max_new_tokens: the longest response.
+        seed: of all draws.
+    """
+
+    topics: Sequence[str] = TOPICS
+    reward: str = "sentiment"
+    value: GuideLike = "sentiment"
+    n: int = 4
+    draws: int = 8
+    betas: Sequence[float] = (0.0, 2.0, 4.0, 8.0, 16.0)
+    value_betas: Sequence[float] = (5.0, 10.0, 20.0, 40.0)
+    max_new_tokens: int = 36
+    seed: int = 0
+
+    def run(
+        self, lm: LanguageModel[Any], folder: str | Path, on: OnProgress = silent
+    ) -> Evaluation:
+        """Decode what `folder` does not hold, and write its table.
+
+        Args:
+            lm: the base, at `BASE_TEMPERATURE`.
+            folder: of the results.
+            on: told how far it is.
+        """
+        reward = find_reward(self.reward)
+        task = Opinions(self.topics, reward.function, self.max_new_tokens)
+        options = Options(n=self.n, base_samples=4 * self.n, seed=self.seed, on=on)
+        few = replace(options, n=max(1, self.n // 2))
+        value = replace(find_guide(self.value, lm), name="value")
+        prefixes = Experiment.of(lm, task, folder, [reward], options)
+        best = Experiment.of(lm, task, folder, [reward], few)
+        trained = Experiment.of(lm, task, folder, [value], options)
+        stochastic = [args_stochastic(beta, temperature=1.0) for beta in self.betas]
+        conditions = [
+            *prefixes.conditions([sampling()], "test"),
+            *best.conditions([best_of_n(self.draws)], "test"),
+            *prefixes.conditions([args(self.betas[-2]), *stochastic], "test"),
+            *trained.conditions([vas(beta, k=10) for beta in self.value_betas], "test"),
+        ]
+        return prefixes.run(conditions, "test")
