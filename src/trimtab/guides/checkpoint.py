@@ -11,7 +11,6 @@ Nothing is ever unpickled, and no code that comes with a model is run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from trimtab.guides.shipped import guide_folder
 from trimtab.guides.transforms import unwrap, wrap
 from trimtab.models.loading import check_device
 from trimtab.protocols import Guide, LanguageModel
+from trimtab.version import __version__
 
 __all__ = ["load_guide", "save_guide", "verify"]
 
@@ -136,7 +136,7 @@ def _facts(guide: CachedGuide) -> dict[str, Any]:
         "implementation": config._attn_implementation,
         "attention": guide.reader.attention,
         "head": head_spec(guide.head),
-        "version": version("trimtab"),
+        "version": __version__,
     }
 
 
