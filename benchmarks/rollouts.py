@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,8 +29,10 @@ from rich.console import Console
 
 import trimtab as tt
 from trimtab.files import write_atomic
+from trimtab.types import Sample
 
 HERE = Path(__file__).parent
+SCALING = ("processes", "tokens/s of one", "tokens/s of all", "all / one")
 HEADS = ("batch", "generate s", "decode s", "decode / generate", "spread")
 WORDS = ["river", "salt", "window", "seven", "music", "north", "paper", "glass", "winter", "engine"]
 """Prompts of a few words each; no two rows of a batch have the same length and text."""
@@ -72,6 +75,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--new", type=int, default=48, help="tokens of every response")
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--repeats", type=int, default=5, help="calls per side, interleaved")
+    parser.add_argument("--workers", type=int, default=2, help="processes that collect beside one")
     parser.add_argument("--quick", action="store_true", help="a tiny shape and two batches")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
     return parser.parse_args(argv)
@@ -144,6 +148,49 @@ def measure(lm: tt.TransformersLM, batch: int, options: argparse.Namespace) -> R
     return Row(batch, *times)
 
 
+# --- several processes ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Tokens per second of `collect` by one process and by several, of the same folder."""
+
+    workers: int
+    one: list[float]
+    several: list[float]
+
+    def cells(self) -> list[str]:
+        one, several = median(self.one), median(self.several)
+        return [str(self.workers), f"{one:.1f}", f"{several:.1f}", f"{several / one:.2f}"]
+
+
+def opened(shape: str, model: str | None, device: str, dtype: str) -> tt.TransformersLM:
+    """The base again, in this process or in a worker."""
+    torch.manual_seed(0)
+    return build(shape, model, torch.device(device), getattr(torch, dtype)).lm()
+
+
+def scaling(options: argparse.Namespace) -> Scaling:
+    """Whole calls in turn, on the clock of the wall; the start of the workers is part of them."""
+    opener = partial(opened, options.shape, options.model, options.device, options.dtype)
+    lm, rows = opener(), max(options.batch)
+    count = 2 * options.workers * rows
+    asked = [Sample(f"{' '.join(WORDS[: 1 + i % len(WORDS)])} {i}", f"{i}") for i in range(count)]
+    speeds: list[list[float]] = [[], []]
+    for repeat in range(options.repeats):
+        for side in (0, 1) if repeat % 2 else (1, 0):
+            processes = tt.Processes(options.workers if side else 1, opener)
+            with TemporaryDirectory() as folder:
+                start = time.perf_counter()
+                manifest = tt.collect(
+                    lm, asked, folder, n=1, rows=rows, max_new_tokens=options.new,
+                    processes=processes,
+                )  # fmt: skip
+                taken = time.perf_counter() - start
+            speeds[side].append(manifest["counts"]["tokens"] / taken)
+    return Scaling(options.workers, *speeds)
+
+
 def facts(options: argparse.Namespace) -> dict[str, Any]:
     """What the numbers hang on."""
     cuda = options.device.startswith("cuda")
@@ -161,9 +208,10 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def save(stem: Path, told: dict[str, Any], rows: Iterable[Row]) -> None:
+def save(stem: Path, told: dict[str, Any], rows: Iterable[Row], several: Scaling | None) -> None:
     """The same results as data and as a page."""
     data = {"facts": told, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
+    data |= {"processes": asdict(several)} if several else {}
     write_atomic(stem.with_suffix(".json"), json.dumps(data, indent=2) + "\n")
     parts = [
         "# Rollouts: decode against generate",
@@ -171,7 +219,14 @@ def save(stem: Path, told: dict[str, Any], rows: Iterable[Row]) -> None:
     ]
     write_atomic(
         stem.with_suffix(".md"),
-        "\n\n".join([*parts, markdown_table(HEADS, [r.cells() for r in rows])]) + "\n",
+        "\n\n".join(
+            [
+                *parts,
+                markdown_table(HEADS, [r.cells() for r in rows]),
+                *([markdown_table(SCALING, [several.cells()])] if several else []),
+            ]
+        )
+        + "\n",
     )
 
 
@@ -180,6 +235,7 @@ def main(argv: list[str] | None = None) -> None:
     options = arguments(argv)
     if options.quick:
         options.shape, options.batch, options.new, options.repeats = "tiny", [2, 5], 4, 2
+        options.workers = 1
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     bench = build(
@@ -188,8 +244,11 @@ def main(argv: list[str] | None = None) -> None:
     rows = [measure(bench.lm(), batch, options) for batch in options.batch]
     told = facts(options)
     show(Console(width=120), "whole calls", HEADS, [row.cells() for row in rows])
+    several = scaling(options) if options.workers > 1 else None
+    if several is not None:
+        show(Console(width=120), "collect", SCALING, [several.cells()])
     name = Path(options.model or options.shape).name
-    save(options.out / f"rollouts-{torch.device(options.device).type}-{name}", told, rows)
+    save(options.out / f"rollouts-{torch.device(options.device).type}-{name}", told, rows, several)
 
 
 if __name__ == "__main__":

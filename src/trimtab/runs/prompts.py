@@ -64,6 +64,21 @@ def find_prompts(
     return Source(f"{file}/{split}", read_samples(file, column, split))
 
 
+def prompts_named(name: str | Path) -> Source:
+    """All prompts of a file or a data set of the Hub, or the training prompts of a task.
+
+    Args:
+        name: a file, `hub:DATASET[@SPLIT][#COLUMN]`, or the name of a task.
+
+    Raises:
+        UnknownNameError: neither a file nor a task.
+        UsageError: the file cannot be read.
+    """
+    if f"{name}".startswith("hub:") or Path(name).is_file():
+        return find_prompts(None, f"{name}", "all")
+    return find_prompts(f"{name}", None)
+
+
 def find_responses(folder: str | Path, name: str | None = None) -> Source:
     """What is known of a folder's responses that are to be cut.
 

@@ -22,18 +22,20 @@ from trimtab.errors import (
     UsageError,
     check_word,
 )
-from trimtab.protocols import LanguageModel, Reward
+from trimtab.protocols import Guide, LanguageModel, Reward
 from trimtab.runs.batches import Batch, Condition, Item, Policy, deterministic, sample_of
 from trimtab.runs.identity import canonical, identify
 from trimtab.runs.manifest import AGAIN, check_whole, read_manifest
 from trimtab.runs.processes import Processes, check_opener, hand_out
 from trimtab.runs.progress import OnProgress, Progress, silent
+from trimtab.runs.prompts import prompts_named
 from trimtab.runs.record import Row, as_json
-from trimtab.runs.resolve import GuideSource, Scorer
+from trimtab.runs.resolve import GuideSource, Scorer, find_guide, find_method, find_model
 from trimtab.runs.scoring import OnRewardError, Scoring, identities, scorers_of, warn_of
 from trimtab.runs.store import Store
 from trimtab.runs.worker import Work, base_of
-from trimtab.types import Sample
+from trimtab.tasks import MAX_NEW_TOKENS
+from trimtab.types import Sample, Template
 
 log = logging.getLogger("trimtab")
 
@@ -42,16 +44,16 @@ HALVES = "halves"
 
 
 def collect(
-    lm: LanguageModel[Any],
-    samples: Sequence[Sample],
+    lm: LanguageModel[Any] | str,
+    samples: Sequence[Sample] | str | Path,
     folder: str | Path,
     *,
     rewards: Sequence[Scorer | Reward | str] = (),
-    method: Method | None = None,
-    guide: GuideSource | None = None,
+    method: Method | str | None = None,
+    guide: GuideSource | Guide[Any] | str | Path | None = None,
     n: int = 12,
     seed: int = 0,
-    max_new_tokens: int = 128,
+    max_new_tokens: int | None = None,
     rows: int = 48,
     limit: int | None = None,
     source: str = "given",
@@ -66,16 +68,18 @@ def collect(
     goes on where it stopped, and the folder ends with the same bytes.
 
     Args:
-        lm: the base policy; `base_temperature` is its own.
-        samples: what is asked, such as `task.samples("train")`; a prompt that occurs twice is
-            asked once.
+        lm: the base policy, or its name; `base_temperature` is its own.
+        samples: what is asked, such as `task.samples("train")`; or the name of a task, whose
+            training prompts are asked, or a file of prompts. One that occurs twice is asked once.
         folder: made where it is missing; a folder of another job is refused.
-        rewards: names, functions `(samples, responses) -> one score each`, or scorers.
-        method: how to decode; None is plain sampling from the base policy.
-        guide: what guides the method, where it needs one.
+        rewards: names, functions `(samples, responses) -> one score each`, or scorers; where there
+            are none, those of a task that was named are its own.
+        method: how to decode, or its name; None is plain sampling from the base policy.
+        guide: what guides the method, where it needs one: by name, or open.
         n: responses to each prompt; 1 where all would be the same.
         seed: with the prompt and the sample's number, decides every draw.
-        max_new_tokens: token budget of a response.
+        max_new_tokens: token budget of a response; None takes that of a task that was named, else
+            128.
         rows: most rows that are decoded side by side.
         limit: the first so many prompts; None takes all.
         source: where the prompts came from, for the manifest.
@@ -96,7 +100,8 @@ def collect(
     >>> import tempfile
     >>> import trimtab as tt
     >>> from trimtab.runs import collect, read_groups
-    >>> from trimtab.types import Sample
+    >>> from trimtab.tasks import MAX_NEW_TOKENS
+    from trimtab.types import Sample, Template
     >>> def count_b(samples, responses):
     ...     return [float(text.count("b")) for text in responses]
     >>> prompts = [Sample("a", "a"), Sample("ab", "ab")]
@@ -111,11 +116,22 @@ def collect(
     >>> len(response.logprobs) == len(response.tokens)
     True
     """
+    template: Template = "auto"
+    if isinstance(samples, str | Path):
+        named = prompts_named(samples)
+        samples, source = named.samples, named.name
+        rewards = rewards or ([named.reward] if named.reward is not None else [])
+        max_new_tokens = max_new_tokens or named.max_new_tokens
+        template = named.template
+    if isinstance(lm, str):
+        opener = find_model(lm, template=template)
+        processes = processes or Processes()
+        processes, lm = replace(processes, opener=processes.opener or opener), opener()
     items = items_of(lm, samples, limit)
-    method = method or sampling()
-    guide = guide if method.guided else None
+    method = find_method(method) if isinstance(method, str) else method or sampling()
+    given = find_guide(guide, lm) if guide is not None and method.guided else None
     n = 1 if deterministic(method) else n
-    policy = Policy(identify(lm), method, guide, n, seed, max_new_tokens)
+    policy = Policy(identify(lm), method, given, n, seed, max_new_tokens or MAX_NEW_TOKENS)
     condition = Condition(source, "", policy, items, rows)
     keeping = Keeping(folder, scorers_of(rewards), on_reward_error, rescore, processes, on)
     return keeping.decode(lm, condition, {"kind": "rollouts"})

@@ -134,7 +134,7 @@ def read_folders(folders: Sequence[str]) -> Collected:
     Raises:
         DataError: a folder is not there, or not complete.
     """
-    groups = tuple(group for folder in folders for group in read_groups(folder))
+    groups = tuple(group for folder in folders for group in read_groups(folder, ledger=False))
     return Collected(groups, tuple(read_manifest(folder)["about"] for folder in folders))
 
 
