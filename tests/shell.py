@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest.mock import patch
 
-from trimtab.cli import run
+from trimtab.cli import app, run
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,16 @@ class Result:
 
 
 Run = Callable[..., Result]
+
+
+def words(line: str) -> list[str]:
+    """A command line as the shell splits it."""
+    return shlex.split(line)
+
+
+def parse(line: str) -> None:
+    """Raises where a command line is none of ours; nothing is done."""
+    app.parse_args(words(line)[1:], exit_on_error=False, print_error=False)
 
 
 def trimtab(*arguments: str, stdin: str = "") -> Result:

@@ -23,6 +23,7 @@ from trimtab.cli import (
     inspect,
     methods,
     report,
+    steer,
     train,
 )
 from trimtab.cli.options import one_line_each
@@ -51,12 +52,14 @@ app = App(
     help_format="rich",
     version=f"trimtab {version.__version__}",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(
         allow_repeating=True, negative_iterable=(), show_default=lambda value: value or None
     ),
 )
 for command in (
     generate.generate,
+    steer.steer,
     collect.collect,
     train.train,
     evaluate.evaluate,

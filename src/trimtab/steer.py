@@ -1,0 +1,218 @@
+"""From a reward to a steered model in one call: collect, train, sweep, report.
+
+    <out>/rollouts    what the base says to the training prompts, and what it is worth
+    <out>/guide       a value that was trained on them
+    <out>/results     the base, best-of-n and the guide at several strengths: the strength is chosen
+                      on the validation prompts and scored on the test prompts
+    <out>/report      the page
+
+Each stage goes on where it stopped, and each is a command of its own; see `Plan.commands`.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from trimtab.decoding.methods import sampling, vas
+from trimtab.errors import ResultsError
+from trimtab.evaluation.report.write import write_report
+from trimtab.evaluation.sweep import Sweep, sweep
+from trimtab.files import write_atomic
+from trimtab.guides.shipped import guide_folder
+from trimtab.runs import Processes, Progress, collect, find_prompts
+from trimtab.runs.resolve import find_model, find_reward
+from trimtab.tasks import task_from_file
+from trimtab.training import train
+
+OnStage: TypeAlias = Callable[[str, int, int], object]
+"""Called with the stage ("collect", "train", "sweep"), how much of it is done, and its total."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is steered, by what, and how much is spent on it.
+
+    Attributes:
+        prompts: a file of prompts, or `hub:DATASET[@SPLIT][#COLUMN]`; it is split by topic.
+        reward: name of what scores finished texts.
+        out: the folder of all that follows.
+        judge: name of a second opinion that nothing is trained on; None has none.
+        column: where a row has its prompt.
+        model: the base.
+        base_temperature: shapes the base, in all stages.
+        objective: what is trained, such as "td-lambda".
+        layers: how many of the base's first layers the guide has; None is all.
+        lr: learning rates; the lowest validation error wins.
+        n: responses to each training prompt.
+        betas: strengths that are tried, in nats per standard deviation of the reward.
+        test_n: responses to each prompt of the sweep.
+        base_samples: of the base, from which best-of-n is computed.
+        max_new_tokens: longest response, in tokens.
+        seed: decides every draw.
+    """
+
+    prompts: str
+    reward: str
+    out: str = "steered"
+    judge: str | None = None
+    column: str | None = None
+    model: str = "smollm2"
+    base_temperature: float = 0.7
+    objective: str = "td-lambda"
+    layers: int | None = None
+    lr: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    n: int = 12
+    betas: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    test_n: int = 4
+    base_samples: int = 8
+    max_new_tokens: int = 128
+    seed: int = 0
+
+    def folder(self, name: str) -> Path:
+        """Where a stage's results are."""
+        return Path(self.out) / name
+
+    def commands(self, workers: int = 1) -> list[str]:
+        """The stages as command lines, each of which goes on where this plan stopped."""
+        asked: list[object] = ["--prompts", self.prompts, "--reward", self.reward]
+        asked += ["--column", self.column] if self.column else []
+        shared = ["--model", self.model, "--base-temperature", self.base_temperature,
+                  "--max-new-tokens", self.max_new_tokens, "--seed", self.seed,
+                  "--workers", workers]  # fmt: skip
+        rollouts, guide, results = map(self.folder, ("rollouts", "guide", "results"))
+        rates = ",".join(f"{rate:g}" for rate in self.lr)
+        judged = ["--judge", self.judge] if self.judge else []
+        betas = [word for beta in self.betas for word in ("--beta", f"{beta:g}")]
+        lines: list[list[object]] = [
+            ["collect", *asked, "-n", self.n, *shared, "-o", rollouts],
+            ["train", self.objective, rollouts, "-o", guide, "--unit", "std", "--lr", rates,
+             *(["--layers", self.layers] if self.layers else []),
+             "--model", self.model, "--seed", self.seed],
+            ["sweep", *asked, *judged, "-m", "sampling", "-m", "vas", "-g", guide, *betas,
+             "-n", self.test_n, "--base-samples", self.base_samples, *shared, "-o", results],
+            ["report", results, "-o", self.folder("report")],
+        ]  # fmt: skip
+        return [shlex.join(["trimtab", *map(str, line)]) for line in lines]
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What came out.
+
+    Attributes:
+        guide: folder of the guide, as `load_guide` and `--guide` take it.
+        sweep: the strengths that were tried, the one that was chosen, and how it did.
+        report: files of the report; the page comes first.
+    """
+
+    guide: Path
+    sweep: Sweep
+    report: tuple[Path, ...]
+
+
+def steer(plan: Plan, *, workers: int = 1, on: OnStage | None = None) -> Steered:
+    """Train a guide for a reward on the prompts of a file, and show what it changes.
+
+    Args:
+        plan: what is steered.
+        workers: processes that decode; what comes out is the same for any number.
+        on: told how far each stage is.
+
+    Raises:
+        ResultsError: the folder holds what another plan made.
+        UsageError: the plan cannot be meant; nothing was decoded.
+        RewardError: a text could not be scored.
+    """
+    tell = on or _silent
+    reward = find_reward(plan.reward)
+    judge = find_reward(plan.judge).function if plan.judge else None
+    task = task_from_file(
+        plan.prompts,
+        reward.function,
+        judge,
+        column=plan.column,
+        max_new_tokens=plan.max_new_tokens,
+    )
+    for split in ("train", "validation", "test"):
+        task.samples(split)  # an empty one is said before hours of work
+    opener = find_model(plan.model, base_temperature=plan.base_temperature)
+    _keep(plan)
+    lm, processes = opener(), Processes(workers, opener, threads=1)
+    source = find_prompts(None, plan.prompts, "train", plan.column)
+    rollouts, guide = plan.folder("rollouts"), plan.folder("guide")
+    collect(
+        lm,
+        source.samples,
+        rollouts,
+        rewards=[plan.reward],
+        n=plan.n,
+        seed=plan.seed,
+        max_new_tokens=plan.max_new_tokens,
+        source=source.name,
+        processes=processes,
+        on=partial(_told, tell, "collect"),
+    )
+    if guide_folder(guide) is None:
+        train(
+            plan.objective,
+            [str(rollouts)],
+            str(guide),
+            learn=reward.name,
+            unit="std",
+            layers=plan.layers,
+            lr=plan.lr,
+            model=plan.model,
+            seed=plan.seed,
+            on=partial(_learnt, tell, plan.lr),
+        )
+    done = sweep(
+        lm,
+        task,
+        [sampling(), *(vas(beta=beta) for beta in plan.betas)],
+        plan.folder("results"),
+        guides=[str(guide)],
+        n=plan.test_n,
+        base_samples=plan.base_samples,
+        seed=plan.seed,
+        processes=processes,
+        on=partial(_told, tell, "sweep"),
+    )
+    report = tuple(write_report(plan.folder("results"), plan.folder("report")))
+    return Steered(guide, done, report)
+
+
+def _keep(plan: Plan) -> None:
+    """Note the plan in its folder; refuse a folder of another one."""
+    path = plan.folder("plan.json")
+    facts = json.loads(json.dumps(asdict(plan)))
+    if path.is_file():
+        kept: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        other = [name for name in facts if name != "out" and kept.get(name) != facts[name]]
+        if other:
+            raise ResultsError(
+                f"{plan.out} must hold what the same plan made",
+                got=", ".join(f"{k} {kept.get(k)!r} (now {facts[k]!r})" for k in other),
+                do="name another folder by out=..., or go back to that plan",
+            )
+        return
+    write_atomic(path, json.dumps(facts, indent=1) + "\n")
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def _told(on: OnStage, stage: str, event: Progress) -> None:
+    on(stage, event.done, event.total)
+
+
+def _learnt(
+    on: OnStage, rates: Sequence[float], lr: float, step: int, steps: int, _: Mapping[str, float]
+) -> None:
+    on("train", rates.index(lr) * steps + step, len(rates) * steps)
