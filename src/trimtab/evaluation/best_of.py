@@ -198,30 +198,7 @@ def _kl_of_samples(rewards: Values, n: int) -> float:
     return float(np.clip(corrected, 0.0, best_of_n_kl_bound(n)))
 
 
-@dataclass(frozen=True)
-class BestOfNKL:
-    """KL(best-of-n || base) per response, in nats.
-
-    Attributes:
-        mean: over prompts.
-        se: its standard error over prompts.
-        n: what best-of-n draws.
-        prompts: prompts.
-        samples: the least number of samples that a prompt had.
-        bound: log n - (n - 1) / n, which it cannot exceed.
-        test: how it was found.
-    """
-
-    mean: float
-    se: float
-    n: int
-    prompts: int
-    samples: int
-    bound: float
-    test: str = "jackknifed plug-in over reward levels; SE over prompts"
-
-
-def best_of_n_kl(rewards: Scores, n: int) -> BestOfNKL:
+def best_of_n_kl(rewards: Scores, n: int) -> Estimate:
     """KL of best-of-n from the rewards of m > n independent base samples per prompt.
 
     `kl_of_best` at the sampled law of rewards. Rewards that are equal but for rounding are one
@@ -239,5 +216,4 @@ def best_of_n_kl(rewards: Scores, n: int) -> BestOfNKL:
             got=f"n = {n} with {least} samples",
             do="draw more samples or ask for a smaller n",
         )
-    kl = estimate([_kl_of_samples(r, n) for r in rewards.values()], list(rewards))
-    return BestOfNKL(kl.mean, kl.se, n, len(rewards), least, best_of_n_kl_bound(n))
+    return estimate([_kl_of_samples(r, n) for r in rewards.values()], list(rewards))

@@ -71,20 +71,6 @@ def mean(values: Values) -> float:
     return math.fsum(values) / len(values)
 
 
-def variance(values: Values) -> float | None:
-    """The sample variance, n - 1 in the denominator; None of fewer than two values.
-
-    Its square root is every standard deviation that a manifest, a card or a table holds.
-
-    >>> variance([1.0, 3.0]), variance([1.0])
-    (2.0, None)
-    """
-    if len(values) < 2:
-        return None
-    middle = mean(values)
-    return math.fsum((x - middle) ** 2 for x in values) / (len(values) - 1)
-
-
 def levels(values: Float[np.ndarray, "N"], noise: Values | None = None) -> Float[np.ndarray, "N"]:
     """The values, those that differ by rounding alone made equal: to the least of them.
 

@@ -27,10 +27,11 @@ def number(value: Value, form: str = ".3f") -> str:
 def with_error(value: Value, se: Value, form: str = ".3f") -> str:
     """A mean and its standard error.
 
-    >>> with_error(1.5, 0.25, ".2f")
-    '1.50 ± 0.25'
+    >>> with_error(1.5, 0.25, "+.2f")
+    '+1.50 ± 0.25'
     """
-    return number(value, form) + ("" if value is None or se is None else f" ± {number(se, form)}")
+    error = "" if value is None or se is None else f" ± {number(se, form.lstrip('+'))}"
+    return number(value, form) + error
 
 
 def p_value(p: float | None) -> str:

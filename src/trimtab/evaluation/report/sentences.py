@@ -63,29 +63,25 @@ def _gain(best: Entry, sheet: Sheet) -> Fact:
         f"{best.name} has a mean {reward} reward of {best.mean('reward')}, "
         f"{base.name} {base.mean('reward')}. {_difference(best, 'reward')}"
     )
-    gain = best.number("reward_gain") or 0.0
-    tone: Tone = "open" if not real(best, "reward") else "good" if gain > 0 else "bad"
-    return Fact("What is the gain?", _signed(best, "reward"), words, tone)
-
-
-def _signed(entry: Entry, role: str) -> str:
-    gain, se = entry.number(f"{role}_gain"), entry.number(f"{role}_gain_se")
-    return number(gain, "+.3f") + ("" if se is None else f" ± {number(se, '.3f')}")
+    gain = best.mean("reward_gain", "+.3f")
+    return Fact("What is the gain?", gain, words, _tone(best, "reward"))
 
 
 def _difference(entry: Entry, role: str) -> str:
     """Interval, prompts and test of a difference to the baseline."""
     low, high = (number(entry.number(f"{role}_{end}"), "+.3f") for end in ("low", "high"))
     p = entry.number(f"{role}_holm")
-    side = "beyond" if real(entry, role) else "not beyond"
+    side = "not beyond" if _tone(entry, role) == "open" else "beyond"
     test = f" (Wilcoxon with Holm's correction: p {_equals(p)})" if p is not None else ""
     return f"95% interval {low} to {high}, {entry.row['prompts']} prompts: {side} noise{test}."
 
 
-def real(entry: Entry, role: str) -> bool:
-    """Whether a difference to the baseline survives Holm's correction."""
-    p = entry.number(f"{role}_holm")
-    return p is not None and p < ALPHA
+def _tone(entry: Entry, role: str) -> Tone:
+    """Whether a difference to the baseline survives Holm's correction, and which way it goes."""
+    gain, p = entry.number(f"{role}_gain"), entry.number(f"{role}_holm")
+    if gain is None or p is None or p >= ALPHA:
+        return "open"
+    return "good" if gain > 0 else "bad"
 
 
 def _equals(p: float) -> str:
@@ -94,20 +90,13 @@ def _equals(p: float) -> str:
 
 
 def _judge(best: Entry, sheet: Sheet) -> Fact:
-    question, gain = "Does another judge agree?", best.number("judge_gain")
-    if "judge" not in sheet.roles or gain is None:
+    question, tone = "Does another judge agree?", _tone(best, "judge")
+    if "judge" not in sheet.roles or best.number("judge_gain") is None:
         words = "No judge scored these texts, so the reward's gain is unconfirmed."
-        return Fact(question, "not asked", words, "open")
-    answer, tone = _ANSWERS["open" if not real(best, "judge") else "good" if gain > 0 else "bad"]
-    words = f"{sheet.about['judge']}, which steered nothing: {_signed(best, 'judge')}. "
+        return Fact(question, "not asked", words, tone)
+    answer = {"good": "yes", "bad": "no"}.get(tone, "not confirmed")
+    words = f"{sheet.about['judge']}, which steered nothing: {best.mean('judge_gain', '+.3f')}. "
     return Fact(question, answer, words + _difference(best, "judge"), tone)
-
-
-_ANSWERS: dict[str, tuple[str, Tone]] = {
-    "good": ("yes", "good"),
-    "bad": ("no", "bad"),
-    "open": ("not confirmed", "open"),
-}
 
 
 def _cut(best: Entry, sheet: Sheet) -> Fact:

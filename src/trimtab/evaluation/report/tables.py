@@ -103,7 +103,7 @@ def _compared(role: str) -> list[Shown]:
         return NONE if low is None else f"{number(low, '+.3f')} to {number(high, '+.3f')}"
 
     return [
-        (role, _plain(f"{role}_gain", "+.3f")),
+        (role, _mean(f"{role}_gain", "+.3f")),
         (f"{role}: interval", interval),
         (f"{role}: p", lambda entry: p_value(entry.number(f"{role}_p"))),
         (f"{role}: Holm", lambda entry: p_value(entry.number(f"{role}_holm"))),
