@@ -81,7 +81,7 @@ def test_a_guide_of_other_padding_steers_and_padding_is_never_said(
 def test_pi_ref_is_the_models_law_over_the_tokens() -> None:
     lm = base()
     assert lm.vocab == Vocab(TOKENS, vocab(0).fingerprint, rows=BASE)
-    law = lm.next(lm.prefill(PROMPTS[:1]))
+    law = lm.prefill(PROMPTS[:1]).logprobs
     with torch.inference_mode():
         logits = toys.causal_lm(vocabulary=BASE)(torch.tensor([PROMPTS[0].ids])).logits[:, -1]
     torch.testing.assert_close(law, logits[:, :TOKENS].log_softmax(-1), atol=1e-5, rtol=1e-5)

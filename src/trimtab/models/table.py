@@ -105,17 +105,16 @@ class TableLM:
         if isinstance(proposal, Samples):
             fork = [row for row in state for _ in range(proposal.n)]
             return draw_blocks(self, fork, proposal, rng)
-        return propose_tokens(self.next(state), proposal, self.eos_ids)
+        return propose_tokens(self._next(state), proposal, self.eos_ids)
 
-    def next(self, state: Rows) -> Float[Tensor, "B V"]:
-        """log pi_ref of every next token of each row."""
+    def _next(self, state: Rows) -> Float[Tensor, "B V"]:
         return torch.stack([self.next_logprobs(row) for row in state])
 
     def draw_tail(
         self, state: Rows, candidates: Candidates, rng: Rng
     ) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
         """Inverse-CDF draw from the table outside the candidates."""
-        return tail_draw(self.next(state), candidates, rng)
+        return tail_draw(self._next(state), candidates, rng)
 
     def __repr__(self) -> str:
         """Its size and seed."""

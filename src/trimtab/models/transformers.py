@@ -171,10 +171,6 @@ class TransformersLM:
             logprobs = nucleus(logprobs, self.base_top_p).log_softmax(dim=-1)
         return logprobs
 
-    def next(self, state: BaseState) -> Float[Tensor, "B V"]:
-        """log pi_ref of every next token of each row."""
-        return state.logprobs
-
     def propose(self, state: BaseState, proposal: Proposal, rng: Rng) -> Candidates:
         """Candidate continuations of each row; leaves `state` as it was."""
         if isinstance(proposal, Samples):
