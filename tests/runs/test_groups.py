@@ -67,7 +67,7 @@ GROUPS = st.lists(st.tuples(PROMPTS, st.lists(RESPONSES, max_size=3), TEXT, IDS)
 def ledger(steps: list[Any], alternatives: bool) -> Ledger:
     columns = [tuple(column) for column in zip(*steps, strict=True)] or [()] * 10
     likeliest = tuple(tuple(Alternative(*one) for one in step) for step in columns[9])
-    return Ledger(*columns[:9], alternatives=likeliest if alternatives else ())
+    return Ledger(*[*columns[:9], likeliest if alternatives else ()])
 
 
 def response(tokens: Any, text: str, finish: Any, parts: Any, rewards: Any) -> Response:
