@@ -123,6 +123,7 @@ def task_from_file(
         UsageError: the file can't be read, or is of no known kind.
         FetchError: the data set can't be had.
     """
+    check_word("template", template, Template)
     samples, name = read_samples(source, column), _name(source)
     return PromptTask(
         name=name,
