@@ -171,6 +171,7 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: home("evaluation.sweep").sweep(*[NOTHING] * 4, on_reward_eror="skip"),
         "on_reward_error",
     ),
+    "steering.steer": (lambda: trimtab.steer("p.txt", "length", laters=2), "layers"),
     "guides.reward.RewardGuide.load": (
         lambda: trimtab.RewardGuide.load("nowhere", tiny(), temlate="none"),
         "template",

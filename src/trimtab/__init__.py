@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from trimtab.models.table import TableLM
     from trimtab.models.transformers import TransformersLM
     from trimtab.runs import Processes, collect, read_groups
+    from trimtab.steering import steer
     from trimtab.training import train
     from trimtab.types import (
         Candidates,
@@ -113,6 +114,7 @@ __all__ = [
     "read_groups",
     "sampling",
     "save_guide",
+    "steer",
     "sweep",
     "train",
     "vas",

@@ -18,6 +18,24 @@ from tests.docs.blocks import PAGES, ROOT, blocks_of, commands
 
 SMALLER = {
     "generate": ["--max-new-tokens", "4"],
+    "steer": [
+        "-n",
+        "2",
+        "--test-n",
+        "1",
+        "--base-samples",
+        "2",
+        "--max-new-tokens",
+        "4",
+        "--layers",
+        "2",
+        "--lr",
+        "1e-3",
+        "--beta",
+        "1",
+        "--workers",
+        "1",
+    ],
     "collect": ["--limit", "12", "-n", "4", "--max-new-tokens", "12", "--workers", "1"],
     "collect --validation": ["--limit", "6", "--max-new-tokens", "8", "--completions", "2"],
     "collect --relabel": [],
@@ -74,7 +92,11 @@ def smaller(words: list[str]) -> list[str]:
 
 def write_files() -> None:
     """The files of a user: prompts, and pairs of answers."""
-    Path("prompts.csv").write_text("prompt\nExplain tea.\nExplain rain.\n")
+    splits = ("train", "train", "train", "train", "validation", "test")
+    asked = [
+        f"Explain {what}.,{split}" for what, split in zip(TOPICS.split()[:6], splits, strict=True)
+    ]
+    Path("prompts.csv").write_text("\n".join(["prompt,split", *asked, ""]))
     rows = [
         {
             "prompt": f"An opinion on {what}.",

@@ -11,7 +11,7 @@ from trimtab.cli.options import RUN, TASK, Count, OutputOptions
 from trimtab.cli.screen import print_json, progress
 
 if TYPE_CHECKING:
-    from trimtab.steer import Steered
+    from trimtab.steering import Steered
 
 
 def steer(
@@ -74,8 +74,8 @@ def steer(
         dry_run: Print the stages' commands, and do nothing.
     """
     from trimtab.cli.options import quiet_libraries
-    from trimtab.steer import Plan
-    from trimtab.steer import steer as steer_all
+    from trimtab.steering import Plan
+    from trimtab.steering import steer as steer_all
 
     plan = Plan(
         prompts,

@@ -9,7 +9,7 @@ import pytest
 
 from tests import shell, toys
 from trimtab.errors import ResultsError
-from trimtab.steer import Plan, steer
+from trimtab.steering import Plan, steer
 
 SPLITS = ("train", "train", "validation", "test")
 

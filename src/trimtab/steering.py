@@ -14,13 +14,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from trimtab.decoding.methods import sampling, vas
-from trimtab.errors import ResultsError
+from trimtab.errors import ResultsError, check_keywords
 from trimtab.evaluation.report.write import write_report
 from trimtab.evaluation.sweep import Sweep, sweep
 from trimtab.files import write_atomic
@@ -116,25 +116,42 @@ class Steered:
     report: tuple[Path, ...]
 
 
-def steer(plan: Plan, *, workers: int = 1, on: OnStage | None = None) -> Steered:
+def steer(
+    prompts: str | Plan,
+    reward: str = "",
+    out: str = "steered",
+    *,
+    workers: int = 1,
+    on: OnStage | None = None,
+    **settings: Any,
+) -> Steered:
     """Train a guide for a reward on the prompts of a file, and show what it changes.
 
+        tt.steer("prompts.csv", "my_reward.py:score", "steered", judge="toxicity", layers=8)
+
+    Stopped and called again, it goes on where it was.
+
     Args:
-        plan: what is steered.
+        prompts: a file of prompts, or a plan that holds all that follows.
+        reward: name of what scores finished texts.
+        out: the folder of the rollouts, the guide, the results and the report.
         workers: processes that decode; what comes out is the same for any number.
         on: told how far each stage is.
+        **settings: the other fields of `Plan`.
 
     Raises:
         ResultsError: the folder holds what another plan made.
         UsageError: the plan cannot be meant; nothing was decoded.
         RewardError: a text could not be scored.
     """
+    check_keywords("steer", settings, [field.name for field in fields(Plan)])
+    plan = prompts if isinstance(prompts, Plan) else Plan(prompts, reward, out, **settings)
     tell = on or _silent
-    reward = find_reward(plan.reward)
+    scorer = find_reward(plan.reward)
     judge = find_reward(plan.judge).function if plan.judge else None
     task = task_from_file(
         plan.prompts,
-        reward.function,
+        scorer.function,
         judge,
         column=plan.column,
         max_new_tokens=plan.max_new_tokens,
@@ -163,7 +180,7 @@ def steer(plan: Plan, *, workers: int = 1, on: OnStage | None = None) -> Steered
             plan.objective,
             [str(rollouts)],
             str(guide),
-            learn=reward.name,
+            learn=scorer.name,
             unit="std",
             layers=plan.layers,
             lr=plan.lr,
