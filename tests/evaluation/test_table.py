@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import trimtab as tt
 from trimtab.evaluation.table import Table, TextTable
 from trimtab.evaluation.text import number, p_value, with_error
+from trimtab.types import Response
 
 ROWS = (
     {"method": "sampling", "guide": None, "prompts": 2, "reward": 0.25, "reward_se": 0.5},
@@ -53,5 +56,9 @@ def test_a_completion_shows_itself_in_a_notebook() -> None:
         assert html.count('class="t"') == sum(1 for step in done.steps if step.text)
         assert f"KL {done.kl:.2f} nats" in html
     assert any("--c:var(--up)" in done._repr_html_() for done in responses)
+    first = Response.of(responses[0])
+    shown = replace(first, rewards={"bs": 2.0})._repr_html_()
+    assert f"<small>bs +2, KL {first.kl:.2f} nats, {len(first.tokens)} tokens" in shown
+    assert Response((), "<i>")._repr_html_().count("<i>") == 0
     (plain,) = tt.decode(lm, None, tt.greedy(), ["a"], max_new_tokens=4)
     assert "push" not in plain._repr_html_()

@@ -51,7 +51,7 @@ def demo(
     from trimtab.plugins import optional
 
     optional("matplotlib", "demo", user="the demonstration's picture")  # said before the work
-    optional("scipy", "eval", user="the demonstration's table")
+    optional("scipy", "demo", user="the demonstration's table")
     preset = Demo(TOPICS[-limit:], n=n, max_new_tokens=max_new_tokens, seed=seed)
     options = ModelOptions(
         model=model, device=device, threads=threads, base_temperature=BASE_TEMPERATURE

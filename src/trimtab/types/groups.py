@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from trimtab.errors import DataError, check_word
 from trimtab.types.completions import Alternative, Completion, FinishReason, Step
+from trimtab.types.html import TintedToken, text_html
 from trimtab.types.prompts import Prompt
 
 
@@ -153,6 +154,16 @@ class Response:
             return None
         parts = [part for part in self.ledger.kl if part is not None]
         return sum(parts) if len(parts) == len(self.ledger.kl) else None
+
+    def _repr_html_(self) -> str:
+        tokens = [TintedToken(self.text)]
+        if self.ledger is not None:
+            guided = any(self.ledger.guide_tokens)
+            steps = self.ledger.steps(self.tokens, self.finish or "length")
+            tokens = [step.tinted(guided) for step in steps]
+        facts = [f"{name} {score:+.3g}" for name, score in self.rewards.items()]
+        facts += [] if self.kl is None else [f"KL {self.kl:.2f} nats"]
+        return text_html(tokens, ", ".join([*facts, f"{len(self.tokens)} tokens"]))
 
 
 @dataclass(frozen=True)
