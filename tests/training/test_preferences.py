@@ -17,7 +17,7 @@ from trimtab.errors import DataError, UsageError
 from trimtab.training.data import _place, split
 from trimtab.training.examples import KeptCounts
 from trimtab.training.preferences import clean, pairs_of
-from trimtab.types import Group, Response
+from trimtab.types import Group, Ledger, Response
 
 # --- clean ---------------------------------------------------------------------------------------
 
@@ -168,10 +168,11 @@ def test_extremes_are_the_best_against_the_worst() -> None:
     assert [[r.tokens[0] for r in g.responses] for g in two] == [[11, 10], [11, 12]]
 
 
+LEDGER = Ledger(lengths=(1, 1), texts=("w", ""), logprobs=(-0.5, -0.1))
+
+
 def test_a_response_of_ours_keeps_what_is_known_of_it() -> None:
-    ours = tuple(
-        Response((10 + i, 0), "w", "eos", (-0.5, -0.1), {"joy": float(i)}) for i in range(2)
-    )
+    ours = tuple(Response((10 + i, 0), "w", "eos", LEDGER, {"joy": float(i)}) for i in range(2))
     (group,), _ = pairs_of([replace(scored(), responses=ours, prefix=(7,))], "joy")
     assert group.prefix == (7,)
     assert group.responses[0] == replace(ours[1], rewards={"preference": 1.0})

@@ -6,9 +6,10 @@ import errno
 import json
 import math
 import shutil
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -27,14 +28,16 @@ from trimtab.errors import (
     UnknownNameError,
     UsageError,
 )
+from trimtab.evaluation import evaluate
 from trimtab.guides import verify
 from trimtab.runs.store import read_groups, write_groups
 from trimtab.training.config import make_config, read_config
 from trimtab.training.inspection import inspect_guide
 from trimtab.training.objectives import OBJECTIVES, objective
 from trimtab.training.run import Trained, train
-from trimtab.training.trainer import GuideTrainer, rate
-from trimtab.types import Group, Response
+from trimtab.training.schedule import rate
+from trimtab.training.trainer import GuideTrainer
+from trimtab.types import Group, Response, Sample
 
 # Trainings of a blink know little; where that must be said, `pytest.warns` asks for it.
 pytestmark = pytest.mark.filterwarnings("ignore::trimtab.errors.TrimtabWarning")
@@ -154,6 +157,34 @@ def test_a_sum_of_rewards_is_learnt(place: Path):
         for r in g.responses
     ]
     assert min(values) - 1e-6 <= known["least"] <= known["most"] <= max(values) + 1e-6
+
+
+def evens(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+    """How many words end in an even digit."""
+    return [float(sum(word[-1] in "02468" for word in text.split())) for text in responses]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A task of prompts that are one word each."""
+
+    name: str = "words"
+    reward: Any = evens
+    judge: Any = None
+    max_new_tokens: int = world.LENGTH
+    template: Literal["auto", "none"] = "none"
+
+    def samples(self, split: str) -> list[Sample]:
+        return [Sample(f"w{30 + i}", f"topic {i}") for i in range(12)]
+
+
+def test_what_was_evaluated_is_learnt_from(place: Path):
+    """Of several methods, the one that shows the base as it is."""
+    evaluate(base(place), Words(), [tt.greedy(), tt.sampling()], place / "evaluated", n=8)
+    done = train(world.config(place, data=[str(place / "evaluated")], learn="evens"))
+    assert learnt(done) == 12 * 8
+    known = verify(done.folder).reward
+    assert (known["name"], known["least"] >= 0) == ("evens", True)
 
 
 def test_validation_labels_decide_and_their_topics_are_held_out(place: Path):

@@ -113,7 +113,7 @@ def test_a_launcher_that_starts_too_few_is_found_out(place: Path):
 
 
 def test_errors_are_one_line(place: Path):
-    done = run(*arguments(place, "bad", **{"--reward": "odd"}))
+    done = run(*arguments(place, "bad", **{"--learn": "odd"}))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "responses must have the reward 'odd'; got rewards even, short" in done.stderr

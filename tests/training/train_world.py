@@ -9,7 +9,7 @@ import trimtab as tt
 from tests import toys
 from trimtab.runs.store import write_groups
 from trimtab.training.config import TrainConfig, make_config
-from trimtab.types import Group, Response
+from trimtab.types import Group, Ledger, Response
 
 LENGTH = 6
 
@@ -34,7 +34,7 @@ def rollouts(base: Path, prompts: int = 12, n: int = 8, seed: int = 0) -> list[G
             prompt,
             tuple(
                 Response(
-                    c.tokens, c.text, c.finish, tuple(s.logprob for s in c.steps),
+                    c.tokens, c.text, c.finish, Ledger.of(c.steps),
                     {"even": reward(c.tokens), "short": -float(len(c.tokens))},
                 )
                 for c in done[i * n : (i + 1) * n]

@@ -16,21 +16,21 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
-from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback
 from transformers.trainer_callback import ProgressCallback
 
 from trimtab.errors import DataError, TrainingError
 from trimtab.files import write_atomic
 from trimtab.guides import Identity
 from trimtab.models.transformers import TransformersLM
-from trimtab.plugins import optional
 from trimtab.training.batches import Tensors, next_scores, to_network
 from trimtab.training.checkpoints import Log, OnProgress, claim, last_checkpoint, writable
 from trimtab.training.config import TrainConfig
 from trimtab.training.data import Data
 from trimtab.training.network import GuideNetwork, make_network
 from trimtab.training.objectives import Objective
-from trimtab.training.trainer import GuideTrainer, Reference
+from trimtab.training.schedule import arguments
+from trimtab.training.trainer import GuideTrainer, Reference, rows_of
 
 
 @dataclass(frozen=True)
@@ -106,18 +106,8 @@ def fit(
         DataError: the folder is another run's, and it is not to be overwritten.
         TrainingError: no validation gave a finite error, or no weight was changed.
     """
-    network = make_network(
-        lm.model,
-        objective.head,
-        layers=config.layers,
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        start=objective.start(data.material.train),
-        seed=config.seed,
-    )
-    if config.gradient_checkpointing:
-        _checkpoint_gradients(network)
-    untrained = weights_sum(network)
+    network = _untrained(config, objective, data, lm)
+    before = weights_sum(network)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     batch = max(config.accumulation, config.batch_size // objective.share // world)
     args = arguments(
@@ -142,12 +132,8 @@ def fit(
             args=args,
             callbacks=[Log(folder / "log.jsonl", on_progress)],
         )
-        for chatty in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(chatty)
-        with writable(folder):
-            trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-            done = _finish(folder, trainer, lr)
-    if weights_sum(network) == untrained:
+        done = _train(trainer, folder, lr)
+    if weights_sum(network) == before:
         raise TrainingError(
             "training must change the guide's weights",
             got=f"none changed in {done.step} updates at learning rate {lr:g} "
@@ -157,63 +143,34 @@ def fit(
     return done, network
 
 
-def arguments(
-    config: TrainConfig, folder: Path, *, lr: float, examples: int, batch: int, on_cpu: bool
-) -> TrainingArguments:
-    """How long, how fast and in what parts a run trains, as transformers' own arguments.
-
-    Args:
-        config: its epochs, warm-up and evaluations.
-        folder: the run's own.
-        lr: of the backbone, at its highest; see `trimtab.training.trainer.rate`.
-        examples: how many there are to learn from.
-        batch: examples of one update on this process.
-        on_cpu: stay on the CPU, even where there is an accelerator.
-
-    Raises:
-        UsageError: TensorBoard's package is missing.
-    """
-    if config.tensorboard:  # transformers would pass over its absence with a warning, or fail
-        optional("tensorboard", "train", user="a log for TensorBoard")
-    args = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch // config.accumulation,
-        gradient_accumulation_steps=config.accumulation,
-        learning_rate=lr,
-        num_train_epochs=config.epochs,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.clip,
+def _untrained(
+    config: TrainConfig, objective: Objective, data: Data, lm: TransformersLM
+) -> GuideNetwork:
+    network = make_network(
+        lm.model,
+        objective.head,
+        layers=config.layers,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        start=objective.constant(rows_of(data.material.train)),
         seed=config.seed,
-        bf16=config.bf16,
-        use_cpu=on_cpu,
-        report_to="tensorboard" if config.tensorboard else "none",
-        metric_for_best_model="error",
-        greater_is_better=False,
-        eval_strategy="steps",
-        save_strategy="steps",
-        logging_strategy="steps",
-        save_total_limit=1,  # beside the best one
-        load_best_model_at_end=True,
-        remove_unused_columns=False,
-        label_names=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        ddp_find_unused_parameters=False,
     )
-    updates = math.ceil(examples / (batch * max(1, args.world_size)))
-    args.eval_steps = args.save_steps = max(1, updates // config.evaluations)
-    args.logging_steps = max(1, args.eval_steps // 5)
-    args.warmup_steps = math.ceil(config.warmup * updates * config.epochs)
-    return args
+    if config.gradient_checkpointing:
+        backbone: Any = network.backbone
+        with warnings.catch_warnings():  # its later name is not in every transformers 5
+            warnings.simplefilter("ignore", FutureWarning)
+            backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        backbone.enable_input_require_grads()
+    return network
 
 
-def _checkpoint_gradients(network: GuideNetwork) -> None:
-    """Have the backbone compute its activations twice instead of keeping them."""
-    backbone: Any = network.backbone
-    with warnings.catch_warnings():  # its later name is not in every transformers 5
-        warnings.simplefilter("ignore", FutureWarning)
-        backbone.gradient_checkpointing_enable({"use_reentrant": False})
-    backbone.enable_input_require_grads()
+def _train(trainer: GuideTrainer, folder: Path, lr: float) -> Fit:
+    """Train from the last checkpoint to the end."""
+    for chatty in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(chatty)
+    with writable(folder):
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        return _finish(folder, trainer, lr)
 
 
 def reference(base: PreTrainedModel, temperature: float | None) -> Reference:

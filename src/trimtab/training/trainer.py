@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias, cast
@@ -26,6 +27,7 @@ from trimtab.training.examples import Example, Material
 from trimtab.training.network import GuideNetwork
 from trimtab.training.objectives import Objective
 from trimtab.training.objectives.values import within
+from trimtab.training.schedule import rate
 
 Reference: TypeAlias = Callable[[Tensors], Float[Tensor, "B S V"]]
 """log pi_ref of every next token after every state of a batch."""
@@ -148,14 +150,13 @@ class GuideTrainer(Trainer):
 
         A guide whose error is not below it knows nothing.
         """
+        if self.objective.pairs:
+            return math.log(2)  # a coin's
         labelled = self.material.labelled
-        rows = [row for each in labelled or self.material.validation for row in each.rows]
-        states = [(row.target, 1 if labelled else len(row.tokens)) for row in rows]
-
-        def loss(value: float) -> float:
-            return self._measure(self.material.validation, value=value)["loss"]
-
-        return self.objective.constant_error(states, loss)
+        examples = labelled or self.material.validation
+        value = self.objective.constant(rows_of(examples, last=bool(labelled)))
+        measured = self._measure(examples, last=bool(labelled), value=value)
+        return measured["error" if labelled else self.objective.validated]
 
     @torch.no_grad()
     def _measure(
@@ -177,9 +178,11 @@ class GuideTrainer(Trainer):
             else:
                 outputs = Outputs(torch.full_like(inputs["place"], value, dtype=torch.float32))
             batch = self.batch(inputs)
-            measured = {} if last else self._losses(outputs, batch, len(part))
+            measured: dict[str, Tensor] = {}
             if self.objective.validated == "error":
-                measured |= squared_errors(outputs, batch, last=last)
+                measured = squared_errors(outputs, batch, last=last)
+            if self.objective.validated == "loss" or (value is None and not last):
+                measured |= self._losses(outputs, batch, len(part))
             for name, pair in measured.items():
                 sums[name] = sums.get(name, torch.zeros_like(pair)) + pair
         names = ["loss", "error", "accuracy"]
@@ -205,23 +208,10 @@ class GuideTrainer(Trainer):
             yield order[start : start + size]
 
 
-def rate(update: int, *, warmup: int, updates: int) -> float:
-    """The learning rate of an update, over its highest.
-
-    It rises in equal steps to the highest, which the last update of the warm-up has, and falls in
-    equal steps to 0, which the update after the last one would have: none has 0, so none is void.
-
-    Args:
-        update: counted from 0.
-        warmup: updates in which it rises.
-        updates: in all.
-
-    >>> [rate(i, warmup=2, updates=5) for i in range(5)]
-    [0.5, 1.0, 1.0, 0.6666666666666666, 0.3333333333333333]
-    """
-    if update < warmup:
-        return (update + 1) / warmup
-    return max(0.0, (updates - update) / max(1, updates - warmup))
+def rows_of(examples: Sequence[Example], *, last: bool = False) -> list[tuple[float, int]]:
+    """Each response's target, and how many of its states are asked: after every token, or one."""
+    rows = [row for example in examples for row in example.rows]
+    return [(row.target, 1 if last else len(row.tokens)) for row in rows]
 
 
 def split_parameters(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

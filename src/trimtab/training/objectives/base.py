@@ -6,7 +6,6 @@ A new objective is a class with a loss (`__call__`) that inherits from `RewardOb
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,8 @@ Share: TypeAlias = Annotated[float, above(0, equal=True, most=1)]
 
 Loss: TypeAlias = Float[Tensor, ""]
 Metrics: TypeAlias = dict[str, Float[Tensor, ""]]
+
+Rows: TypeAlias = Sequence[tuple[float, int]]
 
 SHARE = 4
 """Responses to a prompt that share its reading; more would make an update of few prompts."""
@@ -85,8 +86,14 @@ class Objective(ABC):
             DataError: there is nothing to learn from.
         """
 
-    def start(self, examples: Sequence[Example]) -> float:
-        """What a scalar head says of every text before it has learnt."""
+    def constant(self, rows: Rows) -> float:
+        """The best number to say of every text: what a scalar head begins with.
+
+        A guide whose validation error is not below that of this number knows nothing.
+
+        Args:
+            rows: each response's target, and how many of its states are asked.
+        """
         return 0.0
 
     def wrap(self, guide: Guide[Any]) -> Guide[Any]:
@@ -103,17 +110,6 @@ class Objective(ABC):
             reward: the statistics of the reward that was learnt.
             spread: standard deviation of the trained network's scores of finished responses.
             unit: of the guide's scores.
-        """
-
-    @abstractmethod
-    def constant_error(
-        self, rows: Sequence[tuple[float, int]], loss: Callable[[float], float]
-    ) -> float:
-        """The validation error of the best guide that says one number of every text.
-
-        Args:
-            rows: each validation response's target, and how many of its states are asked.
-            loss: measures the loss of a network that says a number everywhere.
         """
 
 
@@ -156,13 +152,9 @@ class RewardObjective(Objective):
             return 1.0, reward.mean / reward.std
         return reward.std, reward.mean
 
-    def constant_error(
-        self, rows: Sequence[tuple[float, int]], loss: Callable[[float], float]
-    ) -> float:
-        """The variance of the targets: the least mean squared error that one number can have."""
-        targets, states = zip(*rows, strict=True)
-        mean = fmean(targets, states)
-        return fmean([(target - mean) ** 2 for target in targets], states)
+    def constant(self, rows: Rows) -> float:
+        """The mean target over all states: it has the least squared error."""
+        return fmean([target for target, _ in rows], [states for _, states in rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,9 +198,3 @@ class PairObjective(Objective):
     ) -> tuple[float, float]:
         """A difference of scores is log-odds of being preferred; it has no unit of a reward."""
         return (1 / spread if unit == "std" and spread else 1.0), 0.0
-
-    def constant_error(
-        self, rows: Sequence[tuple[float, int]], loss: Callable[[float], float]
-    ) -> float:
-        """log 2: a coin's."""
-        return math.log(2)

@@ -8,7 +8,7 @@ Legend: B responses, S states of the longest (T + 1), T its tokens, V vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,8 +23,8 @@ from trimtab.guides.transforms import Clamp, LogSigmoid
 from trimtab.protocols import Guide
 from trimtab.schema import above
 from trimtab.training.batches import Batch, Outputs, state_values
-from trimtab.training.examples import Example, Material, SplitGroups
-from trimtab.training.objectives.base import Loss, Metrics, RewardObjective, Share
+from trimtab.training.examples import Material, SplitGroups
+from trimtab.training.objectives.base import Loss, Metrics, RewardObjective, Rows, Share
 from trimtab.training.targets import RewardStatistics, Unit, labels, unit_interval
 
 # --- returns -------------------------------------------------------------------------------------
@@ -165,24 +165,14 @@ class Fudge(LabelObjective):
             )
         return material
 
-    def start(self, examples: Sequence[Example]) -> float:
-        """The log-odds of the class."""
-        return _log_odds(fmean(row.target for example in examples for row in example.rows))
-
     def wrap(self, guide: Guide[Any]) -> Guide[Any]:
         """The log-probability of the class."""
         return LogSigmoid(guide)
 
-    def constant_error(
-        self, rows: Sequence[tuple[float, int]], loss: Callable[[float], float]
-    ) -> float:
-        """The loss of the log-odds of the class, over all states."""
-        targets, states = zip(*rows, strict=True)
-        return loss(_log_odds(fmean(targets, [n + 1 for n in states])))
-
-
-def _log_odds(p: float) -> float:
-    return torch.tensor(p, dtype=torch.float64).logit(eps=1e-9).item()
+    def constant(self, rows: Rows) -> float:
+        """The log-odds of the class, over all states."""
+        p = super().constant([(label, states + 1) for label, states in rows])
+        return torch.tensor(p, dtype=torch.float64).logit(eps=1e-9).item()
 
 
 @dataclass(frozen=True)
@@ -205,16 +195,10 @@ class Rad(LabelObjective):
         """From a reward to its place between the lowest and the highest."""
         return unit_interval(known)
 
-    def start(self, examples: Sequence[Example]) -> float:
-        """The mean target."""
-        return fmean(row.target for example in examples for row in example.rows)
-
     def wrap(self, guide: Guide[Any]) -> Guide[Any]:
         """Clamped to where targets lie."""
         return Clamp(guide, 0.0, 1.0)
 
-    def constant_error(
-        self, rows: Sequence[tuple[float, int]], loss: Callable[[float], float]
-    ) -> float:
-        """The loss of the mean target: the weights of a response's states sum to one."""
-        return loss(fmean(target for target, _ in rows))
+    def constant(self, rows: Rows) -> float:
+        """The mean target: the weights of a response's states sum to one."""
+        return fmean(target for target, _ in rows)
