@@ -212,20 +212,12 @@ def best_of_n(n: int = 8) -> Method:
 
 
 METHODS: dict[str, Callable[..., Method]] = {
-    "greedy": greedy,
-    "sampling": sampling,
-    "args": args,
-    "args-stochastic": args_stochastic,
-    "pargs": pargs,
-    "pargs-greedy": pargs_greedy,
-    "vas": vas,
-    "cd": cd,
-    "cd-blockwise": cd_blockwise,
-    "fudge": fudge,
-    "rad": rad,
-    "genarm": genarm,
-    "best-of-n": best_of_n,
-}
+    make.__name__.replace("_", "-"): make
+    for make in (
+        greedy, sampling, args, args_stochastic, pargs, pargs_greedy, vas, cd, cd_blockwise, fudge,
+        rad, genarm, best_of_n,
+    )
+}  # fmt: skip
 """Every method by the name that the command line uses."""
 
 
