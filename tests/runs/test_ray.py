@@ -56,7 +56,7 @@ def asked() -> list[Sample]:
 
 def job(folder: Path, reward: Slow, **options: Any) -> dict[str, Any]:
     return collect(
-        OPEN(), asked, folder, rewards=[reward], n=3, rows=6, max_new_tokens=8, **options
+        OPEN(), asked(), folder, rewards=[reward], n=3, rows=6, max_new_tokens=8, **options
     )
 
 
