@@ -12,6 +12,8 @@ from tests.needs import needs_asset
 from trimtab.cli import app
 from trimtab.evaluation.demo import BASE_TEMPERATURE, Demo, Opinions
 from trimtab.evaluation.experiment import Evaluation
+from trimtab.evaluation.report.reading import read_results
+from trimtab.evaluation.report.strengths import curves
 from trimtab.evaluation.report.write import write_report
 from trimtab.rewards.sentiment import sentiment
 
@@ -20,7 +22,9 @@ SMALL = Demo(
     value=toys.value_guide(layers=2),
     n=2,
     draws=3,
+    beta=4.0,
     betas=(1.0, 4.0),
+    value_beta=4.0,
     value_betas=(1.0, 4.0),
     max_new_tokens=5,
 )
@@ -36,17 +40,22 @@ def done(folder: Path) -> Evaluation:
     return SMALL.run(toys.language_model(base_temperature=BASE_TEMPERATURE), folder)
 
 
-def test_every_way_and_strength_is_a_row(done: Evaluation) -> None:
+def test_every_way_and_strength_is_a_row(done: Evaluation, folder: Path) -> None:
     sizes = {str(row["method"]): row["responses"] for row in done.table.rows}
     assert sizes == {
         "sampling": 16,
         "best-of-n(n=3)": 2,
-        "args(beta=1)": 2,
-        "args-stochastic(beta=1, temperature=1.0)": 4,
+        "args(beta=4)": 2,
         "args-stochastic(beta=4, temperature=1.0)": 4,
-        "vas(beta=1, k=10)": 4,
         "vas(beta=4, k=10)": 4,
     }
+    assert done.computed == 0, "the table of all strengths has them all"
+    results = read_results(folder)
+    assert (results.head.about["split"], results.grid.about["split"]) == ("test", "all")
+    assert [curve.name for curve in curves(results.grid)] == [
+        "args-stochastic(temperature=1.0) by sentiment",
+        "vas(k=10) by value",
+    ]
     assert [clock.base for clock in done.times] == ["sampling"] * len(sizes)
 
 

@@ -133,7 +133,7 @@ def test_markdown_shows_every_cell_and_picture(folder: Path) -> None:
         assert f"| {entry.name} |" in text
     for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text):
         assert (folder / "report" / name).exists()
-    assert json.loads(text.split("```json\n")[1].split("```")[0])["task"] == "letters"
+    assert json.loads(text.split("```json\n")[1].split("```")[0])["about"]["task"] == "letters"
 
 
 def test_the_command_writes_and_names_the_files(

@@ -15,9 +15,10 @@ from typing import Any
 from trimtab.decoding.methods import args, args_stochastic, best_of_n, sampling, vas
 from trimtab.evaluation.experiment import Evaluation, Experiment, GuideLike, Options
 from trimtab.protocols import LanguageModel, Reward
+from trimtab.runs.batches import Condition
 from trimtab.runs.progress import OnProgress, silent
 from trimtab.runs.resolve import find_guide, find_reward
-from trimtab.types import Sample, Template
+from trimtab.types import Sample, Split, Template
 
 BASE_TEMPERATURE = 0.7
 
@@ -66,10 +67,11 @@ class Demo:
         value: the trained guide, which learned best-of-64's reward on other topics.
         n: responses per prompt of what samples; the base gives 4 n, and best-of-n n // 2.
         draws: n of best-of-n.
-        betas: strengths of the reward read on prefixes. A sentiment word moves it by about .5, so 8
-            gives it odds of e^4; at 1 or 2 the published strengths do little here. 0 shows what
-            dropping the tail costs on its own. ARGS takes the last but one.
-        value_betas: strengths of the trained value.
+        beta: strength of the reward read on prefixes. A sentiment word moves it by about .5, so 8
+            gives it odds of e^4; at 1 or 2 the published strengths do little here.
+        betas: of it in the pictures; 0 shows what dropping the tail costs on its own.
+        value_beta: strength of the trained value.
+        value_betas: of it in the pictures.
         max_new_tokens: the longest response.
         seed: of all draws.
     """
@@ -79,7 +81,9 @@ class Demo:
     value: GuideLike = "sentiment"
     n: int = 4
     draws: int = 8
+    beta: float = 8.0
     betas: Sequence[float] = (0.0, 2.0, 4.0, 8.0, 16.0)
+    value_beta: float = 20.0
     value_betas: Sequence[float] = (5.0, 10.0, 20.0, 40.0)
     max_new_tokens: int = 36
     seed: int = 0
@@ -87,7 +91,10 @@ class Demo:
     def run(
         self, lm: LanguageModel[Any], folder: str | Path, on: OnProgress = silent
     ) -> Evaluation:
-        """Decode what `folder` does not hold, and write its table.
+        """Decode what `folder` does not hold, and write its tables.
+
+        Table "test" has one row per way to steer, which is what conclusions rest on; table "all"
+        has all strengths, on the same prompts.
 
         Args:
             lm: the base, at `BASE_TEMPERATURE`.
@@ -102,11 +109,17 @@ class Demo:
         prefixes = Experiment.of(lm, task, folder, [reward], options)
         best = Experiment.of(lm, task, folder, [reward], few)
         trained = Experiment.of(lm, task, folder, [value], options)
-        stochastic = [args_stochastic(beta, temperature=1.0) for beta in self.betas]
-        conditions = [
-            *prefixes.conditions([sampling()], "test"),
-            *best.conditions([best_of_n(self.draws)], "test"),
-            *prefixes.conditions([args(self.betas[-2]), *stochastic], "test"),
-            *trained.conditions([vas(beta, k=10) for beta in self.value_betas], "test"),
-        ]
-        return prefixes.run(conditions, "test")
+
+        def rows(
+            split: Split, betas: Sequence[float], value_betas: Sequence[float]
+        ) -> list[Condition]:
+            stochastic = [args_stochastic(beta, temperature=1.0) for beta in betas]
+            return [
+                *prefixes.conditions([sampling()], split),
+                *best.conditions([best_of_n(self.draws)], split),
+                *prefixes.conditions([args(self.beta), *stochastic], split),
+                *trained.conditions([vas(beta, k=10) for beta in value_betas], split),
+            ]
+
+        prefixes.run(rows("all", self.betas, self.value_betas), "all")
+        return prefixes.run(rows("test", [self.beta], [self.value_beta]), "test")

@@ -165,9 +165,10 @@ class Results:
 
     @cached_property
     def grid(self) -> Sheet:
-        """The table of all strengths."""
-        split = self.sweep["choose_on"] if self.sweep else None
-        return self.sheets.get(split, self.head) if split else self.head
+        """The table of all strengths: what a sweep chose on, else the one of most rows."""
+        if self.sweep is not None:
+            return self.sheets.get(self.sweep["choose_on"], self.head)
+        return max([self.head, *self.sheets.values()], key=lambda sheet: len(sheet.entries))
 
 
 def read_results(folder: str | Path) -> Results:
