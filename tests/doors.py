@@ -171,6 +171,10 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: home("evaluation.sweep").sweep(*[NOTHING] * 4, on_reward_eror="skip"),
         "on_reward_error",
     ),
+    "runs.resolve.find_method": (
+        lambda: home("runs.resolve").find_method("vas", betta=1.0),
+        "beta",
+    ),
     "steering.steer": (lambda: trimtab.steer("p.txt", "length", laters=2), "layers"),
     "guides.reward.RewardGuide.load": (
         lambda: trimtab.RewardGuide.load("nowhere", tiny(), temlate="none"),

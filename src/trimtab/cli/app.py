@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -29,7 +30,7 @@ from trimtab.cli import (
 from trimtab.cli.options import one_line_each
 from trimtab.cli.prompts import STDIN
 from trimtab.cli.stdout import ClosedError, guard_stdout
-from trimtab.errors import OutputError, TrimtabError, UsageError
+from trimtab.errors import OutputError, TrimtabError, TrimtabWarning, UsageError
 
 INTERRUPTED, CLOSED = 130, 141  # 128 + SIGINT, 128 + SIGPIPE: what shells expect
 
@@ -104,7 +105,9 @@ def run(arguments: Sequence[str]) -> int:
     tokens, debug = _without_flag(arguments, "--debug")
     try:
         try:
-            return _call(tokens)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return _call(tokens)
         except TrimtabError as error:
             if debug:
                 raise
@@ -131,6 +134,25 @@ def _call(tokens: list[str]) -> int:
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()), UsageError.exit_code)
     return code if isinstance(code, int) else 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own warnings in one line; a library's as Python shows them."""
+    if issubclass(category, TrimtabWarning):
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        print(
+            warnings.formatwarning(message, category, filename, lineno, line),
+            end="",
+            file=sys.stderr,
+        )
 
 
 def _fail(message: str, code: int) -> int:

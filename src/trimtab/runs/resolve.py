@@ -30,7 +30,7 @@ import torch
 
 from trimtab.assets import ASSETS, locate
 from trimtab.decoding.methods import METHODS, Method
-from trimtab.errors import UnknownNameError, UsageError, check_keywords, public
+from trimtab.errors import UnknownNameError, UsageError, check_keywords, check_word, public
 from trimtab.guides import RewardGuide, TextGuide, load_guide, verify
 from trimtab.guides.shipped import MANIFEST, check_name, guide_folder
 from trimtab.models.transformers import TransformersLM
@@ -84,6 +84,7 @@ def find_model(
         NotFetchedError: an asset that is not on this machine yet.
         UsageError: a path where nothing is, or a device that torch cannot use here.
     """
+    check_word("template", template, Template)
     known = [asset.name for asset in ASSETS]
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
     if near and name not in known and "/" not in name and not Path(name).exists():
