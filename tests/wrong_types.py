@@ -103,10 +103,10 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         UsageError,
         "pass the base first, then the guide",
     ),
-    "methods by name, measured": (
-        lambda: evaluated(["sampling"]),
+    "methods by a misspelt name, measured": (
+        lambda: evaluated(["samplin"]),
         UsageError,
-        'write tt.method("sampling") or tt.sampling()',
+        "did you mean sampling",
     ),
     "a base by name": (lambda: decode(lm="smollm2"), UsageError, "TransformersLM(name)"),
     "a guide that is a function": (lambda: decode(guide=len), UsageError, "must be a guide"),
