@@ -195,4 +195,4 @@ def test_progress_in_a_pipe_is_a_line_now_and_then(
 def test_completion_can_be_installed(trimtab: Run) -> None:
     assert "completion" in trimtab("--help").stdout
     for name in ("bash", "zsh", "fish"):
-        assert "trimtab" in shell.app.generate_completion(shell=name)  # type: ignore[arg-type]
+        assert "trimtab" in shell.app.generate_completion(shell=name)
