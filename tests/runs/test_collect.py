@@ -16,7 +16,7 @@ from tests import toys
 from tests.runs import world
 from tests.runs.world import files, roll
 from trimtab.decoding.loop import decode
-from trimtab.errors import DataError, PromptError, UsageError
+from trimtab.errors import DataError, PromptError, UnknownNameError, UsageError
 from trimtab.runs import Processes, collect
 from trimtab.runs.batches import Condition, Item, Policy
 from trimtab.runs.identity import identify
@@ -141,6 +141,18 @@ def test_rewards_see_a_text_as_text_and_a_conversation_as_one(tmp_path: Path) ->
     )
     assert sorted(map(str, seen)) == sorted(map(str, ["plain", talk]))
     assert read_groups(tmp_path)[1].prompt.messages == talk
+
+
+def test_prompts_methods_and_guides_may_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("ab\nb\nba\n")
+    named: dict[str, Any] = {"method": "best-of-n", "guide": "words", "rewards": ["length"]}
+    manifest = collect(world.model(), path, tmp_path / "out", n=2, max_new_tokens=4, **named)
+    assert manifest["about"]["prompts"]["source"] == f"{path}/all"
+    assert manifest["about"]["guide"]["name"] == "words"
+    assert [g.prompt.text for g in read_groups(tmp_path / "out")] == ["ab", "b", "ba"]
+    with pytest.raises(UnknownNameError, match="did you mean sentiment"):
+        collect(world.model(), "sentimant", tmp_path / "never")
 
 
 # --- the cut -------------------------------------------------------------------------------------

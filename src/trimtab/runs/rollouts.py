@@ -116,6 +116,7 @@ def collect(
     >>> len(response.logprobs) == len(response.tokens)
     True
     """
+    strict = _strict(on_reward_error)
     template: Template = "auto"
     if isinstance(samples, str | Path):
         named = prompts_named(samples)
@@ -133,7 +134,8 @@ def collect(
     n = 1 if deterministic(method) else n
     policy = Policy(identify(lm), method, given, n, seed, max_new_tokens or MAX_NEW_TOKENS)
     condition = Condition(source, "", policy, items, rows)
-    keeping = Keeping(folder, scorers_of(rewards), on_reward_error, rescore, processes, on)
+    who = _one_thread(processes)
+    keeping = Keeping(folder, scorers_of(rewards), strict, rescore, who, on)
     return keeping.decode(lm, condition, {"kind": "rollouts"})
 
 
@@ -166,6 +168,7 @@ def relabel(
         ResultsError: the folder is not there, or not complete.
         RewardError, UsageError: as in `collect`.
     """
+    strict = _strict(on_reward_error)
     store, manifest = Store(folder), read_manifest(folder)
     if "complete" not in manifest:
         raise DataError(
@@ -185,7 +188,8 @@ def relabel(
         rows = store.read(key, ledger=False)
         responses = sum(len(row.group.responses) for row in rows)
         batches.append(Batch(key, tuple(map(Item.of_row, rows)), responses))
-    keeping = Keeping(folder, scorers, on_reward_error, rescore, processes, on)
+    who = _one_thread(processes)
+    keeping = Keeping(folder, scorers, strict, rescore, who, on)
     return keeping.finish(None, tuple(batches), manifest)
 
 
@@ -247,9 +251,10 @@ def collect_values(
         IncompatibleError: the responses are of another tokenizer.
         ResultsError, RewardError, UsageError: as in `collect`.
     """
-    check_word("on_reward_error", on_reward_error, OnRewardError)
+    strict = _strict(on_reward_error)
     _check_kind(Path(folder))
-    keeping = Keeping(folder, scorers_of(rewards), on_reward_error, rescore, processes, on)
+    who = _one_thread(processes)
+    keeping = Keeping(folder, scorers_of(rewards), strict, rescore, who, on)
     model = identify(lm)
     if isinstance(responses, str | Path):
         cut, source = Path(responses), str(responses)
@@ -340,34 +345,39 @@ def _check_tokens(folder: Path, tokenizer: str) -> None:
 # --- a run that is kept --------------------------------------------------------------------------
 
 
-@dataclass
+def _strict(on_reward_error: OnRewardError) -> bool:
+    check_word("on_reward_error", on_reward_error, OnRewardError)
+    return on_reward_error == "raise"
+
+
+def _one_thread(processes: Processes | None) -> Processes:
+    """Who does the work, by one CPU thread each where nothing else is said."""
+    processes = processes or Processes()
+    return replace(processes, threads=processes.threads or 1)
+
+
+@dataclass(frozen=True)
 class Keeping:
     """From prompts to a folder that is complete: all texts and all rewards of one condition.
 
     Attributes:
         folder: where.
         scorers: the rewards.
-        on_reward_error, rescore, processes, on: as in `collect`.
+        strict: whether a response that cannot be scored is an error.
+        rescore, processes, on: as in `collect`.
     """
 
     folder: str | Path
     scorers: tuple[Scorer, ...]
-    on_reward_error: OnRewardError
+    strict: bool
     rescore: bool
-    processes: Processes | None
+    processes: Processes
     on: OnProgress
-
-    def __post_init__(self) -> None:
-        check_word("on_reward_error", self.on_reward_error, OnRewardError)
-        processes = self.processes or Processes()
-        self.processes = replace(processes, threads=processes.threads or 1)
-        self.strict = self.on_reward_error == "raise"
 
     def decode(
         self, lm: LanguageModel[Any], condition: Condition, about: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Answer the prompts of a condition, and reward the answers."""
-        assert self.processes is not None
         policy, prompts = condition.policy, [item.read for item in condition.items]
         guide = policy.guide.open(lm) if policy.guide else None
         check_call(lm, guide, policy.method, prompts, policy.n, policy.max_new_tokens, True)
@@ -389,7 +399,6 @@ class Keeping:
         manifest: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Do what is missing of a folder, and say in its manifest that all is there."""
-        assert self.processes is not None
         store, rank = Store(self.folder), self.processes.rank
         for scorer in self.scorers:
             if scorer.unknown and rank:
