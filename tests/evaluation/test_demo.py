@@ -9,7 +9,7 @@ import pytest
 
 from tests import toys
 from tests.needs import needs_asset
-from trimtab.cli import app
+from tests.shell import trimtab
 from trimtab.evaluation.demo import BASE_TEMPERATURE, Demo, Opinions
 from trimtab.evaluation.experiment import Evaluation
 from trimtab.evaluation.report.reading import read_results
@@ -85,14 +85,12 @@ def test_topics_are_asked_in_every_split() -> None:
 
 @pytest.mark.slow
 @needs_asset("smollm2")
-def test_a_small_real_demonstration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_real_demonstration(tmp_path: Path) -> None:
     small = ["--limit", "2", "-n", "2", "--max-new-tokens", "8", "--threads", "1"]
-    with pytest.raises(SystemExit) as end:
-        app(["demo", *small, "--out", str(tmp_path / "out")])
-    assert end.value.code == 0
-    printed = capsys.readouterr().out
+    done = trimtab("demo", *small, "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.stderr
     for name in ("sampling", "best-of-8", "args", "vas"):
-        assert re.search(rf"^\| {name}.* ± ", printed, re.MULTILINE)
-    assert "What is the gain?" in printed
-    assert re.search(r"2 prompts: (not )?beyond noise \(Wilcoxon with Holm's correction", printed)
+        assert re.search(rf"^\| {name}.* ± ", done.stdout, re.MULTILINE)
+    assert "What is the gain?" in done.stdout
+    assert "2 prompts: not beyond noise (Wilcoxon with Holm's correction: p = 1)" in done.stdout
     assert (tmp_path / "out" / "report" / "report.html").read_text().endswith("</html>\n")

@@ -18,7 +18,7 @@ import trimtab as tt
 from tests.evaluation import worlds
 from tests.evaluation.test_experiment import GUIDE, TASK
 from tests.runs.test_store import files
-from trimtab.cli import app
+from tests.shell import trimtab
 from trimtab.errors import ResultsError, UsageError
 from trimtab.evaluation.experiment import evaluate
 from trimtab.evaluation.metrics import Metric
@@ -136,13 +136,10 @@ def test_markdown_shows_every_cell_and_picture(folder: Path) -> None:
     assert json.loads(text.split("```json\n")[1].split("```")[0])["about"]["task"] == "letters"
 
 
-def test_the_command_writes_and_names_the_files(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as end:
-        app(["report", str(folder), "--out", str(tmp_path)])
-    assert end.value.code == 0
-    assert {Path(line).name for line in capsys.readouterr().out.split()} == NAMES
+def test_the_command_writes_and_names_the_files(folder: Path, tmp_path: Path) -> None:
+    done = trimtab("report", str(folder), "--out", str(tmp_path))
+    assert done.exit_code == 0, done.stderr
+    assert {Path(line).name for line in done.stdout.split()} == NAMES
 
 
 # --- the page ------------------------------------------------------------------------------------

@@ -35,7 +35,9 @@ function use(page) {
   const key = new page.defaultView.KeyboardEvent("keydown", {key: "ArrowRight"});
   token.dispatchEvent(new Event("focus"));
   const tip = page.querySelector("#tip");
-  const said = !tip.hidden && tip.textContent === token.dataset.words;
+  const rows = [...tip.querySelectorAll("tr")].map(row => row.cells.length);
+  const said = !tip.hidden && tip.textContent.startsWith(token.dataset.words)
+    && rows.length > 1 && rows.every(cells => cells === 4);
   token.dispatchEvent(key);
   return `${best}|${alone}|${shown()}|${said}|${token.tabIndex}`;
 }
