@@ -30,7 +30,6 @@ from trimtab.training.fit import DO, no_better
 from trimtab.types import Group, Prompt
 
 Level: TypeAlias = Literal["ok", "warning", "error"]
-LEVELS: tuple[Level, ...] = ("ok", "warning", "error")
 
 LINES = 6
 """Lines of a template's difference that are shown."""
@@ -60,11 +59,6 @@ class Finding:
         return f"{self.level.upper()}: {self.about}: {self.message}" + f"; {self.do}" * bool(
             self.do
         )
-
-
-def worst(findings: Iterable[Finding]) -> Level:
-    """The worst of several; "ok" of none."""
-    return max((finding.level for finding in findings), key=LEVELS.index, default="ok")
 
 
 # --- the card ------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from trimtab.evaluation.table import TextTable
 from trimtab.evaluation.text import NONE, number, p_value, rounded, with_error
 from trimtab.files import write_atomic
 from trimtab.guides import Manifest, RewardGuide
-from trimtab.inspection.audit import Finding, Level, worst
+from trimtab.inspection.audit import Finding, Level
 from trimtab.inspection.fit import Figure, Fit
 from trimtab.inspection.pairs import TEST, Accuracy
 from trimtab.inspection.scores import FIRST, SHARES
@@ -66,7 +65,8 @@ class Inspection:
     @property
     def worst(self) -> Level:
         """The worst finding: "ok", "warning" or "error"."""
-        return worst(self.findings)
+        levels: tuple[Level, ...] = ("ok", "warning", "error")
+        return max((finding.level for finding in self.findings), key=levels.index, default="ok")
 
     @property
     def measured(self) -> bool:
@@ -113,13 +113,20 @@ class Inspection:
         Raises:
             UsageError: matplotlib is not installed.
         """
-        drawing = self.picture() if self.measured else None
+        return self._page(self.picture() if self.measured else None)
+
+    def _page(self, drawing: Drawing | None) -> str:
         return render("inspection.html.j2", inspection=self, drawing=drawing)
 
     def to_json(self) -> str:
         """The whole report with six significant digits; null where a figure does not exist."""
         whole = {**asdict(self), "facts": dict(self.facts), "worst": self.worst}
-        return json.dumps(_plain(whole), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        plain = json.loads(
+            json.dumps(whole),
+            parse_float=lambda digits: rounded(float(digits)),
+            parse_constant=lambda _: None,  # NaN, infinity
+        )
+        return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
 
     def _repr_html_(self) -> str:
         return "".join(table._repr_html_() for table in self.tables())
@@ -131,20 +138,15 @@ class Inspection:
             UsageError: matplotlib is not installed.
             OutputError: a file cannot be written.
         """
-        files: dict[str, str | bytes] = {"md": self.to_markdown(), "json": self.to_json()}
-        files |= {"html": self.to_html()}
-        files |= {"png": self.picture().png} if self.measured else {}
-        return [write_atomic(Path(folder) / f"inspect.{k}", v) for k, v in files.items()]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float):
-        return rounded(value) if math.isfinite(value) else None
-    return value
+        drawing = self.picture() if self.measured else None
+        files: dict[str, str | bytes] = {
+            "inspect.md": self.to_markdown(),
+            "inspect.html": self._page(drawing),
+            "inspect.json": self.to_json(),
+        }
+        if drawing is not None:
+            files["inspect.png"] = drawing.png
+        return [write_atomic(Path(folder) / name, content) for name, content in files.items()]
 
 
 # --- tables --------------------------------------------------------------------------------------
