@@ -29,7 +29,7 @@ OUTPUTS = (
     "decoding.rows.Trace:finish",
     "evaluation.report.sentences.Fact:tone",
     "evaluation.report.strengths.Peak:verdict",
-    "training.inspection.findings.Finding:level",
+    "inspection.audit.Finding:level",
     "types.completions.Completion:finish",
     "types.completions.Step:finish",
 )

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         load_guide,
         save_guide,
     )
+    from trimtab.inspection import inspect_guide
     from trimtab.models.table import TableLM
     from trimtab.models.transformers import TransformersLM
     from trimtab.runs import Processes, collect, read_groups
@@ -105,6 +106,7 @@ __all__ = [
     "fudge",
     "genarm",
     "greedy",
+    "inspect_guide",
     "load_guide",
     "measure",
     "method",

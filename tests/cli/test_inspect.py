@@ -74,7 +74,9 @@ def test_figures_are_printed_and_without_a_measurement_nothing_is_drawn(
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["labels"] == []
     assert inspect("-o", str(tmp_path / "card")).exit_code == 0
-    assert {p.name for p in (tmp_path / "card").iterdir()} == {"inspect.md", "inspect.json"}
+    assert {p.name for p in (tmp_path / "card").iterdir()} == {
+        f"inspect.{kind}" for kind in ("md", "json", "html")
+    }
 
 
 def test_warnings_are_lines_and_strict_fails_on_them(inspect: Run) -> None:

@@ -45,6 +45,7 @@ NAMES = [
     "fudge",
     "genarm",
     "greedy",
+    "inspect_guide",
     "load_guide",
     "measure",
     "method",

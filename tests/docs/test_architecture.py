@@ -9,12 +9,6 @@ from tests.docs.blocks import ROOT, blocks_of
 
 SOURCE = ROOT / "src" / "trimtab"
 
-COMING = ("inspection",)
-"""Rooms that the page names already and that are not there yet."""
-
-GOING = ("demo",)
-"""Rooms that are still there and that the page no longer names."""
-
 TOOLS = re.compile(r"The files beside them \((?P<names>.*?)\) are tools")
 
 tree, drawing = (block.text for block in blocks_of(ROOT / "docs" / "architecture.md", "text"))
@@ -36,24 +30,19 @@ def named() -> set[str]:
 
 
 def test_the_map_names_every_room_and_none_that_is_not_there() -> None:
-    assert named() - set(COMING) == rooms() - set(GOING)
-    assert not set(COMING) & rooms(), "this room is there now"
-    assert not set(GOING) - rooms(), "this room is gone"
+    assert named() == rooms()
 
 
 def test_packages_are_drawn_as_packages_with_a_line_each() -> None:
     for line in tree.splitlines()[1:]:
         name, about = line.split(maxsplit=1)
         assert len(about) > 20, name
-        if name.rstrip("/") not in COMING:
-            assert (SOURCE / name.rstrip("/")).is_dir() == (name.endswith("/"))
+        assert (SOURCE / name.rstrip("/")).is_dir() == (name.endswith("/")), name
 
 
 def test_the_drawing_is_what_the_import_linter_holds() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
-    there = rooms() | set(COMING)
-    held = [{name for name in re.findall(r"\w+", layer) if name in there} for layer in layers]
+    held = [set(re.findall(r"\w+", layer)) & rooms() for layer in layers]
     drawn = [set(re.findall(r"\w+", line)) for line in drawing.splitlines()]
-    going = set(GOING)
-    assert [names for names in drawn if names] == [n - going for n in held if n - going]
+    assert [names for names in drawn if names] == [names for names in held if names]

@@ -18,9 +18,9 @@ from tests.mutations import mutations
 from trimtab.errors import CheckpointError, IncompatibleError, UsageError
 from trimtab.guides import Clamp, LogSigmoid, Manifest, shipped_guides, verify
 from trimtab.guides.heads import HEADS, head_sizes, head_spec
-from trimtab.training.inspection.audit import audit_card
-from trimtab.training.inspection.comparison import compare
-from trimtab.training.inspection.facts import facts_of
+from trimtab.inspection.audit import audit_card
+from trimtab.inspection.report import facts_of
+from trimtab.inspection.scores import units_of
 
 
 def known() -> dict[str, Any]:
@@ -78,7 +78,7 @@ def test_a_tampered_manifest_is_a_checkpoint_error_or_a_guide(place: Path, stora
 
     def use(manifest: dict[str, Any], found: Manifest) -> None:
         assert facts_of(found, None)
-        compare(found)
+        units_of(found)
         audit_card(found, LM)
         core = json.dumps({k: v for k, v in manifest.items() if k not in known()}, sort_keys=True)
         if core not in tried:

@@ -22,7 +22,8 @@ import trimtab as tt
 from tests import toys
 from tests.runs.pairs import PAIRS, Bonus, first_fingerprints, holding
 from trimtab import rewards
-from trimtab.runs.fingerprint import essence, fingerprint
+from trimtab.runs.essences import essence
+from trimtab.runs.fingerprint import fingerprint
 from trimtab.runs.origins import package_of, texts, version
 
 

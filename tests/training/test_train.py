@@ -30,9 +30,9 @@ from trimtab.errors import (
 )
 from trimtab.evaluation import evaluate
 from trimtab.guides import verify
+from trimtab.inspection import inspect_guide
 from trimtab.runs.store import read_groups, write_groups
 from trimtab.training.config import make_config, read_config
-from trimtab.training.inspection import inspect_guide
 from trimtab.training.objectives import OBJECTIVES, objective
 from trimtab.training.run import Trained, train
 from trimtab.training.schedule import rate
@@ -416,7 +416,7 @@ def test_a_guide_no_better_than_a_constant_says_so(
     found = inspect_guide(done.folder, base(place))
     (audit,) = [f for f in found.findings if f.about == "validation"]
     assert audit.level == "warning"
-    assert f"{done.best.constant:.4f}" in audit.said
+    assert f"{done.best.constant:.4f}" in audit.message
     assert f"a constant's {done.best.constant:.4g}" in dict(found.facts)["validation"]
 
 

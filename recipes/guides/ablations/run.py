@@ -15,9 +15,9 @@ import trimtab as tt
 from recipes.guides.ablations.arms import BASE, EACH, TOPICS, Arm
 from trimtab import rewards, tasks
 from trimtab.evaluation.best_of import best_of_n_kl, best_of_n_reward
+from trimtab.inspection import inspect_guide
 from trimtab.runs.store import read_groups, write_groups
 from trimtab.training.config import make_config
-from trimtab.training.inspection import inspect_guide
 from trimtab.training.preferences import pairs_of
 from trimtab.training.run import train
 from trimtab.types import Group
@@ -93,7 +93,7 @@ def decoded(guide: Path, how: dict[str, Any], seed: int) -> dict[str, float]:
 def prefix_accuracy(guide: Path, rollouts: Path, folder: Path) -> dict[str, float]:
     """Accuracy on pairs of topics that no guide saw, by the share of the response that is read."""
     lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="float32")
-    found = inspect_guide(guide, lm, pairs=[held_out_pairs(rollouts, folder)], reward="preference")
+    found = inspect_guide(guide, lm, pairs=[held_out_pairs(rollouts, folder)], learn="preference")
     return {each.where: each.accuracy.value for each in found.pairs}
 
 

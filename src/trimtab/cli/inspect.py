@@ -12,7 +12,7 @@ from trimtab.cli.options import BASE, OUTPUT, Count, ModelOptions, OutputOptions
 from trimtab.cli.screen import on_screen, print_table, progress
 
 if TYPE_CHECKING:
-    from trimtab.training.inspection import Inspection
+    from trimtab.inspection import Inspection
 
 Folders = Annotated[tuple[str, ...], Parameter(negative="")]
 
@@ -23,11 +23,10 @@ class MeasureOptions:
     """What it is measured on.
 
     Attributes:
-        data: Groups that `trimtab collect` wrote; may repeat.
+        data: Folders that `trimtab collect` or `evaluate` wrote; may repeat.
         validation: Labels that `trimtab collect --validation` wrote; may repeat.
         pairs: Preferences (.jsonl, .json, .csv, .parquet, hub:...), or groups; may repeat.
         learn: Which reward of the groups; default: the one that the guide was trained on.
-        label: Which label of a reward model with several.
         limit: Groups, labels and pairs, at most.
         max_length: Most tokens of a prompt and a response; default: as in training, or 512.
         rows: Responses read side by side.
@@ -38,7 +37,6 @@ class MeasureOptions:
     validation: Annotated[Folders, Parameter(alias="-v")] = ()
     pairs: Folders = ()
     learn: str | None = None
-    label: str | None = None
     limit: Count | None = None
     max_length: int | None = None
     rows: Count = 16
@@ -83,16 +81,14 @@ def inspect(
       trimtab inspect my-guide --strict
 
     Args:
-        guide: A guide's folder, a shipped guide, or a reward model (folder, Hub id).
-        out: Folder of inspect.md, inspect.json and, of something measured, inspect.png.
+        guide: A guide by any of its names; #LABEL of a reward model with several.
+        out: Folder of inspect.md, .html, .json and, of something measured, .png.
         strict: Exit with 1 on warnings too.
     """
-    from trimtab.training.inspection.opened import base_named
+    from trimtab.inspection.inspect import base_named, inspect_guide
 
     name = model.model or base_named(guide) or "smollm2"
     lm = replace(model, model=name).open(model.template)
-    from trimtab.training.inspection import inspect_guide
-
     some = bool(measure.data or measure.validation or measure.pairs)
     with progress("scoring", quiet=output.quiet or not some) as meter:
         inspection = inspect_guide(
@@ -101,8 +97,7 @@ def inspect(
             data=measure.data,
             validation=measure.validation,
             pairs=measure.pairs,
-            reward=measure.learn,
-            label=measure.label,
+            learn=measure.learn,
             limit=measure.limit,
             max_length=measure.max_length,
             rows=measure.rows,
@@ -111,32 +106,18 @@ def inspect(
         )
     _print(inspection, output)
     if out is not None:
-        _write(inspection, out)
+        inspection.write(out)
     failed = inspection.worst == "error" or (strict and inspection.worst == "warning")
     return 1 if failed else 0
 
 
 def _print(inspection: Inspection, output: OutputOptions) -> None:
     """Tables where somebody reads them, Markdown in a pipe; warnings again, a line each."""
-    from trimtab.training.inspection import to_json, to_markdown
-    from trimtab.training.inspection.words import grids, warning
-
     if output.json or not on_screen():
-        print(to_json(inspection) if output.json else to_markdown(inspection), end="")
+        print(inspection.to_json() if output.json else inspection.to_markdown(), end="")
         return
-    for grid in grids(inspection):
-        print_table(grid.head, grid.rows, title=grid.caption, note=grid.note)
+    for table in inspection.tables():
+        print_table(table.head, table.rows, title=table.caption, note=table.note)
         print()
-    for each in inspection.findings:
-        if line := warning(each.level, each.about, each.said, each.do):
-            print(line)
-
-
-def _write(inspection: Inspection, folder: Path) -> None:
-    from trimtab.files import write_atomic
-    from trimtab.training.inspection import picture, to_json, to_markdown
-
-    write_atomic(folder / "inspect.md", to_markdown(inspection))
-    write_atomic(folder / "inspect.json", to_json(inspection))
-    if inspection.measured:
-        write_atomic(folder / "inspect.png", picture(inspection))
+    for finding in inspection.warnings:
+        print(finding)

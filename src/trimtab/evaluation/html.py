@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from trimtab.evaluation.text import markdown_field, number
+from trimtab.evaluation.text import is_figure, markdown_field, number
 from trimtab.types.html import tinted_html
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _environment() -> Environment:
     script = _file("page.js").strip()
     # The page's policy lets this script run and no other, whatever a text holds.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.tests["figure"] = lambda text: text.startswith((*"+-<0123456789", "n = "))
+    environment.tests["figure"] = is_figure
     environment.filters["field"] = markdown_field
     environment.globals |= {
         "number": number,

@@ -32,7 +32,7 @@ from typing import Any, TypeAlias
 
 from trimtab.errors import UnknownNameError
 from trimtab.evaluation.html import fragment
-from trimtab.evaluation.text import Value, markdown_field, rounded, with_error
+from trimtab.evaluation.text import Value, is_figure, markdown_field, rounded, with_error
 from trimtab.plugins import optional
 from trimtab.runs.batches import title
 
@@ -79,7 +79,9 @@ class TextTable:
 
     def to_markdown(self) -> str:
         """The head, a rule and the rows."""
-        rule = "|---|" + "---:|" * (len(self.head) - 1)
+        columns = list(zip(*self.rows, strict=True))[1:]
+        rules = ["---:" if any(map(is_figure, column)) else "---" for column in columns]
+        rule = "|".join(["", "---", *rules, ""])
         return "\n".join([_line(self.head), rule, *map(_line, self.rows)]) + "\n"
 
     def _repr_html_(self) -> str:

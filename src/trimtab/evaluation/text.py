@@ -46,6 +46,11 @@ def rounded(value: Value) -> Value:
     return float(f"{value:.{DIGITS}g}") + 0.0 if isinstance(value, float) else value
 
 
+def is_figure(text: str) -> bool:
+    """Whether a field of a table is a figure, which stands right, and no words."""
+    return text.startswith((*"+-<0123456789", "n = "))
+
+
 def markdown_field(text: str) -> str:
     """Text that cannot leave its field of a Markdown table, nor be read as HTML."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")

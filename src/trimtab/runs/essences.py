@@ -1,4 +1,4 @@
-"""What of our own things, and of transformers', decides what they do; see `fingerprint.essence`.
+"""What of our own things, and of transformers', decides what they do, for their fingerprints.
 
 Left out are caches, counters and names, where a thing was loaded from, and the base's `decode`:
 what belongs to the base is in the base's own identity.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import singledispatch
 from types import MethodType
 from typing import Any
 
@@ -24,8 +25,16 @@ from trimtab.rewards import Sum
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
 from trimtab.rewards.similarity import SentenceEncoder
-from trimtab.runs.fingerprint import essence
 from trimtab.runs.identity import identify, plain_config, weights_fingerprint
+
+
+@singledispatch
+def essence(thing: object) -> object:
+    """What of an object decides what it does; others of its parts are counters and caches.
+
+    Register a function for a class of which not everything does; NotImplemented is everything.
+    """
+    return NotImplemented
 
 
 @essence.register(TableLM)

@@ -32,7 +32,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial, singledispatch
+from functools import partial
 from threading import Lock, RLock
 from typing import Any
 
@@ -40,6 +40,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from trimtab.runs.essences import essence
 from trimtab.runs.identity import digest
 from trimtab.runs.origins import installed, package_of, texts
 from trimtab.types import Cost
@@ -79,8 +80,6 @@ def fingerprint(thing: object) -> Fingerprint:
     >>> fingerprint(at_most(2)) == fingerprint(at_most(5))
     False
     """
-    import trimtab.runs.essences  # noqa: F401  (it registers what our own things are)
-
     given = getattr(thing, "fingerprint", None)
     if isinstance(given, str) and given:
         return Fingerprint(digest(["given", given]))
@@ -94,15 +93,6 @@ def fingerprint(thing: object) -> Fingerprint:
     if walk.unknown:
         return Fingerprint(uuid.uuid4().hex, walk.unknown[0])
     return Fingerprint(value)
-
-
-@singledispatch
-def essence(thing: object) -> object:
-    """What of an object decides what it does; others of its parts are counters and caches.
-
-    Register a function for a class of which not everything does; NotImplemented is everything.
-    """
-    return NotImplemented
 
 
 class _TooLargeError(Exception):

@@ -30,7 +30,14 @@ import torch
 
 from trimtab.assets import ASSETS, locate
 from trimtab.decoding.methods import METHODS, Method
-from trimtab.errors import UnknownNameError, UsageError, check_keywords, check_word, public
+from trimtab.errors import (
+    CheckpointError,
+    UnknownNameError,
+    UsageError,
+    check_keywords,
+    check_word,
+    public,
+)
 from trimtab.guides import RewardGuide, TextGuide, load_guide, verify
 from trimtab.guides.shipped import MANIFEST, check_name, guide_folder
 from trimtab.models.transformers import TransformersLM
@@ -39,7 +46,8 @@ from trimtab.protocols import Guide, LanguageModel, Reward
 from trimtab.rewards import REWARDS, OfTexts, Sum, as_reward, find, on_texts, parse, spelled
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
-from trimtab.runs.fingerprint import Fingerprint, essence
+from trimtab.runs.essences import essence
+from trimtab.runs.fingerprint import Fingerprint
 from trimtab.runs.fingerprint import fingerprint as fingerprint_of
 from trimtab.runs.identity import digest
 from trimtab.types import Sample, Template
@@ -293,7 +301,13 @@ def guide_kind(name: str) -> GuideKind:
     if name in rewards and not Path(name).exists():
         return "reward"
     check_name(name, {*rewards, *entry_points("trimtab.guides")})
-    locate(name.partition("#")[0])
+    folder = Path(locate(name.partition("#")[0]))
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise CheckpointError(
+            "a guide must be a folder with guide.json, or a model's with config.json",
+            got=f"{folder} with neither",
+            do="check the path",
+        )
     return "model"
 
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from trimtab.errors import DataError
 from trimtab.evaluation.comparison import holm
 from trimtab.evaluation.statistics import by_prompt, estimate
+from trimtab.inspection.audit import Finding
+from trimtab.inspection.fit import Figure
+from trimtab.inspection.scores import SHARES, WHOLE, Scoring, prefix_points
 from trimtab.plugins import optional
-from trimtab.training.inspection.findings import Finding
-from trimtab.training.inspection.fits import Figure
-from trimtab.training.inspection.places import SHARES, WHOLE, stops
-from trimtab.training.inspection.values import Measuring
 from trimtab.types import Group
 
 ALPHA = 0.05
@@ -26,14 +25,14 @@ EARLY = ("25%", "50%")
 """Where a guide that is fit for decoding token by token must beat chance."""
 
 ENOUGH = 6
-"""Prompts, of fewer no sign test is below 5 % / 2, as Holm asks of the better of two places."""
+"""Prompts, of fewer no sign test is below 5 % / 2, as Holm asks of the better of two points."""
 
 TEST = "exact one-sided sign test over prompts"
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Pairs at one place.
+    """Pairs at one point of responses.
 
     Attributes:
         where: share of each response that was read.
@@ -52,46 +51,49 @@ class Accuracy:
     ties: int
     p: float
 
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.accuracy.value:.3f} at {self.where} (n {self.n}, p {self.p:.2g})"
 
-def of_pairs(pairs: Sequence[Group], how: Measuring) -> tuple[Accuracy, ...]:
-    """Accuracy at each place; each response is cut at that share of its own length.
+
+def pair_accuracy(pairs: Sequence[Group], scoring: Scoring) -> tuple[Accuracy, ...]:
+    """Accuracy at each of `SHARES`; each response is cut at that share of its own length.
 
     Args:
         pairs: groups of two, the better response first.
-        how: what scores them.
+        scoring: what scores them.
 
     Raises:
         DataError: no pair is short enough.
     """
-    kept = [group for group in pairs if _fits(group, how.max_length)]
+    kept = [
+        g
+        for g in pairs
+        if all(g.prefix + r.tokens and scoring.fits(g, r.tokens) for r in g.responses)
+    ]
     if not kept:
         raise DataError(
-            f"there must be pairs of at most {how.max_length} tokens with their prompt",
+            f"there must be pairs of at most {scoring.max_length} tokens with their prompt",
             got=f"none of {len(pairs)}",
             do="raise --max-length, or name other pairs",
         )
     rows = [(g.prompt, g.prefix + r.tokens) for g in kept for r in g.responses]
-    found = how.ask(rows, [stops(len(tokens))[1:] for _, tokens in rows])
+    scores = scoring.scores(rows, [prefix_points(len(tokens))[1:] for _, tokens in rows])
     prompts = [group.prompt.ids for group in kept]
+    both = list(zip(scores[0::2], scores[1::2], strict=True))
     return tuple(
-        _accuracy(where, [s[i] for s in found[0::2]], [s[i] for s in found[1::2]], prompts)
+        _accuracy(where, [(better[i], worse[i]) for better, worse in both], prompts)
         for i, where in enumerate(SHARES)
     )
 
 
 def _accuracy(
-    where: str,
-    better: Sequence[float],
-    worse: Sequence[float],
-    prompts: Sequence[Hashable],
+    where: str, scores: Sequence[tuple[float, float]], prompts: Sequence[Hashable]
 ) -> Accuracy:
-    both = list(zip(better, worse, strict=True))
-    ahead = [0.5 if a == b else float(a > b) for a, b in both]
+    ahead = [0.5 if better == worse else float(better > worse) for better, worse in scores]
     mean = estimate(ahead, prompts)
-    se = mean.se if math.isfinite(mean.se) else None
-    ties = sum(a == b for a, b in both)
-    p = sign_test(ahead, prompts)
-    return Accuracy(where, len(ahead), mean.n, Figure(mean.mean, se), ties, p)
+    figure = Figure(mean.mean, mean.se if math.isfinite(mean.se) else None)
+    return Accuracy(where, len(ahead), mean.n, figure, ahead.count(0.5), sign_test(ahead, prompts))
 
 
 def sign_test(ahead: Sequence[float], prompts: Sequence[Hashable]) -> float:
@@ -108,50 +110,39 @@ def sign_test(ahead: Sequence[float], prompts: Sequence[Hashable]) -> float:
     return float(test.pvalue)
 
 
-def verdict(found: Sequence[Accuracy], name: str) -> Finding:
+def check_pairs(accuracies: Sequence[Accuracy], name: str) -> Finding:
     """Whether prefixes are told apart as finished responses are.
 
     A warning where the prompts are too few for the test, and where the accuracy on finished
     responses is above chance and that at a quarter and at a half is not: at neither of the two is p
     below 5 % (`TEST`, Holm over the two).
     """
-    at = {each.where: each for each in found}
+    at = {accuracy.where: accuracy for accuracy in accuracies}
     whole = at[WHOLE]
     if whole.prompts < ENOUGH:
         return Finding(
             "warning",
             "pairs",
             f"{whole.prompts} prompt{'s' * (whole.prompts > 1)}: too few to say anything; were "
-            f"all right, p would still be {2.0**-whole.prompts:.2g} ({TEST}): {_said(whole)}",
+            f"all right, p would still be {2.0**-whole.prompts:.2g} ({TEST}): {whole}",
             f"name pairs of at least {ENOUGH} prompts",
         )
     if whole.p >= ALPHA:
         return Finding(
             "warning",
             "pairs",
-            f"not above chance on finished responses: {_said(whole)}",
+            f"not above chance on finished responses: {whole}",
             "name more pairs; else the guide was trained on another reward, template or label",
         )
-    early = holm({where: at[where].p for where in EARLY})
-    said = ", ".join(_said(at[where]) for where in (*EARLY, WHOLE))
-    if min(early.values()) < ALPHA:
-        return Finding("ok", "pairs", f"prefixes are told apart: {said}")
+    shown = ", ".join(str(at[where]) for where in (*EARLY, WHOLE))
+    if min(holm({where: at[where].p for where in EARLY}).values()) < ALPHA:
+        return Finding("ok", "pairs", f"prefixes are told apart: {shown}")
     return Finding(
         "warning",
         "pairs",
-        f"{name} ranks finished responses and is near chance on prefixes: {said} ({TEST}, Holm "
+        f"{name} ranks finished responses and is near chance on prefixes: {shown} ({TEST}, Holm "
         f"over {' and '.join(EARLY)}, level {ALPHA:g}). A reward model of finished responses may "
         "score prefixes arbitrarily (PARGS, Theorem 1)",
         "train it on prefixes (`trimtab train partial-bradley-terry`), or use it on finished "
         "responses only (best-of-n)",
     )
-
-
-def _said(each: Accuracy) -> str:
-    return f"{each.accuracy.value:.3f} at {each.where} (n {each.n}, p {each.p:.2g})"
-
-
-def _fits(group: Group, most: int) -> bool:
-    longest = max(len(r.tokens) for r in group.responses)
-    some = all(group.prefix + r.tokens for r in group.responses)
-    return some and len(group.prompt.ids) + len(group.prefix) + longest <= most

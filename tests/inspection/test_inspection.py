@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,37 +18,36 @@ from transformers import AutoModelForSequenceClassification
 
 import trimtab as tt
 from tests import toys
-from tests.training import inspection_world as known
+from tests.inspection import worlds as known
 from tests.training import train_world as world
+from trimtab.decoding import prefix_scores
 from trimtab.errors import CheckpointError, DataError, GuideError, UsageError
 from trimtab.guides import Center, Clamp, LogSigmoid, save_guide, verify
+from trimtab.inspection import Inspection, audit, inspect_guide
+from trimtab.inspection.fit import (
+    Points,
+    bins,
+    bootstrapped,
+    ceiling,
+    check_fits,
+    fit,
+    fit_labels,
+    fit_responses,
+    mse,
+    r2,
+)
+from trimtab.inspection.fit import spearman as rank_correlation
+from trimtab.inspection.pairs import check_pairs, pair_accuracy, sign_test
+from trimtab.inspection.scores import POINTS, Units, units_of, without_center
 from trimtab.models.text import Codec
 from trimtab.runs.identity import identify
 from trimtab.runs.store import write_groups
 from trimtab.training.batches import collate, to_batch, to_network, token_scores
 from trimtab.training.examples import Example, Row
-from trimtab.training.inspection import (
-    Inspection,
-    audit,
-    fits,
-    inspect_guide,
-    picture,
-    prefix_scores,
-    prompts,
-    to_json,
-    to_markdown,
-)
-from trimtab.training.inspection.comparison import compare, without_center
-from trimtab.training.inspection.enough import better_than_constant
-from trimtab.training.inspection.fits import Points, bins, bootstrapped, ceiling, fit, mse, r2
-from trimtab.training.inspection.fits import spearman as rank_correlation
-from trimtab.training.inspection.pairs import of_pairs, sign_test, verdict
-from trimtab.training.inspection.places import PLACES, scored
-from trimtab.training.inspection.values import of_labels, of_responses
 from trimtab.training.network import make_network
 from trimtab.training.objectives import ILQL, OBJECTIVES, Fudge, Rad, objective
 from trimtab.training.run import make_guide, train
-from trimtab.types import Group, Prompt, Response, Vocab
+from trimtab.types import Group, Prompt, Response, Sample, Vocab
 
 # Trainings of a blink know little, and say so.
 pytestmark = pytest.mark.filterwarnings("ignore::trimtab.errors.TrimtabWarning")
@@ -55,7 +56,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::trimtab.errors.TrimtabWarning")
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Standard errors need many draws; what is tested here does not."""
-    monkeypatch.setattr(fits, "RESAMPLES", 40)
+    monkeypatch.setattr("trimtab.inspection.fit.RESAMPLES", 40)
 
 
 # --- scores through the protocol -----------------------------------------------------------------
@@ -126,9 +127,8 @@ def test_a_guide_that_fails_is_said():
 
 def test_token_scores_are_summed_where_a_prefix_is_their_sum():
     guide = known.KnownGuide(lambda ids: float(ids[-1]))
-    summed = known.RANKS.__class__("sums", False, known.same, known.same, summed=True)
-    rows = [(Prompt((1,)), (2, 3, 4))]
-    assert scored(guide, tt.TableLM(size=6), summed, rows, [(1, 3)]) == [[2.0, 9.0]]
+    summed = known.scoring(guide, Units("sums", False, summed=True))
+    assert summed.scores([(Prompt((1,)), (2, 3, 4))], [(1, 3)]) == [[2.0, 9.0]]
 
 
 # --- figures by hand -----------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_token_scores_are_summed_where_a_prefix_is_their_sum():
 def points(predicted: list[float], labels: list[float], noise: float = math.nan) -> Points:
     n = len(labels)
     return Points(
-        np.array(predicted), np.array(labels), np.full(n, noise), tuple(range(n)), np.ones(n)
+        np.array(predicted), np.array(labels), np.full(n, noise), np.arange(n), np.ones(n)
     )
 
 
@@ -158,7 +158,7 @@ def test_errors_and_correlations_by_hand():
 
 
 def test_the_bootstrap_agrees_with_the_closed_form_of_a_mean(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fits, "RESAMPLES", 500)
+    monkeypatch.setattr("trimtab.inspection.fit.RESAMPLES", 500)
     rng = np.random.default_rng(0)
     found = points(rng.normal(size=400).tolist(), rng.normal(size=400).tolist())
     errors = (found.predicted - found.labels) ** 2
@@ -174,7 +174,7 @@ def test_prefixes_of_one_prompt_are_drawn_together():
     single = points([0.0] * 50, each.tolist())
     four = Points(
         np.zeros(200), np.repeat(each, 4), np.full(200, np.nan),
-        tuple(i // 4 for i in range(200)), np.ones(200),
+        np.arange(200) // 4, np.ones(200),
     )  # fmt: skip
     (a,), (b,) = bootstrapped(single, [mse]), bootstrapped(four, [mse])
     assert a is not None
@@ -196,8 +196,8 @@ def test_tenths_by_hand():
 
 def test_a_perfect_value_reaches_the_ceiling_and_another_does_not():
     groups = known.labels(600, completions=10)
-    perfect = of_labels(groups, known.measuring(known.KnownGuide(known.noise)))
-    worse = of_labels(groups, known.measuring(known.KnownGuide(lambda s: 0.5 * known.noise(s))))
+    perfect = fit_labels(groups, known.scoring(known.KnownGuide(known.noise)))
+    worse = fit_labels(groups, known.scoring(known.KnownGuide(lambda s: 0.5 * known.noise(s))))
     whole = perfect[0]
     assert whole.r2 is not None
     assert whole.ceiling is not None
@@ -213,14 +213,14 @@ def test_a_perfect_value_reaches_the_ceiling_and_another_does_not():
     assert sum(f.n for f in perfect[1:]) == 600
     off = [b.label.value - b.predicted for b in whole.bins]
     assert max(map(abs, off)) < 0.06
-    single = of_labels(known.labels(20, 1), known.measuring(known.KnownGuide(known.noise)))
+    single = fit_labels(known.labels(20, 1), known.scoring(known.KnownGuide(known.noise)))
     assert single[0].ceiling is None
 
 
 def test_along_responses_more_is_known():
     groups = known.pairs(40)
-    values, prompt = of_responses(groups, known.measuring(known.KnownGuide(known.count)))
-    assert [f.where for f in values] == list(PLACES)
+    values, prompt = fit_responses(groups, known.scoring(known.KnownGuide(known.count)))
+    assert [f.where for f in values] == list(POINTS)
     errors = [f.mse.value for f in values if f.mse is not None]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] == 0
@@ -232,15 +232,15 @@ def test_along_responses_more_is_known():
 
 
 def test_what_is_too_long_is_left_out_and_nothing_left_is_an_error():
-    how = known.measuring(known.KnownGuide(known.count))
+    how = known.scoring(known.KnownGuide(known.count))
     with pytest.raises(DataError, match="raise --max-length"):
-        of_responses(known.pairs(2), how.__class__(**{**vars(how), "max_length": 5}))
+        fit_responses(known.pairs(2), how.__class__(**{**vars(how), "max_length": 5}))
     with pytest.raises(DataError, match="with the reward 'other'.*rewards preference, r"):
-        of_responses(known.pairs(2), how.__class__(**{**vars(how), "reward": "other"}))
+        fit_responses(known.pairs(2), how.__class__(**{**vars(how), "reward": "other"}))
     with pytest.raises(DataError, match="groups with a prefix"):
-        of_labels(known.pairs(2), how)
+        fit_labels(known.pairs(2), how)
     with pytest.raises(DataError, match="by --validation"):
-        of_responses(known.labels(2, 2), how)
+        fit_responses(known.labels(2, 2), how)
 
 
 # --- pairs ---------------------------------------------------------------------------------------
@@ -248,23 +248,25 @@ def test_what_is_too_long_is_left_out_and_nothing_left_is_an_error():
 
 def test_a_model_of_finished_responses_is_caught_and_one_of_prefixes_is_not():
     pairs = known.pairs(60)
-    full = of_pairs(pairs, known.measuring(known.KnownGuide(known.whole_only), known.RANKS))
+    full = pair_accuracy(pairs, known.scoring(known.KnownGuide(known.whole_only), known.RANKS))
     assert full[-1].accuracy.value > 0.95
     assert all(abs(a.accuracy.value - 0.5) < 0.2 for a in full[:4])
-    said = verdict(full, "full")
+    said = check_pairs(full, "full")
     assert said.level == "warning"
-    assert "PARGS, Theorem 1" in said.said
-    assert "sign test" in said.said
+    assert "PARGS, Theorem 1" in said.message
+    assert "sign test" in said.message
     assert "partial-bradley-terry" in said.do
-    partial = of_pairs(pairs, known.measuring(known.KnownGuide(known.count), known.RANKS))
-    assert verdict(partial, "partial").level == "ok"
+    partial = pair_accuracy(pairs, known.scoring(known.KnownGuide(known.count), known.RANKS))
+    assert check_pairs(partial, "partial").level == "ok"
     assert [a.n for a in partial] == [60] * 5
-    hopeless = of_pairs(pairs, known.measuring(known.KnownGuide(known.noise), known.RANKS))
-    assert "not above chance on finished responses" in verdict(hopeless, "none").said
+    hopeless = pair_accuracy(pairs, known.scoring(known.KnownGuide(known.noise), known.RANKS))
+    assert "not above chance on finished responses" in check_pairs(hopeless, "none").message
 
 
 def test_ties_count_half_and_the_prompt_is_the_unit():
-    flat = of_pairs(known.pairs(6), known.measuring(known.KnownGuide(lambda s: 1.0), known.RANKS))
+    flat = pair_accuracy(
+        known.pairs(6), known.scoring(known.KnownGuide(lambda s: 1.0), known.RANKS)
+    )
     assert [(a.accuracy.value, a.ties, a.p) for a in flat] == [(0.5, 6, 1.0)] * 5
     ahead = [1.0, 1.0, 0.0, 1.0, 0.5, 1.0]
     assert sign_test(ahead, range(6)) == pytest.approx(
@@ -288,22 +290,22 @@ def card(folder: Path, goal: str, unit: str = "reward", settings: Any = None, wr
 
 
 def test_scores_and_rewards_are_brought_to_one_unit(tmp_path: Path):
-    plain = compare(card(tmp_path, "td-lambda"))
+    plain = units_of(card(tmp_path, "td-lambda"))
     assert (plain.exact, plain.predicted(3.0), plain.label(3.0)) == (True, 3.0, 3.0)
-    assert compare(card(tmp_path, "td-lambda", unit="std")).label(6.0) == 1.5
-    hard = compare(card(tmp_path, "fudge", wrap=LogSigmoid))
+    assert units_of(card(tmp_path, "td-lambda", unit="std")).label(6.0) == 1.5
+    hard = units_of(card(tmp_path, "fudge", wrap=LogSigmoid))
     assert hard.predicted(math.log(0.3)) == pytest.approx(0.3)
     assert [hard.label(x) for x in (1.9, 2.1)] == [0.0, 1.0]  # above the mean
-    higher = compare(card(tmp_path, "fudge", settings={"threshold": 5.0}, wrap=LogSigmoid))
+    higher = units_of(card(tmp_path, "fudge", settings={"threshold": 5.0}, wrap=LogSigmoid))
     assert [higher.label(x) for x in (2.1, 5.1)] == [0.0, 1.0]
-    soft = compare(card(tmp_path, "fudge", settings={"softness": 2.0}, wrap=LogSigmoid))
+    soft = units_of(card(tmp_path, "fudge", settings={"softness": 2.0}, wrap=LogSigmoid))
     assert soft.label(4.0) == pytest.approx(math.exp(-1))
-    rad = compare(card(tmp_path, "rad", wrap=Clamp))
+    rad = units_of(card(tmp_path, "rad", wrap=Clamp))
     assert [rad.label(x) for x in (-2.0, 2.0, 6.0)] == [0.0, 0.5, 1.0]
     for goal in ("bradley-terry", "partial-bradley-terry"):
-        ranked = compare(card(tmp_path, goal))
+        ranked = units_of(card(tmp_path, goal))
         assert (ranked.exact, ranked.pairs, ranked.summed) == (False, True, False)
-    assert not compare(None).exact
+    assert not units_of(None).exact
 
 
 def test_centring_is_taken_off(tmp_path: Path):
@@ -339,26 +341,26 @@ def test_templates_that_differ_are_shown():
     assert audit.template(None, None).level == "ok"
     found = audit.template("same\none line", "same\nanother")
     assert found.level == "warning"
-    assert "-one line; +another" in found.said
-    assert "same" not in found.said
-    assert "trained with none and the base has one" in audit.template(None, CHAT).said
+    assert "-one line; +another" in found.message
+    assert "same" not in found.message
+    assert "trained with none and the base has one" in audit.template(None, CHAT).message
 
 
 def test_bos_twice_and_bos_missing():
     base = lm(CHAT)
     good = base.encode("w7")
-    assert levels(prompts.bos([good], base)) == {"BOS": "ok"}
-    twice = prompts.bos([Prompt((1, *good.ids)), good], base)
+    assert levels(audit.bos([good], base)) == {"BOS": "ok"}
+    twice = audit.bos([Prompt((1, *good.ids)), good], base)
     assert [f.level for f in twice] == ["warning"]
-    assert "1 of 2 prompts of the data begin with BOS twice" in twice[0].said
+    assert "1 of 2 prompts of the data begin with BOS twice" in twice[0].message
     doubled = lm("w1 " + CHAT)
-    assert "prompts as encoded now begin with BOS twice" in prompts.bos([], doubled)[0].said
+    assert "prompts as encoded now begin with BOS twice" in audit.bos([], doubled)[0].message
     bare = lm(CHAT.removeprefix("w1 "))
     bare.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="w1 $A", special_tokens=[("w1", 1)]
     )
     try:
-        assert "lack the BOS" in prompts.bos([], bare)[0].said
+        assert "lack the BOS" in audit.bos([], bare)[0].message
     finally:
         bare.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")
 
@@ -366,30 +368,30 @@ def test_bos_twice_and_bos_missing():
 def test_prompts_of_another_template_are_told_by_their_ids():
     base = lm(CHAT)
     same = [base.encode("w7"), base.encode("w8 w9")]
-    assert levels(prompts.encoding(same, base)) == {"prompts": "ok"}
+    assert levels(audit.encoding(same, base)) == {"prompts": "ok"}
     plain = [Codec(base.tokenizer, "none").encode(p.text or "") for p in same]
-    found = prompts.encoding([*plain, same[0]], base)
+    found = audit.encoding([*plain, same[0]], base)
     assert found[0].level == "warning"
-    assert "2 of 3" in found[0].said
+    assert "2 of 3" in found[0].message
     assert "--template none" in found[0].do
     base.codec = Codec(base.tokenizer, "none")
-    assert "--template auto" in prompts.encoding([*plain, same[0]], base)[0].do
-    assert prompts.encoding([Prompt((3, 4))], base) == []
+    assert "--template auto" in audit.encoding([*plain, same[0]], base)[0].do
+    assert audit.encoding([Prompt((3, 4))], base) == []
 
 
 def test_eos_is_scored_and_was_seen():
     base, guide = lm(), toys.value_guide()
     asked = toys.prompts(4)
     never = [Group(asked[0], (Response((5, 6), ""),), "t")]
-    found = prompts.eos(guide, base, asked, never)
+    found = audit.eos(guide, base, asked, never)
     assert [f.level for f in found] == ["ok", "warning"]
-    assert "0 of 1" in found[1].said
+    assert "0 of 1" in found[1].message
     once = [Group(asked[0], (Response((5, 0), ""), Response((5, 6), "")), "t")]
-    assert "1 of 2" in prompts.eos(guide, base, asked, once)[1].said
+    assert "1 of 2" in audit.eos(guide, base, asked, once)[1].message
     broken = known.KnownGuide(lambda ids: math.inf)
-    assert prompts.eos(broken, base, asked, [])[0].level == "error"
+    assert audit.eos(broken, base, asked, [])[0].level == "error"
     short = toys.value_guide(vocabulary=5, vocab=Vocab(0))
-    assert "beyond the guide's 0 ids" in prompts.eos(short, base, asked, [])[0].said
+    assert "beyond the guide's 0 ids" in audit.eos(short, base, asked, [])[0].message
 
 
 def test_the_base_is_told_by_its_weights(tmp_path: Path):
@@ -401,10 +403,10 @@ def test_the_base_is_told_by_its_weights(tmp_path: Path):
         return audit.base(verify(tmp_path / name), base)
 
     assert found("same", identify(base).weights).level == "ok"
-    assert "other weights than rollouts" in found("other", "0" * 32).said
+    assert "other weights than rollouts" in found("other", "0" * 32).message
     save_guide(guide, tmp_path / "named", base="somewhere/else", revision="abc")
     card = verify(tmp_path / "named")
-    assert "names somewhere/else" in audit.base(card, base).said
+    assert "names somewhere/else" in audit.base(card, base).message
     assert [f.level for f in audit.revision(card, base)] == ["warning"]
 
 
@@ -464,7 +466,7 @@ def test_a_value_is_measured_on_everything(place: Path):
     assert facts["objective"].startswith("td-lambda")
     assert facts["unit of the score"] == "the reward's own"
     assert found.compared == "score and reward"
-    assert [f.where for f in found.values] == list(PLACES)
+    assert [f.where for f in found.values] == list(POINTS)
     assert found.values[0].n == 50
     assert found.labels[0].n == 10
     assert found.labels[0].ceiling is not None
@@ -480,26 +482,26 @@ def test_the_report_is_the_same_every_time_and_holds_no_nan(place: Path):
         )
         for _ in range(2)
     ]  # fmt: skip
-    assert to_json(found[0]) == to_json(found[1])
-    assert to_markdown(found[0]) == to_markdown(found[1])
-    assert picture(found[0]) == picture(found[1])
-    assert picture(found[0]).startswith(b"\x89PNG")
-    whole = json.loads(to_json(found[0]))
+    assert found[0].to_json() == found[1].to_json()
+    assert found[0].to_markdown() == found[1].to_markdown()
+    assert found[0].picture().png == found[1].picture().png
+    assert found[0].picture().png.startswith(b"\x89PNG")
+    whole = json.loads(found[0].to_json())
     assert whole["values"][0]["mse"].keys() == {"value", "se"}
-    text = to_markdown(found[0])
+    text = found[0].to_markdown()
     for heading in ("Guide", "Audit", "Labelled prefixes, even", "Along responses", "Calibration"):
         assert f"## {heading}" in text
     bare = inspect_guide(place / "guide", base_of(place))
     assert not bare.measured
     with pytest.raises(UsageError, match="something measured"):
-        picture(bare)
+        bare.picture()
 
 
 def test_what_was_trained_on_is_left_out(place: Path):
     found = inspect_guide(place / "guide", base_of(place), data=[place / "rollouts"])
     said = next(f for f in found.findings if f.about == "data")
     assert said.level == "ok"
-    held = int(said.said.split("only the ")[1].split(" of ")[0])
+    held = int(said.message.split("only the ")[1].split(" of ")[0])
     assert found.values[0].n == held * 8
     assert held < 12
     both = inspect_guide(
@@ -514,7 +516,7 @@ def test_another_tokenizer_is_an_error_and_the_rest_is_said(place: Path, tmp_pat
     assert found.worst == "error"
     assert levels(list(found.findings))["tokenizer"] == "error"
     assert dict(found.facts)["objective"].startswith("td-lambda")
-    assert "ERROR: tokenizer" in to_markdown(found)
+    assert "ERROR: tokenizer" in found.to_markdown()
 
 
 def test_a_reward_model_of_transformers(place: Path, tmp_path: Path):
@@ -524,11 +526,51 @@ def test_a_reward_model_of_transformers(place: Path, tmp_path: Path):
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "rm")
     toys.tokenizer().save_pretrained(tmp_path / "rm")
     found = inspect_guide(
-        tmp_path / "rm", base_of(place), pairs=[place / "fresh"], reward="even", limit=20
+        tmp_path / "rm", base_of(place), pairs=[place / "fresh"], learn="even", limit=20
     )
     assert [a.n for a in found.pairs] == [20] * 5
     assert dict(found.facts)["reads"] == "the base's ids"
-    assert picture(found).startswith(b"\x89PNG")
+    assert found.picture().png.startswith(b"\x89PNG")
+
+
+def short(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+    """Few letters."""
+    return [-float(len(text)) for text in responses]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A task of prompts that are one word each."""
+
+    name: str = "words"
+    reward: Any = short
+    judge: Any = None
+    max_new_tokens: int = world.LENGTH
+    template: Literal["auto", "none"] = "none"
+
+    def samples(self, split: str) -> list[Sample]:
+        return [Sample(f"w{30 + i}", f"topic {i}") for i in range(12)]
+
+
+def test_what_was_evaluated_is_measured_and_a_reward_is_read_on_prefixes(
+    place: Path, tmp_path: Path
+):
+    base = base_of(place)
+    tt.evaluate(base, Words(), [tt.greedy(), tt.sampling()], tmp_path / "results", n=4)
+    inspection = tt.inspect_guide("length", base, data=[tmp_path / "results"])
+    assert inspection.name == "length"
+    assert inspection.compared == "score and reward, by ranks only"
+    assert [fit.n for fit in inspection.values] == [12 * 4] * 6
+    last = inspection.values[-1].spearman
+    assert last is not None
+    assert abs(last.value) > 0.5  # both count
+    assert tt.inspect_guide(short, base).name == "short"
+    paths = inspection.write(tmp_path / "report")
+    assert {path.name for path in paths} == {f"inspect.{k}" for k in ("md", "json", "html", "png")}
+    page = (tmp_path / "report" / "inspect.html").read_text()
+    assert "Along responses, short" in page
+    assert "<svg" in page
+    assert "<table" in inspection._repr_html_()
 
 
 @pytest.mark.parametrize("name", ["genarm", "fudge"])
@@ -540,7 +582,7 @@ def test_other_objectives_are_compared_in_their_own_way(place: Path, name: str):
     exact = name == "fudge"
     assert all((fit.mse is not None) == exact for fit in found.values)
     assert bool(found.pairs) != exact
-    assert to_markdown(found)
+    assert found.to_markdown()
 
 
 def test_what_is_not_there_is_said(place: Path, tmp_path: Path):
@@ -554,7 +596,7 @@ def test_what_is_not_there_is_said(place: Path, tmp_path: Path):
     with pytest.raises(DataError, match="labels must be groups with a prefix"):
         inspect_guide(place / "guide", base, validation=[place / "fresh"])
     with pytest.raises(DataError, match="reward 'odd'"):
-        inspect_guide(place / "guide", base, data=[place / "fresh"], reward="odd")
+        inspect_guide(place / "guide", base, data=[place / "fresh"], learn="odd")
 
 
 # --- enough prompts, and more than nothing -------------------------------------------------------
@@ -562,7 +604,7 @@ def test_what_is_not_there_is_said(place: Path, tmp_path: Path):
 
 def found_of(place: Path, **data: Any) -> Inspection:
     lm = world_base(place)
-    return inspect_guide(place / "guide", lm, reward="even", **data)
+    return inspect_guide(place / "guide", lm, learn="even", **data)
 
 
 @pytest.fixture(scope="module")
@@ -593,10 +635,10 @@ def test_figures_of_few_prompts_are_said_to_be(small: Path, kind: str, n: int, w
     name = {"groups": "data", "labels": "validation"}[kind]
     found = found_of(small, **{name: [str(small / f"{kind}-{n}")]})
     about = {"groups": "responses", "labels": "labels"}[kind]
-    said = [f.said for f in found.findings if f.about == about and "prompt" in f.said]
+    said = [f.message for f in found.findings if f.about == about and "prompt" in f.message]
     assert len(said) == (words is not None)
     assert all(words is not None and words in line for line in said)
-    assert all(f"WARNING: {about}: {line}" in to_markdown(found) for line in said)
+    assert all(f"WARNING: {about}: {line}" in found.to_markdown() for line in said)
 
 
 @pytest.mark.parametrize("kind", ["groups", "labels"])
@@ -604,23 +646,23 @@ def test_scores_that_fit_no_better_than_the_mean_are_said_to_be(small: Path, kin
     name = {"groups": "data", "labels": "validation"}[kind]
     found = found_of(small, **{name: [str(small / f"{kind}-12")]})
     assert max(f.r2.value for f in (*found.values, *found.labels) if f.r2) <= 0
-    assert [f.level for f in found.findings if "no better than a constant: R2" in f.said] == [
+    assert [f.level for f in found.findings if "no better than a constant: R2" in f.message] == [
         "warning"
     ]
 
 
 def test_a_guide_that_knows_is_not_said_to_know_nothing():
     groups = known.pairs(40)
-    values, _ = of_responses(groups, known.measuring(known.KnownGuide(known.count)))
-    assert better_than_constant("responses", values) == []
-    flat, _ = of_responses(groups, known.measuring(known.KnownGuide(lambda ids: 0.0)))
-    assert [f.level for f in better_than_constant("responses", flat)] == ["warning"]
+    values, _ = fit_responses(groups, known.scoring(known.KnownGuide(known.count)))
+    assert check_fits("responses", values) == []
+    flat, _ = fit_responses(groups, known.scoring(known.KnownGuide(lambda ids: 0.0)))
+    assert [f.level for f in check_fits("responses", flat)] == ["warning"]
 
 
 @pytest.mark.parametrize("n", [1, 5, 6])
-def test_pairs_of_too_few_prompts_for_the_test_give_no_verdict(n: int):
+def test_pairs_of_too_few_prompts_for_the_test_give_no_check_pairs(n: int):
     """Five prompts, all right, have p = .031: no place of two could be below 5 % after Holm."""
-    pairs = of_pairs(known.pairs(n), known.measuring(known.KnownGuide(known.count), known.RANKS))
-    found = verdict(pairs, "guide")
+    pairs = pair_accuracy(known.pairs(n), known.scoring(known.KnownGuide(known.count), known.RANKS))
+    found = check_pairs(pairs, "guide")
     assert (found.level == "ok") == (n >= 6)
-    assert (f"{n} prompt" in found.said and "too few" in found.said) == (n < 6)
+    assert (f"{n} prompt" in found.message and "too few" in found.message) == (n < 6)

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 import trimtab as tt
-from trimtab.training.inspection.comparison import Comparison, same
-from trimtab.training.inspection.values import Measuring
+from trimtab.inspection.scores import Scoring, Units
 from trimtab.types import Candidates, Cost, Group, Prompt, Response
 
 EOS = 0
-RAW = Comparison("score and reward", True, same, same)
-RANKS = Comparison("score and reward, by ranks only", False, same, same, pairs=True)
+RAW = Units("score and reward", True)
+RANKS = Units("score and reward, by ranks only", False, pairs=True)
 
 Value = Callable[[tuple[int, ...]], float]
 
@@ -51,8 +50,8 @@ class KnownGuide:
         return torch.tensor(scores, dtype=torch.float64)
 
 
-def measuring(guide: Any, compared: Comparison = RAW, **options: Any) -> Measuring:
-    return Measuring(guide, tt.TableLM(size=6), compared, "r", 512, **options)
+def scoring(guide: Any, units: Units = RAW, **options: Any) -> Scoring:
+    return Scoring(guide, tt.TableLM(size=6), units, "r", 512, **options)
 
 
 def noise(ids: tuple[int, ...]) -> float:
