@@ -17,18 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from trimtab.decoding.methods import sampling, vas
 from trimtab.errors import ResultsError, check_keywords
-from trimtab.evaluation.report.write import write_report
-from trimtab.evaluation.sweep import Sweep, sweep
 from trimtab.files import write_atomic
-from trimtab.guides.shipped import guide_folder
-from trimtab.runs import Processes, Progress, collect, find_prompts
-from trimtab.runs.resolve import find_model, find_reward
-from trimtab.tasks import task_from_file
-from trimtab.training import train
+
+if TYPE_CHECKING:
+    from trimtab.evaluation.sweep import Sweep
+    from trimtab.runs import Progress
 
 OnStage: TypeAlias = Callable[[str, int, int], object]
 """Called with the stage ("collect", "train", "sweep"), how much of it is done, and its total."""
@@ -50,7 +46,7 @@ class Plan:
         layers: how many of the base's first layers the guide has; None is all.
         lr: learning rates; the lowest validation error wins.
         n: responses to each training prompt.
-        betas: strengths that are tried, in nats per standard deviation of the reward.
+        beta: strengths that are tried, in nats per standard deviation of the reward.
         test_n: responses to each prompt of the sweep.
         base_samples: of the base, from which best-of-n is computed.
         max_new_tokens: longest response, in tokens.
@@ -68,7 +64,7 @@ class Plan:
     layers: int | None = None
     lr: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     n: int = 12
-    betas: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    beta: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     test_n: int = 4
     base_samples: int = 8
     max_new_tokens: int = 128
@@ -88,7 +84,7 @@ class Plan:
         rollouts, guide, results = map(self.folder, ("rollouts", "guide", "results"))
         rates = ",".join(f"{rate:g}" for rate in self.lr)
         judged = ["--judge", self.judge] if self.judge else []
-        betas = [word for beta in self.betas for word in ("--beta", f"{beta:g}")]
+        betas = [word for beta in self.beta for word in ("--beta", f"{beta:g}")]
         lines: list[list[object]] = [
             ["collect", *asked, "-n", self.n, *shared, "-o", rollouts],
             ["train", self.objective, rollouts, "-o", guide, "--unit", "std", "--lr", rates,
@@ -146,6 +142,15 @@ def steer(
     """
     check_keywords("steer", settings, [field.name for field in fields(Plan)])
     plan = prompts if isinstance(prompts, Plan) else Plan(prompts, reward, out, **settings)
+    from trimtab.decoding.methods import sampling, vas
+    from trimtab.evaluation.report.write import write_report
+    from trimtab.evaluation.sweep import sweep
+    from trimtab.guides.shipped import guide_folder
+    from trimtab.runs import Processes, collect, find_prompts
+    from trimtab.runs.resolve import find_model, find_reward
+    from trimtab.tasks import task_from_file
+    from trimtab.training import train
+
     tell = on or _silent
     scorer = find_reward(plan.reward)
     judge = find_reward(plan.judge).function if plan.judge else None
@@ -191,7 +196,7 @@ def steer(
     done = sweep(
         lm,
         task,
-        [sampling(), *(vas(beta=beta) for beta in plan.betas)],
+        [sampling(), *(vas(beta=beta) for beta in plan.beta)],
         plan.folder("results"),
         guides=[str(guide)],
         n=plan.test_n,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json as json_
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_type_hints
 
 from cyclopts import Group, Parameter, validators
+from rich.markup import escape
 
 from trimtab.errors import UsageError
 
@@ -50,6 +52,48 @@ def panel(group: Group) -> Callable[[T], T]:
 def one_line_each(docstring: str | None) -> str:
     """A docstring whose arguments have their explanation in one line, for the help to break."""
     return re.sub(r"\n {12}(?=\S)", " ", docstring or "")
+
+
+def options_of(
+    settings: type,
+    group: Group,
+    *,
+    without: Sequence[str] = (),
+    aliases: Mapping[str, str] = MappingProxyType({}),
+    hints: Mapping[str, Any] = MappingProxyType({}),
+    optional: bool = False,
+) -> Any:
+    """A panel with a flag for each field of a dataclass, explained by its attribute's line.
+
+    Args:
+        settings: the dataclass that Python's callers pass.
+        group: the panel.
+        without: fields that are no flags.
+        aliases: short flags.
+        hints: types of fields that are written otherwise on the command line.
+        optional: None stands for each default, which a file may replace.
+    """
+    from docstring_parser import parse
+
+    lines = {each.arg_name: each.description for each in parse(settings.__doc__ or "").params}
+    types, made = get_type_hints(settings), list[Any]()
+    for each in fields(settings):
+        if each.name in without:
+            continue
+        text = " ".join((lines[each.name] or "").split())
+        hint, default = hints.get(each.name, types[each.name]), each.default
+        if optional:
+            shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            text += "" if default in (MISSING, None, False) else f" Default: {shown}."
+            hint, default = hint | None, None
+        text = f"{text[:1].upper()}{text[1:]}"
+        flag = Parameter(
+            help=escape(text), alias=aliases.get(each.name), allow_leading_hyphen=hint is str
+        )
+        made.append((each.name, Annotated[hint, flag], field(default=default)))
+    options = make_dataclass(settings.__name__, made, frozen=True, kw_only=True)
+    options.__module__ = settings.__module__  # a class of Python's own would be one flag
+    return panel(group)(options)
 
 
 @panel(BASE)

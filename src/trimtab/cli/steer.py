@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from trimtab.cli.options import RUN, TASK, Count, OutputOptions
+from trimtab.cli.options import RUN, Count, OutputOptions, options_of
 from trimtab.cli.screen import print_json, progress
+from trimtab.steering import Plan
 
 if TYPE_CHECKING:
     from trimtab.steering import Steered
 
 
+if TYPE_CHECKING:
+    PlanOptions: TypeAlias = Any
+else:
+    PlanOptions = options_of(
+        Plan,
+        RUN,
+        without=("prompts", "reward"),
+        aliases={"out": "-o", "judge": "-j", "n": "-n", "beta": "-b"},
+    )
+
+
 def steer(
     prompts: str,
     *,
-    reward: Annotated[str, Parameter(alias="-r", allow_leading_hyphen=True, group=TASK)],
-    judge: Annotated[
-        str | None, Parameter(alias="-j", allow_leading_hyphen=True, group=TASK)
-    ] = None,
-    column: Annotated[str | None, Parameter(group=TASK)] = None,
-    out: Annotated[str, Parameter(alias="-o")] = "steered",
-    objective: str = "td-lambda",
-    layers: Count | None = None,
-    lr: tuple[float, ...] = (1e-4, 3e-4, 1e-3),
-    beta: Annotated[tuple[float, ...], Parameter(alias="-b")] = (0.5, 1.0, 2.0, 4.0),
-    n: Annotated[Count, Parameter(alias="-n", group=RUN)] = 12,
-    test_n: Annotated[Count, Parameter(group=RUN)] = 4,
-    base_samples: Annotated[Count, Parameter(group=RUN)] = 8,
-    max_new_tokens: Annotated[Count, Parameter(group=RUN)] = 128,
-    seed: Annotated[int, Parameter(group=RUN)] = 0,
-    workers: Annotated[Count, Parameter(group=RUN)] = 1,
-    model: Annotated[str, Parameter(group=RUN)] = "smollm2",
-    base_temperature: Annotated[float, Parameter(group=RUN)] = 0.7,
+    reward: Annotated[str, Parameter(alias="-r", allow_leading_hyphen=True, group=RUN)],
+    plan: PlanOptions = PlanOptions(),
+    workers: Count = 1,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     output: OutputOptions = OutputOptions(),
 ) -> None:
@@ -55,47 +52,14 @@ def steer(
     Args:
         prompts: A file (.txt, .jsonl, .json, .csv, .tsv, .parquet), or hub:DATASET@SPLIT#COLUMN.
         reward: What scores finished texts, as for `trimtab evaluate`.
-        judge: A second opinion; likewise.
-        column: Where a row has its prompt.
-        out: Folder of the rollouts, the guide, the results and the report.
-        objective: What is trained, as for `trimtab train`.
-        layers: How many of the base's first layers the guide has; default: all.
-        lr: Learning rates; may repeat. Default: 1e-4, 3e-4, 1e-3.
-        beta: Strengths to try, in nats per standard deviation of the reward; may repeat. Default:
-            0.5, 1, 2, 4.
-        n: Responses to each training prompt.
-        test_n: Responses to each prompt of the sweep.
-        base_samples: Of the base, from which best-of-n is computed.
-        max_new_tokens: Longest response, in tokens.
-        seed: Decides every draw.
         workers: Processes; what comes out is the same for any number.
-        model: A fetched model's name, a folder, or a Hub id.
-        base_temperature: Shapes the base before steering.
         dry_run: Print the stages' commands, and do nothing.
     """
     from trimtab.cli.options import quiet_libraries
-    from trimtab.steering import Plan
     from trimtab.steering import steer as steer_all
 
-    plan = Plan(
-        prompts,
-        reward,
-        out,
-        judge,
-        column,
-        model,
-        base_temperature,
-        objective,
-        layers,
-        lr,
-        n,
-        beta,
-        test_n,
-        base_samples,
-        max_new_tokens,
-        seed,
-    )
-    commands = plan.commands(workers)
+    whole = Plan(prompts, reward, **vars(plan))
+    commands = whole.commands(workers)
     if dry_run:
         print_json(commands) if output.json else print("\n".join(commands))
         return
@@ -104,7 +68,7 @@ def steer(
     quiet_libraries()
     with progress("collect", quiet=output.quiet) as meter:
         done = steer_all(
-            plan,
+            whole,
             workers=workers,
             on=lambda stage, part, total: meter(part, total, label=stage),
         )

@@ -5,125 +5,48 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from trimtab.cli.options import (
     RUN,
     Count,
     OutputOptions,
-    panel,
+    options_of,
     quiet_libraries,
     settings,
     use_threads,
 )
 from trimtab.cli.screen import Meter, print_json, progress
 from trimtab.errors import TrimtabWarning, UsageError
+from trimtab.training.config import TrainConfig, make_config, read_config
 
 if TYPE_CHECKING:
     from trimtab.training.run import OnRun, Trained
 
-
-WHAT = Group.create_ordered("What", sort_key=2)
-
-
-@panel(WHAT)
-@dataclass(frozen=True, kw_only=True)
-class WhatOptions:
-    """What is learnt, from what. None leaves a setting as --config or `TrainConfig` has it.
-
-    Attributes:
-        out: The guide's folder.
-        learn: Which of the data's rewards is learnt, or a sum: 'sentiment + 0.5*similarity'.
-        set_: A parameter of the objective: lambda_=0.9, bootstrap=exact, prefixes=2; may repeat.
-        validation: Labels by `trimtab collect --validation`; their topics are held out.
-        held_out: Share of topics to validate on. Default: 0.1.
-        unit: One unit of score: of the reward, or a standard deviation. Default: reward.
-        store: Precision of the trained weights on disk. Default: float32.
-        name: The guide's name. Default: the folder's.
-    """
-
-    out: Annotated[Path | None, Parameter(alias="-o")] = None
-    learn: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
-    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
-    validation: Path | None = None
-    held_out: float | None = None
-    unit: Literal["reward", "std"] | None = None
-    store: Literal["float32", "bfloat16"] | None = None
-    name: str | None = None
-
-
-@panel(Group.create_ordered("Network", sort_key=2))
-@dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
-    """What learns.
-
-    Attributes:
-        model: The base. Default: smollm2.
-        layers: How many of its first layers to use. Default: all.
-        lora_rank: 0 trains the layers themselves. Default: 32.
-        lora_alpha: Scales the adapter by alpha / rank. Default: 32.
-    """
-
-    model: str | None = None
-    layers: Count | None = None
-    lora_rank: int | None = None
-    lora_alpha: Count | None = None
-
-
-@panel(RUN)
-@dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """How it learns.
-
-    Attributes:
-        lr: LR,LR: one run each; the lowest validation error wins. Default: 1e-4,3e-4,1e-3.
-        head_lr: Learning rate of the head. Default: 1e-3.
-        epochs: Passes over the data. Default: 1.
-        batch_size: Responses, or pairs, of an update. Default: 32.
-        accumulation: Parts of an update. Default: 1.
-        warmup: Share of updates. Default: 0.05.
-        weight_decay: Of the backbone's weights. Default: 0.
-        clip: Largest norm of a gradient. Default: 1.
-        evaluations: Validations per epoch. Default: 2.
-        max_length: Tokens; longer ones are left out. Default: 512.
-        seed: Decides every draw. Default: 0.
-        bf16: Compute in bfloat16.
-        gradient_checkpointing: Less memory, more time.
-        device: cpu, cuda, ...; default: what is there.
-        tensorboard: TensorBoard's logs too.
-    """
-
-    lr: str | None = None
-    head_lr: float | None = None
-    epochs: Count | None = None
-    batch_size: Count | None = None
-    accumulation: Count | None = None
-    warmup: float | None = None
-    weight_decay: float | None = None
-    clip: float | None = None
-    evaluations: Count | None = None
-    max_length: int | None = None
-    seed: int | None = None
-    bf16: bool | None = None
-    gradient_checkpointing: bool | None = None
-    device: str | None = None
-    tensorboard: bool | None = None
+    TrainOptions: TypeAlias = Any
+else:
+    TrainOptions = options_of(
+        TrainConfig,
+        RUN,
+        without=("objective", "data", "settings"),
+        aliases={"out": "-o"},
+        hints={"lr": str},
+        optional=True,
+    )
 
 
 def train(
     objective: str | None = None,
     *data: str,
-    config: Annotated[Path | None, Parameter(alias="-c", group=WHAT)] = None,
-    what: WhatOptions = WhatOptions(),
-    overwrite: Annotated[bool, Parameter(negative="", group=WHAT)] = False,
-    network: NetworkOptions = NetworkOptions(),
-    fit: FitOptions = FitOptions(),
-    threads: Annotated[Count | None, Parameter(group=RUN)] = None,
-    processes: Annotated[Count | None, Parameter(group=RUN)] = None,
+    config: Annotated[Path | None, Parameter(alias="-c")] = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
+    options: TrainOptions = TrainOptions(),
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    threads: Count | None = None,
+    processes: Count | None = None,
     output: OutputOptions = OutputOptions(),
 ) -> None:
     """Train a guide: a value, a classifier, a Q-function or a reward model on prefixes.
@@ -153,19 +76,16 @@ def train(
             bradley-terry, partial-bradley-terry, genarm, farma.
         data: Folders that `trimtab collect` wrote, or files of preferences.
         config: YAML of these settings; flags win.
+        set_: A parameter of the objective: lambda_=0.9, bootstrap=exact, prefixes=2; may repeat.
         overwrite: Replace a guide that is there.
         threads: CPU threads of each process.
         processes: How many must train together, else stop.
     """
-    from trimtab.training.config import make_config, read_config
-
-    given: dict[str, Any] = {"objective": objective, "data": list(data)}
-    for options in (what, network, fit):
-        given |= {field.name: getattr(options, field.name) for field in fields(options)}
-    given |= {"lr": _rates(fit.lr), "settings": {k: v[-1] for k, v in settings(what.set_).items()}}
-    given |= {name: str(given[name]) for name in ("out", "validation") if given[name]}
-    del given["set_"]
-    given = {key: value for key, value in given.items() if value not in (None, [], {})}
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    given |= {"lr": _rates(options.lr)} if options.lr is not None else {}
+    given |= {"objective": objective} if objective is not None else {}
+    given |= {"data": list(data)} if data else {}
+    given |= {"settings": {k: v[-1] for k, v in settings(set_).items()}} if set_ else {}
     wanted = read_config(config, **given) if config else make_config(given)
     _check_processes(processes)
     quiet_libraries()
@@ -181,10 +101,8 @@ def train(
         _print_json(done) if output.json else _print(done)
 
 
-def _rates(text: str | None) -> list[float] | None:
+def _rates(text: str) -> list[float]:
     """`1e-4,3e-4` as numbers."""
-    if text is None:
-        return None
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:

@@ -16,7 +16,9 @@ from trimtab.schema import (
     mapping_of,
     whole,
 )
-from trimtab.training.targets import Unit
+
+Unit: TypeAlias = Literal["reward", "std"]
+"""What one unit of a guide's score is: one of the reward, or one standard deviation of it."""
 
 Store: TypeAlias = Literal["float32", "bfloat16"]
 """Precision of a guide's own weights on disk."""

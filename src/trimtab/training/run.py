@@ -23,7 +23,7 @@ from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide
 from trimtab.training.batches import collate, to_batch, to_network, token_scores
 from trimtab.training.checkpoints import writable
-from trimtab.training.config import TrainConfig, make_config
+from trimtab.training.config import TrainConfig, Unit, make_config
 from trimtab.training.data import Data, read_data
 from trimtab.training.examples import Example, Material
 from trimtab.training.fit import DO, Fit, fit
@@ -31,7 +31,6 @@ from trimtab.training.network import GuideNetwork, rescale
 from trimtab.training.objectives import Objective
 from trimtab.training.objectives import objective as find_objective
 from trimtab.training.objectives.preferences import at_end
-from trimtab.training.targets import Unit
 
 OnRun = Callable[[float, int, int, Mapping[str, float]], object]
 """Called with the learning rate, updates done, updates in all, and what was reported now."""

@@ -10,13 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev, variance
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from trimtab.errors import DataError
 from trimtab.types import Group
-
-Unit: TypeAlias = Literal["reward", "std"]
-"""What one unit of a guide's score is: one of the reward, or one standard deviation of it."""
 
 
 @dataclass(frozen=True)

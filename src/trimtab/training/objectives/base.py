@@ -18,6 +18,7 @@ from torch import Tensor
 from trimtab.protocols import Guide
 from trimtab.schema import above, check_settings, whole
 from trimtab.training.batches import Batch, Outputs
+from trimtab.training.config import Unit
 from trimtab.training.examples import (
     Example,
     Material,
@@ -27,7 +28,7 @@ from trimtab.training.examples import (
     scored,
 )
 from trimtab.training.preferences.pairs import pairs_of
-from trimtab.training.targets import RewardStatistics, Unit, standard, statistics
+from trimtab.training.targets import RewardStatistics, standard, statistics
 
 Head: TypeAlias = Literal["scalar", "vocabulary", "dueling", "advantage", "causal"]
 """What the network says: V(s); a score of every next token (plain, dueling, beside a V of its own);

@@ -23,9 +23,10 @@ from trimtab.guides.transforms import Clamp, LogSigmoid
 from trimtab.protocols import Guide
 from trimtab.schema import above
 from trimtab.training.batches import Batch, Outputs, state_values
+from trimtab.training.config import Unit
 from trimtab.training.examples import Material, SplitGroups
 from trimtab.training.objectives.base import Loss, Metrics, RewardObjective, Rows, Share
-from trimtab.training.targets import RewardStatistics, Unit, labels, unit_interval
+from trimtab.training.targets import RewardStatistics, labels, unit_interval
 
 # --- returns -------------------------------------------------------------------------------------
 
