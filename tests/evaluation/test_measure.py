@@ -13,6 +13,7 @@ from tests.evaluation.test_experiment import run
 from tests.runs import world
 from trimtab.errors import ResultsError, UnknownNameError
 from trimtab.evaluation.measure import measure
+from trimtab.evaluation.report.write import write_report
 from trimtab.runs import collect, read_groups, read_manifest, write_groups
 from trimtab.training.data import base_temperature
 
@@ -42,6 +43,16 @@ def test_what_was_collected_is_measured_like_what_was_evaluated(tmp_path: Path) 
     assert table.rows[0]["method"] == "sampling"
     with pytest.raises(UnknownNameError, match="known: count_b, early"):
         measure(folder)
+
+
+def test_what_was_collected_has_a_report(tmp_path: Path) -> None:
+    samples = worlds.Letters().samples("test")
+    rewards = [worlds.count_b]
+    collect(worlds.model(), samples, tmp_path / "in", rewards=rewards, n=2, max_new_tokens=6)
+    before = sorted((tmp_path / "in").rglob("*"))
+    written = {path.name for path in write_report(tmp_path / "in", tmp_path / "out")}
+    assert {"report.html", "report.md", "all.csv", "best-of-n.csv"} <= written
+    assert sorted((tmp_path / "in").rglob("*")) == before
 
 
 def test_only_what_is_finished_is_measured(tmp_path: Path) -> None:

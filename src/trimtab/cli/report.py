@@ -23,7 +23,7 @@ def report(
       trimtab report results --out docs/sentiment
 
     Args:
-        folder: What `trimtab evaluate` or `trimtab sweep` wrote.
+        folder: What `trimtab evaluate`, `trimtab sweep` or `trimtab collect` wrote.
         out: Folder of the report; default: FOLDER/report.
     """
     from trimtab.cli.screen import print_json

@@ -13,6 +13,7 @@ from typing import Any
 
 from trimtab.errors import ResultsError
 from trimtab.evaluation.cost import BestOfNAtCost, best_of_n_at_cost, seconds_per_token
+from trimtab.evaluation.measure import measure
 from trimtab.evaluation.statistics import by_prompt
 from trimtab.evaluation.table import Column, Row, Table
 from trimtab.evaluation.text import with_error
@@ -91,6 +92,12 @@ class Sheet:
     entries: tuple[Entry, ...]
     best_of: tuple[Row, ...]
     asked: tuple[Column, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The task, and the split of its prompts, where it is known by a name."""
+        task, split = self.about["task"], self.about["split"]
+        return f"{task}, split {split}" if split else f"{task}"
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -172,10 +179,11 @@ class Results:
 
 
 def read_results(folder: str | Path) -> Results:
-    """Read a results folder.
+    """Read a run's folder; one without tables, such as `collect` writes, is measured now.
 
     Raises:
-        ResultsError: it is none, or no run in it has finished.
+        ResultsError: it is none, or no condition in it is finished.
+        UnknownNameError: it has no table, and several rewards.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -186,11 +194,8 @@ def read_results(folder: str | Path) -> Results:
         else:
             sheets[path.stem] = _sheet(folder, Table.from_dict(read_json(path)))
     if not sheets:
-        raise ResultsError(
-            "a report needs a finished table",
-            got=f"none in {folder / 'tables'}",
-            do="run the evaluation again to its end: what is finished is kept",
-        )
+        table = measure(folder)
+        sheets[str(table.about["split"]) or "all"] = _sheet(folder, table)
     return Results(folder, manifest, sheets, sweep)
 
 

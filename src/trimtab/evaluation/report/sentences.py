@@ -36,7 +36,7 @@ def opening(sheet: Sheet) -> str:
     judge = f", and judged by {a['judge']}, which steered nothing" if "judge" in a else ""
     methods = len(sheet.entries)
     return (
-        f"{a['model']} answered {row['prompts']} prompts of {a['task']} (split {a['split']}) by "
+        f"{a['model']} answered {row['prompts']} prompts of {sheet.place} by "
         f"{methods} method{'s' * (methods > 1)}. Answers are rewarded by {a['reward']}{judge}."
     )
 

@@ -76,7 +76,7 @@ def methods(sheet: Sheet) -> TextTable:
         ("n", _plain("n", ".0f")),
         ("failed", lambda e: str(e.row["failed"] or NONE)),
     ]
-    table = _table(f"Methods on {a['task']}, split {a['split']}", columns, sheet.entries)
+    table = _table(f"Methods on {sheet.place}", columns, sheet.entries)
     notes = METHODS | {"n": METHODS["n"].format(prompts)}
     return _explained(table, notes, "Mean ± standard error, clustered by prompt.")
 

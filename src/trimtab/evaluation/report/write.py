@@ -26,13 +26,14 @@ class Report:
 
     Attributes:
         title: of the page.
+        task: what was measured on.
         opening: what was asked, and how it was scored.
         warnings: what may not be read out of the facts.
         facts: gain, judge, cut answers and cost; empty where nothing is compared.
         gain: the picture beside them.
         tables: methods, differences and costs of the table that conclusions rest on.
         strengths: the table of all strengths, and which a sweep chose; empty where it is the same.
-        split: whose prompts the pictures show.
+        place: whose prompts the pictures show.
         drawings: the pictures along strengths.
         verdicts: a sentence on over-optimisation for each curve.
         comparisons: prompts with their answers.
@@ -41,13 +42,14 @@ class Report:
     """
 
     title: str
+    task: str
     opening: str
     warnings: tuple[str, ...]
     facts: tuple[Fact, ...]
     gain: Drawing
     tables: tuple[TextTable, ...]
     strengths: tuple[TextTable, ...]
-    split: str
+    place: str
     drawings: tuple[Drawing, ...]
     verdicts: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
@@ -62,14 +64,15 @@ def compose(results: Results) -> Report:
     along = curves(grid)
     peaks = [peak for curve in along if (peak := find_peak(curve, grid, texts)) is not None]
     return Report(
-        title=f"{about['task']} on {about['model']['name']}",
+        task=str(head.about["task"]),
+        title=f"{head.about['task']} on {about['model']['name']}",
         opening=opening(head),
         warnings=tuple(warnings(results, peaks)),
         facts=tuple(facts(head, texts)),
         gain=gain(head),
         tables=_tables(head, texts),
         strengths=_strengths(results),
-        split=str(grid.about["split"]),
+        place=grid.place,
         drawings=tuple(drawings(grid, along, peaks)),
         verdicts=tuple(map(verdict, peaks)) or (silence(grid, bool(along)),),
         comparisons=tuple(comparisons(head, texts)),
@@ -139,14 +142,14 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path
         best-of-n.csv      where the base has samples to take it from
 
     Args:
-        folder: what `evaluate` or `sweep` wrote.
+        folder: what `evaluate`, `sweep` or `collect` wrote.
         out: a folder, made where it is missing; None takes `report` inside `folder`.
 
     Returns:
         The files, the page first.
 
     Raises:
-        ResultsError: the folder holds no finished table.
+        ResultsError: the folder holds nothing that is finished.
         UsageError: matplotlib or scipy is not installed.
         OutputError: a file cannot be written.
     """
