@@ -30,12 +30,14 @@ OUTPUTS = (
     "evaluation.report.sentences.Fact:tone",
     "evaluation.report.strengths.Peak:verdict",
     "inspection.audit.Finding:level",
+    "runs.progress.Progress:stage",
     "types.completions.Completion:finish",
     "types.completions.Step:finish",
 )
 """Words that the library writes and nobody passes."""
 
 BEHIND = {
+    "evaluation.demo.Opinions:template": "a constant of the demonstration",
     "assets.catalogue.Asset:kind": "written in the catalogue alone",
     "evaluation.experiment.Experiment.conditions:split": "`evaluate` and `sweep`",
     "evaluation.experiment.Options:on_reward_error": "`evaluate` and `sweep`",
@@ -58,6 +60,7 @@ BEHIND = {
         )
     },
     "training.run.to_guide:unit": "`TrainConfig`",
+    "types.groups.Ledger.steps:finish": "`Response`",
 }
 """Words that come in by another door, which checks them."""
 
@@ -212,6 +215,10 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
 """A call with a keyword that is nearly one, and the one that it should offer."""
 
 INNER = {
+    "training.checkpoints.Log.on_log": "called by transformers",
+    "training.checkpoints.Log.on_save": "called by transformers",
+    "training.checkpoints.Log.on_step_end": "called by transformers",
+    "evaluation.html.render": "what a template is given",
     "cache.forward.packed_attention": "called by transformers",
     "cache.expanded.ExpandedReader": "arguments of a network's forward",
     "cache.reader.open_reader": "arguments of a network's forward",
