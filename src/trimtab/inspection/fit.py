@@ -153,11 +153,14 @@ def bootstrapped(
     members = [np.flatnonzero(points.prompts == prompt) for prompt in np.unique(points.prompts)]
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(members), size=(RESAMPLES if len(members) > 1 else 0, len(members)))
-    samples = [points[np.concatenate([members[g] for g in draw])] for draw in draws]
+    again: list[list[float]] = []
+    for draw in draws:
+        sample = points[np.concatenate([members[i] for i in draw])]
+        again.append([statistic(sample) for statistic in statistics])
     figures: list[Figure | None] = []
-    for statistic in statistics:
+    for i, statistic in enumerate(statistics):
         value = statistic(points)
-        values = [x for x in map(statistic, samples) if math.isfinite(x)]
+        values = [row[i] for row in again if math.isfinite(row[i])]
         se = float(np.std(values, ddof=1)) if len(values) > 1 else None
         figures.append(Figure(value, se) if math.isfinite(value) else None)
     return figures
