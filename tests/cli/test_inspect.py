@@ -98,7 +98,7 @@ def test_another_tokenizer_fails(inspect: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("-d", "{place}/nowhere"), 1, "a folder of groups must hold its manifest.json"),
+        (("-d", "{place}/nowhere"), 1, "a run's folder must hold its manifest.json"),
         (("-v", "{place}/groups"), 1, "labels must be groups with a prefix"),
         (("-d", "{place}/groups", "--learn", "odd"), 1, "with the reward 'odd'"),
         (("--pairs", "{place}/pairs.txt"), 2, "No such file"),

@@ -219,10 +219,10 @@ def find_task(
             source.prompts, reward, judge, column=source.column, max_new_tokens=length
         )
     assert name is not None
-    found = find(with_scheme(name))
-    if not isinstance(found, PromptTask):
-        return found
-    return replace(found, reward=reward or found.reward, judge=judge or found.judge)
+    named = find(with_scheme(name))
+    if not isinstance(named, PromptTask):
+        return named
+    return replace(named, reward=reward or named.reward, judge=judge or named.judge)
 
 
 # --- what is printed -----------------------------------------------------------------------------
