@@ -111,7 +111,6 @@ def test_a_model_is_opened_by_what_can_be_sent(tmp_path: Path) -> None:
     for wrong, says in (
         ({"dtype": "flot16"}, "did you mean float16"),
         ({"device": "gpu9"}, "torch can use here"),
-        ({"template": "aut"}, "did you mean auto"),
     ):
         with pytest.raises(UsageError, match=says):
             find_model(str(tmp_path / "base"), **wrong)  # type: ignore[arg-type]
