@@ -175,13 +175,13 @@ def test_changed_rewards_are_asked_anew(collect: Run, mine: str, tmp_path: Path)
     other.parent.mkdir()
     other.write_text(path.read_text().replace("count('w7')", "count('w8')"))
     mine = f"python:{other}"
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "rollouts" / "groups").iterdir()}
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "rollouts" / "records").iterdir()}
     again = collect("-r", f"{mine}:score")
     assert again.exit_code == 0, again.stderr
     assert before == {p: p.stat().st_mtime_ns for p in before}
     for group in read_groups(tmp_path / "rollouts"):
         assert all(r.rewards["score"] == r.text.split().count("w8") for r in group.responses)
-    scores = tmp_path / "rollouts" / "rewards"
+    scores = tmp_path / "rollouts" / "scores"
     stamps = {p: p.stat().st_mtime_ns for p in scores.rglob("*.parquet")}
     assert collect("-r", f"{mine}:score").exit_code == 0
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps}

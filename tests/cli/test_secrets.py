@@ -24,6 +24,8 @@ def test_no_command_prints_or_writes_a_secret(
             given = ("-r", name)
             for result in (
                 trimtab("generate", "w5", *few, *given, "--json"),
+                trimtab("generate", "w5", *few, "-g", name, *given, "--json"),
+                trimtab("generate", "w5", *few, "-g", name, *given, "--compare"),
                 trimtab("generate", "w5", *few, *given, "-o", str(out / "out.jsonl")),
                 trimtab("evaluate", *bench, *given, "-m", "vas", "-o", str(out / "results")),
                 trimtab("collect", *bench, *given, "-n", "2", "-o", str(out / "rollouts")),

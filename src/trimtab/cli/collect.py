@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,13 +26,13 @@ from trimtab.cli.options import (
     Split,
     panel,
 )
-from trimtab.cli.screen import Meter, print_json, progress
+from trimtab.cli.screen import Pace, print_json, progress
 from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
     from trimtab.protocols import LanguageModel
-    from trimtab.runs import Progress, Source
+    from trimtab.runs import Source
     from trimtab.runs.resolve import GuideSource
 
 
@@ -245,25 +244,6 @@ def _device(name: str | None) -> str | None:
     return name
 
 
-class Pace:
-    """Moves the bar, and counts tokens per second since the stage began."""
-
-    def __init__(self, meter: Meter) -> None:
-        self.meter, self.began, self.tokens, self.total = meter, time.perf_counter(), 0, 0
-
-    def __call__(self, event: Progress) -> None:
-        """Notes how far it is."""
-        if event.total != self.total:  # another stage has a clock of its own
-            self.began, self.total = time.perf_counter(), event.total
-        self.tokens = event.tokens
-        self.meter(event.done, event.total, note=str(self))
-
-    def __str__(self) -> str:
-        """As "350 tokens/s"; nothing where none was generated."""
-        seconds = time.perf_counter() - self.began
-        return f"{self.tokens / seconds:.0f} tokens/s" if self.tokens and seconds else ""
-
-
 def _report(
     manifest: Mapping[str, Any], folder: Path, pace: Pace, rank: int, output: OutputOptions
 ) -> None:
@@ -275,7 +255,7 @@ def _report(
         print_json({"folder": str(folder), "counts": counts, "rewards": dict(rewards)}, indent=None)
     if output.quiet or output.json:
         return
-    tokens = f"{counts['tokens']} tokens" + (f" ({pace})" if pace.tokens else "")
+    tokens = f"{counts['tokens']} tokens" + (f" ({pace.rate})" if pace.rate else "")
     size = f"{counts['groups']} groups, {counts['responses']} responses, {tokens}"
     parts = [size, *(_reward(name, facts) for name, facts in rewards), f"in {folder}"]
     print("; ".join(parts), file=sys.stderr)

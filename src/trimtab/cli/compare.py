@@ -104,12 +104,12 @@ def _decoded(job: Job, label: str, draws: int, quiet: bool) -> list[Compared]:
 
     budget = job.options["max_new_tokens"]
     check_call(job.lm, job.guide, job.method, job.prompts, 1, budget, True)
-    found = list[Compared]()
+    compared = list[Compared]()
     for answers, scores in job.answers(label=label, quiet=quiet):
         for answer, score in zip(answers, scores, strict=True):
             kl = math.log(draws) - (draws - 1) / draws if draws > 1 else answer.kl
-            found.append(Compared(label, answer, score, kl, bound=draws > 1))
-    return found
+            compared.append(Compared(label, answer, score, kl, bound=draws > 1))
+    return compared
 
 
 def _show(title: str, answers: Sequence[Compared]) -> None:

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from trimtab.cli.evaluate import show_counts, show_table, watch
+from trimtab.cli.evaluate import show_counts, show_table
 from trimtab.cli.options import BASE, Count, ModelOptions, OutputOptions
-from trimtab.cli.screen import progress
+from trimtab.cli.screen import Pace, progress
 
 
 def demo(
@@ -58,7 +58,7 @@ def demo(
     )
     lm = options.open()
     with progress("steering", quiet=output.quiet) as meter:
-        result = preset.run(lm, out, watch(meter))
+        result = preset.run(lm, out, Pace(meter))
     if output.json:
         print(result.table.to_json(), end="")
     else:

@@ -25,14 +25,13 @@ from trimtab.cli.options import (
     panel,
     settings,
 )
-from trimtab.cli.screen import on_screen, print_json, print_table, progress
+from trimtab.cli.screen import Pace, on_screen, print_json, print_table, progress
 from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
     from trimtab.evaluation.experiment import Evaluation
     from trimtab.evaluation.table import Table
     from trimtab.protocols import Task
-    from trimtab.runs import OnProgress, Progress
 
 METHODS = ("greedy", "sampling", "args", "vas")
 CHOICE = Group.create_ordered("Choice", sort_key=2)
@@ -189,7 +188,7 @@ def _prepared(
             "rescore": scores.rescore,
             "baseline": grid.baseline,
             "metrics": metrics,
-            "on": watch(meter),
+            "on": Pace(meter),
         }
 
 
@@ -220,19 +219,10 @@ def find_task(
             source.prompts, reward, judge, column=source.column, max_new_tokens=length
         )
     assert name is not None
-    found = find(with_scheme(name))
-    if not isinstance(found, PromptTask):
-        return found
-    return replace(found, reward=reward or found.reward, judge=judge or found.judge)
-
-
-def watch(meter: Any) -> OnProgress:
-    """What tells a meter how far the work is."""
-
-    def on(event: Progress) -> None:
-        meter(event.done, event.total, label="scoring" if event.stage == "score" else "decoding")
-
-    return on
+    named = find(with_scheme(name))
+    if not isinstance(named, PromptTask):
+        return named
+    return replace(named, reward=reward or named.reward, judge=judge or named.judge)
 
 
 # --- what is printed -----------------------------------------------------------------------------

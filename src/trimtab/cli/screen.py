@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from trimtab.runs import Progress as Event
+
 SECONDS_PER_LINE = 30.0
 """Between two lines of progress where there is no screen: in a pipe, a file, a job's log."""
 
@@ -92,6 +94,26 @@ class _Bar(Meter):
             yield
         finally:
             self.bar.start()
+
+
+class Pace:
+    """Shows a run's events on a meter, with tokens per second while it decodes.
+
+    Args:
+        meter: where.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter, self.began, self.rate = meter, time.perf_counter(), ""
+
+    def __call__(self, event: Event) -> None:
+        """Shows how far the run is."""
+        if event.stage == "score":
+            self.meter(event.done, event.total, label="scoring")
+            return
+        if event.tokens:
+            self.rate = f"{event.tokens / (time.perf_counter() - self.began):.0f} tokens/s"
+        self.meter(event.done, event.total, label="decoding", note=self.rate)
 
 
 # --- tables --------------------------------------------------------------------------------------

@@ -338,15 +338,15 @@ def find_guide(
     if kind == "folder":
         folder = guide_folder(name) or Path(name)
         verify(folder)  # every file, before the manifest's sum of them is believed
-        made = digest(["checkpoint", json.loads((folder / MANIFEST).read_text())["sha256"]])
-        return GuideSource(Path(name).name, made, partial(_load, name))
+        digested = digest(["checkpoint", json.loads((folder / MANIFEST).read_text())["sha256"]])
+        return GuideSource(Path(name).name, digested, partial(_load, name))
     if kind == "plugin":
         guide = _open_plugin(name, lm)
-        known = fingerprint_of(guide)
-        return GuideSource(guide.name, known.value, partial(_open_plugin, name), known.unknown)
+        made = fingerprint_of(guide)
+        return GuideSource(guide.name, made.value, partial(_open_plugin, name), made.unknown)
     opener = ReusedGuide(partial(RewardGuide.load, name), lm)
-    known = fingerprint_of(opener(lm))
-    return GuideSource(Path(name).name, known.value, opener, known.unknown)
+    made = fingerprint_of(opener(lm))
+    return GuideSource(Path(name).name, made.value, opener, made.unknown)
 
 
 class ReusedGuide:
