@@ -30,6 +30,7 @@ OUTPUTS = (
     "evaluation.report.sentences.Fact:tone",
     "evaluation.report.strengths.Peak:verdict",
     "inspection.audit.Finding:level",
+    "runs.progress.Progress:stage",
     "types.completions.Completion:finish",
     "types.completions.Step:finish",
 )
@@ -58,6 +59,7 @@ BEHIND = {
         )
     },
     "training.run.to_guide:unit": "`TrainConfig`",
+    "types.groups.Ledger.steps:finish": "`Response` and `Completion`, whose own word it is",
 }
 """Words that come in by another door, which checks them."""
 
@@ -218,8 +220,13 @@ INNER = {
     "cache.slots.Recorder.update": "called by transformers",
     "cache.slots.StepView.update": "called by transformers",
     "cache.tree.TreeReader": "arguments of a network's forward",
+    "evaluation.html.render": "what a template shows; jinja2 refuses one that lacks something",
     "guides.heads.Identity": "torch's own module",
     "guides.heads.LogProbabilityHead": "torch's own module",
+    **{
+        f"training.checkpoints.Log.on_{event}": "called by transformers"
+        for event in ("log", "save", "step_end")
+    },
     "training.network.GuideNetwork.load_state_dict": "called by transformers",
     "training.network.GuideNetwork.state_dict": "called by transformers",
     "training.trainer.GuideTrainer": "transformers' own trainer refuses them",
