@@ -22,7 +22,8 @@ DOORS = {
     "trimtab": """
         args args_stochastic best_of_n Candidates cd cd_blockwise Center check_guide check_method
         check_model check_rule Clamp collect Completion Cost decode decode_steps evaluate fudge
-        genarm Greedy greedy Group load_guide LogSigmoid measure Method method METHODS pargs
+        genarm Greedy greedy Group inspect_guide load_guide LogSigmoid measure Method method
+        METHODS pargs
         pargs_greedy Processes Prompt rad read_groups report RewardGuide Sample Samples sampling
         save_guide steer Step Stochastic sweep TableLM TextGuide tilt TopK train TransformersLM
         TrimtabError ValueGuide vas Vocabulary VocabularyGuide WeightedSum
@@ -52,6 +53,7 @@ DOORS = {
         LogSigmoid Manifest RereadingValueGuide RewardGuide save_guide ScalarHead shipped_guides
         TextGuide Transform ValueGuide verify VocabularyGuide VocabularyHead WeightedSum
     """,
+    "trimtab.inspection": "Finding inspect_guide Inspection",
     "trimtab.integrations": "GuidedLogitsProcessor",
     "trimtab.models": "ChatTemplate TableLM TransformersLM",
     "trimtab.protocols": "Bounded Guide LanguageModel Reader Reward Rule Sampler Task",
@@ -75,9 +77,6 @@ DOORS = {
     """,
     "trimtab.training": """
         Objective objective OBJECTIVES read_config split train TrainConfig Trained
-    """,
-    "trimtab.training.inspection": """
-        Finding inspect_guide Inspection picture prefix_scores to_json to_markdown
     """,
     "trimtab.training.objectives": """
         BradleyTerry DuelingQ FaRMA Fudge GenARM Head ILQL Objective objective OBJECTIVES
@@ -147,7 +146,7 @@ def loaded_by(code: str) -> set[str]:
 
 
 LAZY = (
-    *("decoding", "evaluation", "guides", "integrations", "models"),
+    *("decoding", "evaluation", "guides", "inspection", "integrations", "models"),
     *("rewards", "runs", "training"),
 )
 

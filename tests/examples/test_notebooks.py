@@ -28,6 +28,7 @@ NotebookClient(notebook, timeout=280, resources={"metadata": {"path": folder}}).
 nbformat.write(notebook, target)
 """
 
+
 def pages(notebook: Path) -> list[str]:
     """What the cells show as HTML."""
     cells = nbformat.read(notebook, as_version=4).cells

@@ -89,7 +89,9 @@ def decoded(guide: Path, how: dict[str, Any], seed: int) -> dict[str, float]:
 def prefix_accuracy(guide: Path, rollouts: Path, folder: Path) -> dict[str, float]:
     """Accuracy on pairs of topics that no guide saw, by the share of the response that is read."""
     lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="float32")
-    found = tt.inspect_guide(guide, lm, pairs=[held_out_pairs(rollouts, folder)], learn="preference")
+    found = tt.inspect_guide(
+        guide, lm, pairs=[held_out_pairs(rollouts, folder)], learn="preference"
+    )
     return {each.where: each.accuracy.value for each in found.pairs}
 
 
