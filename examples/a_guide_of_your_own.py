@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 
 import trimtab as tt
-from trimtab.testing import check_guide
-from trimtab.types import Candidates, Cost, Prompt
 
 
 class Alliteration:
@@ -18,9 +16,9 @@ class Alliteration:
     name = "alliteration"
 
     def __init__(self, lm: tt.TransformersLM) -> None:
-        self.lm, self.vocab, self.cost = lm, lm.vocab, Cost()
+        self.lm, self.vocab, self.cost = lm, lm.vocab, tt.Cost()
 
-    def prefill(self, prompts: Sequence[Prompt]) -> list[int]:
+    def prefill(self, prompts: Sequence[tt.Prompt]) -> list[int]:
         """The state is each row's last token."""
         return [prompt.ids[-1] for prompt in prompts]
 
@@ -34,7 +32,7 @@ class Alliteration:
     def join(self, states: Sequence[list[int]]) -> list[int]:
         return [token for state in states for token in state]
 
-    def score(self, state: list[int], candidates: Candidates) -> torch.Tensor:
+    def score(self, state: list[int], candidates: tt.Candidates) -> torch.Tensor:
         rows = zip(state, candidates.tokens.tolist(), candidates.lengths.tolist(), strict=True)
         return torch.tensor(
             [
@@ -51,7 +49,7 @@ class Alliteration:
 
 
 lm = tt.TransformersLM("smollm2")
-check_guide(Alliteration(lm), lm=lm)
+tt.check_guide(Alliteration(lm), lm=lm)
 (done,) = tt.decode(
     lm, Alliteration(lm), tt.args(beta=4.0), ["Describe the sea."], max_new_tokens=30
 )

@@ -5,7 +5,7 @@ from transformers import TextStreamer
 
 import trimtab as tt
 from trimtab import rewards
-from trimtab.integrations.transformers import GuidedLogitsProcessor
+from trimtab.integrations import GuidedLogitsProcessor
 
 lm = tt.TransformersLM("smollm2")
 guide = tt.TextGuide(

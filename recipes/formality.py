@@ -20,7 +20,7 @@ from scipy.stats import mannwhitneyu
 from recipes.packages import checked, store
 from recipes.rated import SOURCES, rows
 from recipes.restricted_pickle import read
-from trimtab.rewards.formality import formality
+from trimtab import rewards
 
 SHA256 = "c0e9f8c7ed42e8c2c80e6f601d503af9429ca76567c9478635c84875c9ebc147"
 ALLOWED = {
@@ -78,7 +78,7 @@ def main(sdist: str, ratings: str) -> None:
 def _report(ratings: str) -> None:
     table = list(rows(ratings))
     scores = {
-        source: formality([], [row.text for row in table if row.source == source])
+        source: rewards.find("formality")([], [row.text for row in table if row.source == source])
         for source in SOURCES
     }
     editorials = scores.pop("nytEditorialSnippets")

@@ -20,7 +20,7 @@ import torch
 from scipy.stats import spearmanr
 
 from recipes.packages import checked, store
-from trimtab.rewards.similarity import encoder
+from trimtab.rewards import encoder
 
 SHA256 = "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa"
 SOURCES = ("movieReviewSnippets", "amazonReviewSnippets", "nytEditorialSnippets", "tweets")

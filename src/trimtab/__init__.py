@@ -37,9 +37,12 @@ if TYPE_CHECKING:
         sampling,
         vas,
     )
+    from trimtab.decoding.rules import tilt
+    from trimtab.decoding.samplers import Greedy, Stochastic
     from trimtab.errors import TrimtabError
     from trimtab.evaluation.experiment import evaluate
     from trimtab.evaluation.measure import measure
+    from trimtab.evaluation.report.write import report
     from trimtab.evaluation.sweep import sweep
     from trimtab.guides import (
         Center,
@@ -58,12 +61,15 @@ if TYPE_CHECKING:
     from trimtab.models.transformers import TransformersLM
     from trimtab.runs import Processes, collect, read_groups
     from trimtab.steering import steer
+    from trimtab.testing import check_guide, check_method, check_model, check_rule
     from trimtab.training import train
     from trimtab.types import (
         Candidates,
         Completion,
         Cost,
+        Group,
         Prompt,
+        Sample,
         Samples,
         Step,
         TopK,
@@ -78,13 +84,17 @@ __all__ = [
     "Clamp",
     "Completion",
     "Cost",
+    "Greedy",
+    "Group",
     "LogSigmoid",
     "Method",
     "Processes",
     "Prompt",
     "RewardGuide",
+    "Sample",
     "Samples",
     "Step",
+    "Stochastic",
     "TableLM",
     "TextGuide",
     "TopK",
@@ -99,6 +109,10 @@ __all__ = [
     "best_of_n",
     "cd",
     "cd_blockwise",
+    "check_guide",
+    "check_method",
+    "check_model",
+    "check_rule",
     "collect",
     "decode",
     "decode_steps",
@@ -114,10 +128,12 @@ __all__ = [
     "pargs_greedy",
     "rad",
     "read_groups",
+    "report",
     "sampling",
     "save_guide",
     "steer",
     "sweep",
+    "tilt",
     "train",
     "vas",
 ]

@@ -35,6 +35,32 @@ import re
 from collections.abc import Iterable
 from typing import Any, ClassVar, get_args
 
+__all__ = [
+    "AssetError",
+    "CheckpointError",
+    "ChecksumError",
+    "DataError",
+    "FetchError",
+    "GuideError",
+    "IncompatibleError",
+    "LawError",
+    "ModelError",
+    "NotFetchedError",
+    "OutputError",
+    "PluginError",
+    "PromptError",
+    "ResultsError",
+    "RewardError",
+    "TemplateError",
+    "TermsError",
+    "TrainingError",
+    "TrimtabError",
+    "TrimtabWarning",
+    "UnavailableError",
+    "UnknownNameError",
+    "UsageError",
+]
+
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"]+)")
 _HOST = re.compile(r"([^:@\[\]]+|\[[^\]]*\])(:\d*)?")
 

@@ -25,6 +25,17 @@ from trimtab.types import (
     Vocab,
 )
 
+__all__ = [
+    "Bounded",
+    "Guide",
+    "LanguageModel",
+    "Reader",
+    "Reward",
+    "Rule",
+    "Sampler",
+    "Task",
+]
+
 S = TypeVar("S")
 """A reader's state: opaque to everyone else."""
 

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+__all__ = ["Rng"]
+
 DRAW, TAIL, BLOCK = 0, 1, 2
 """Streams: the choice among outcomes, the draw inside the tail, the tokens of sampled blocks."""
 

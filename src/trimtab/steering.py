@@ -143,7 +143,7 @@ def steer(
     check_keywords("steer", settings, [field.name for field in fields(Plan)])
     plan = prompts if isinstance(prompts, Plan) else Plan(prompts, reward, out, **settings)
     from trimtab.decoding.methods import sampling, vas
-    from trimtab.evaluation.report.write import write_report
+    from trimtab.evaluation.report import write
     from trimtab.evaluation.sweep import sweep
     from trimtab.guides.shipped import guide_folder
     from trimtab.runs import Processes, collect, find_prompts
@@ -205,7 +205,7 @@ def steer(
         processes=processes,
         on=partial(_told, tell, "sweep"),
     )
-    report = tuple(write_report(plan.folder("results"), plan.folder("report")))
+    report = tuple(write.report(plan.folder("results"), plan.folder("report")))
     return Steered(guide, done, report)
 
 

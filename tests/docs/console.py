@@ -39,7 +39,7 @@ ELSEWHERE = ("make", "torchrun")
 """Programs whose lines are tried by `make` itself and by the tests of several processes."""
 
 TAKEN = {
-    "README.md": ["prompts.csv"],
+    "README.md": ["prompts.csv", "my_reward.py"],
     "docs/inspecting.md": ["rollouts", "my-guide", "values", "my-reward"],
     "docs/training.md": ["pairs.jsonl"],
 }
@@ -77,12 +77,14 @@ def smaller(words: list[str]) -> list[str]:
 
 
 def write_files() -> None:
-    """The files of a user: prompts, and pairs of answers."""
+    """The files of a user: prompts, a reward, and pairs of answers."""
     splits = ("train", "train", "train", "train", "validation", "test")
     asked = [
         f"Explain {what}.,{split}" for what, split in zip(TOPICS.split()[:6], splits, strict=True)
     ]
     Path("prompts.csv").write_text("\n".join(["prompt,split", *asked, ""]))
+    score = "def score(prompts, responses):\n    return [-len(r) / 10 for r in responses]\n"
+    Path("my_reward.py").write_text(score)
     rows = [
         {
             "prompt": f"An opinion on {what}.",

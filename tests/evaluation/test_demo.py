@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import trimtab as tt
 from tests import toys
 from tests.needs import needs_asset
 from tests.shell import trimtab
@@ -14,7 +15,6 @@ from trimtab.evaluation.demo import BASE_TEMPERATURE, Demo, Opinions
 from trimtab.evaluation.experiment import Evaluation
 from trimtab.evaluation.report.reading import read_results
 from trimtab.evaluation.report.strengths import curves
-from trimtab.evaluation.report.write import write_report
 from trimtab.rewards.sentiment import sentiment
 
 SMALL = Demo(
@@ -70,7 +70,7 @@ def test_the_table_says_what_is_known(done: Evaluation) -> None:
 
 
 def test_the_page_and_the_picture_are_there(done: Evaluation, folder: Path) -> None:
-    page, *files = write_report(folder)
+    page, *files = tt.report(folder)
     assert "trimtab" in page.read_text()
     assert {"gain.png", "frontier.png", "strength.png"} < {path.name for path in files}
 

@@ -11,9 +11,9 @@ import trimtab as tt
 from tests.evaluation import worlds
 from tests.evaluation.test_experiment import run
 from tests.runs import world
+from trimtab import report
 from trimtab.errors import ResultsError, UnknownNameError
 from trimtab.evaluation.measure import measure
-from trimtab.evaluation.report.write import write_report
 from trimtab.runs import collect, read_groups, read_manifest, write_groups
 from trimtab.training.data import base_temperature
 
@@ -50,7 +50,7 @@ def test_what_was_collected_has_a_report(tmp_path: Path) -> None:
     rewards = [worlds.count_b]
     collect(worlds.model(), samples, tmp_path / "in", rewards=rewards, n=2, max_new_tokens=6)
     before = sorted((tmp_path / "in").rglob("*"))
-    written = {path.name for path in write_report(tmp_path / "in", tmp_path / "out")}
+    written = {path.name for path in report(tmp_path / "in", tmp_path / "out")}
     assert {"report.html", "report.md", "all.csv", "best-of-n.csv"} <= written
     assert sorted((tmp_path / "in").rglob("*")) == before
 

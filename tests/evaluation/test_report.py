@@ -26,7 +26,7 @@ from trimtab.evaluation.report.reading import Texts, read_results
 from trimtab.evaluation.report.samples import comparisons
 from trimtab.evaluation.report.sentences import verdict
 from trimtab.evaluation.report.strengths import curves, find_peak
-from trimtab.evaluation.report.write import compose, page, write_report
+from trimtab.evaluation.report.write import compose, page
 from trimtab.evaluation.sweep import sweep
 from trimtab.evaluation.text import number
 from trimtab.runs.resolve import Scorer, find_methods
@@ -63,7 +63,7 @@ def swept(folder: Path, judge: Any = worlds.early) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = swept(tmp_path_factory.mktemp("swept"))
-    write_report(found)
+    tt.report(found)
     return found
 
 
@@ -107,7 +107,7 @@ class Page(HTMLParser):
 
 def test_all_files_are_there_and_the_same_every_time(folder: Path, tmp_path: Path) -> None:
     assert set(files(folder / "report")) == NAMES
-    again = write_report(folder, tmp_path / "deep" / "elsewhere")
+    again = tt.report(folder, tmp_path / "deep" / "elsewhere")
     assert again[0].name == "report.html"
     assert files(tmp_path / "deep" / "elsewhere") == files(folder / "report")
 
@@ -253,7 +253,7 @@ def test_the_summary_gives_the_tables_own_figures(folder: Path) -> None:
 def test_without_a_judge_without_samples_without_strengths(tmp_path: Path) -> None:
     task = replace(TASK, judge=None)
     evaluate(worlds.model(), task, [tt.greedy(), tt.args(1.0, k=2)], tmp_path, guides=[GUIDE])
-    write_report(tmp_path)
+    tt.report(tmp_path)
     report = compose(read_results(tmp_path))
     assert [d.name for d in report.drawings] == ["frontier", "cost"]
     assert report.verdicts[0].startswith("Without a judge")
@@ -262,7 +262,7 @@ def test_without_a_judge_without_samples_without_strengths(tmp_path: Path) -> No
 
 def test_one_method_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     evaluate(worlds.model(), TASK, [tt.greedy()], tmp_path)
-    write_report(tmp_path)
+    tt.report(tmp_path)
     assert "nothing to compare" in (tmp_path / "report" / "report.html").read_text()
 
 
@@ -322,16 +322,16 @@ def test_a_mended_reward_is_not_mistaken_for_the_one_before(folder: Path, tmp_pa
 
 def test_a_folder_that_is_none_or_has_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="must hold its manifest.json"):
-        write_report(tmp_path)
+        tt.report(tmp_path)
     evaluate(worlds.model(), TASK, [tt.greedy()], tmp_path)
     (table,) = (tmp_path / "tables").glob("*.json")
     record = next((tmp_path / "records").iterdir())
     record.write_text("{")
     with pytest.raises(ResultsError, match="must be a whole Parquet file"):
-        write_report(tmp_path)
+        tt.report(tmp_path)
     table.unlink()  # it is measured again, from the same record
     with pytest.raises(ResultsError, match="must be a whole Parquet file"):
-        write_report(tmp_path)
+        tt.report(tmp_path)
     assert not (tmp_path / "report").exists()
 
 
@@ -340,7 +340,7 @@ def test_a_missing_plotting_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UsageError, match=r"pip install 'trimtab\[eval\]'"):
-        write_report(folder, tmp_path / "out")
+        tt.report(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import trimtab as tt
 from tests.evaluation.test_report import swept
-from trimtab.evaluation.report.write import write_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -81,7 +81,7 @@ def browse(page: Path, profile: Path) -> tuple[str, list[str]]:
 
 def test_a_browser_shows_it_silently_at_any_width(tmp_path: Path) -> None:
     # The page's own policy forbids every request: one that was tried would be on the console.
-    write_report(swept(tmp_path / "results"), tmp_path / "out")
+    tt.report(swept(tmp_path / "results"), tmp_path / "out")
     frames = tmp_path / "out" / "frames.html"
     frames.write_text(FRAMES)
     dom, console = browse(frames, tmp_path / "profile")
@@ -93,7 +93,7 @@ def test_a_browser_shows_it_silently_at_any_width(tmp_path: Path) -> None:
 
 
 def test_a_request_would_be_seen(tmp_path: Path) -> None:
-    (page, *_) = write_report(swept(tmp_path / "results"), tmp_path / "out")
+    (page, *_) = tt.report(swept(tmp_path / "results"), tmp_path / "out")
     page.write_text(page.read_text().replace("<main>", '<main><img src="http://localhost:1/x">'))
     _, console = browse(page, tmp_path / "profile")
     assert any("Content Security Policy" in line for line in console)

@@ -14,12 +14,9 @@ from filelock import FileLock
 import trimtab as tt
 from recipes.guides.ablations.arms import BASE, EACH, TOPICS, Arm
 from trimtab import rewards, tasks
-from trimtab.evaluation.best_of import best_of_n_kl, best_of_n_reward
-from trimtab.inspection import inspect_guide
-from trimtab.runs.store import read_groups, write_groups
-from trimtab.training.config import make_config
+from trimtab.evaluation import best_of_n_kl, best_of_n_reward
+from trimtab.runs import read_groups, write_groups
 from trimtab.training.preferences import pairs_of
-from trimtab.training.run import train
 from trimtab.types import Group
 
 TESTED, RESPONSES, SAMPLES = 16, 4, 64
@@ -36,11 +33,10 @@ def run(job: tuple[Arm, int, Path, Path, Path]) -> None:
     out = folder / "guides" / f"{arm.name}-{seed}"
     pairs = arm.objective in ("bradley-terry", "partial-bradley-terry", "farma", "genarm")
     if not out.exists():
-        values = {"seed": seed, "objective": arm.objective, "out": str(out), **BASE, **arm.changes}
+        settings = {"seed": seed, **BASE, **arm.changes}
         if not pairs:
-            values["validation"] = str(labels)
-        values["data"] = [str(subset(rollouts, folder, arm.share))]
-        train(make_config(values))
+            settings["validation"] = str(labels)
+        tt.train(arm.objective, subset(rollouts, folder, arm.share), out, **settings)
     figures: dict[str, Any] = {"error": None, "accuracy": None}
     card = json.loads((out / "guide.json").read_text())
     figures["error" if not pairs else "loss"] = card["objective"]["validation"]["error"]
@@ -93,7 +89,9 @@ def decoded(guide: Path, how: dict[str, Any], seed: int) -> dict[str, float]:
 def prefix_accuracy(guide: Path, rollouts: Path, folder: Path) -> dict[str, float]:
     """Accuracy on pairs of topics that no guide saw, by the share of the response that is read."""
     lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="float32")
-    found = inspect_guide(guide, lm, pairs=[held_out_pairs(rollouts, folder)], learn="preference")
+    found = tt.inspect_guide(
+        guide, lm, pairs=[held_out_pairs(rollouts, folder)], learn="preference"
+    )
     return {each.where: each.accuracy.value for each in found.pairs}
 
 

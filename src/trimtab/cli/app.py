@@ -40,7 +40,8 @@ Start here:
 
   trimtab assets fetch smollm2
 
-  trimtab generate "Your opinion on tea, in one sentence." --guide sentiment --beta 20
+  trimtab generate "What do you think of rainy days? Answer in one sentence." -g sentiment -b 8
+      -k 10 --base-temperature 0.7 -r sentiment --compare
 
   trimtab demo
 

@@ -47,7 +47,7 @@ def demo(
         threads: CPU threads; more help only where cores are idle.
     """
     from trimtab.evaluation.demo import BASE_TEMPERATURE, TOPICS, Demo
-    from trimtab.evaluation.report.write import write_report
+    from trimtab.evaluation.report import write
     from trimtab.plugins import optional
 
     optional("matplotlib", "demo", user="the demonstration's picture")  # said before the work
@@ -64,7 +64,7 @@ def demo(
     else:
         show_table(result.table)
         print("\n".join(_words(out)))
-    (page, *_) = write_report(out)
+    (page, *_) = write.report(out)
     show_counts(result, out, output)
     if not output.json and not output.quiet:
         print(f"wrote {page}", file=sys.stderr)

@@ -73,15 +73,17 @@ def generate(
 
     Steered towards positive sentiment by the trained value that comes with the package:
 
-      trimtab generate "Your opinion on winter?" -g sentiment -b 20 -k 10 --base-temperature 0.7
+      trimtab generate "What do you think of rainy days? Answer in one sentence." \
+        -g sentiment -b 8 -k 10 --base-temperature 0.7
 
     The same by the reward itself, read on every prefix, and streamed:
 
-      trimtab generate "Your opinion on winter?" -g reward:sentiment -b 8 --stream
+      trimtab generate "Your opinion on winter?" -g reward:sentiment -b 8 --base-temperature 0.7 -s
 
     The base, the steered model and best-of-8 side by side, with rewards and KL:
 
-      trimtab generate "Your opinion on winter?" -g sentiment -b 20 -r sentiment --compare
+      trimtab generate "What do you think of rainy days? Answer in one sentence." \
+        -g sentiment -b 8 -k 10 --base-temperature 0.7 -r sentiment --compare
 
     A function of yours, best of 16 whole responses:
 

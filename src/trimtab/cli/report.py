@@ -27,9 +27,9 @@ def report(
         out: Folder of the report; default: FOLDER/report.
     """
     from trimtab.cli.screen import print_json
-    from trimtab.evaluation.report.write import write_report
+    from trimtab.evaluation.report import write
 
-    paths = [str(path) for path in write_report(folder, out)]
+    paths = [str(path) for path in write.report(folder, out)]
     if output.json:
         print_json(paths)
     elif not output.quiet:

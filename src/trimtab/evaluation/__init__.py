@@ -3,7 +3,8 @@
 evaluate(lm, task, methods, "results", n=4).table             one row per method
 bootstrap(a, b), wilcoxon(a, b)                               is the gain real?
 best_of_n_reward(rewards, n), best_of_n_kl(rewards, n)        best-of-n without decoding again
-write_report("results")                                       all of it as a page
+trimtab.measure("results").to_pandas()                        what any run has written
+trimtab.report("results", "report")                           all of it as a page
 """
 
 from __future__ import annotations
@@ -43,18 +44,20 @@ if TYPE_CHECKING:
         pairwise_rouge_l,
         repetition,
     )
-    from trimtab.evaluation.report.write import write_report
     from trimtab.evaluation.statistics import Estimate, by_prompt, estimate, ratio
+    from trimtab.evaluation.sweep import Choice, Sweep
     from trimtab.evaluation.table import Table
 
 __all__ = [
     "Answers",
+    "Choice",
     "Estimate",
     "Evaluation",
     "Flops",
     "Metric",
     "Options",
     "Shape",
+    "Sweep",
     "Table",
     "best_of_n_kl",
     "best_of_n_kl_bound",
@@ -84,6 +87,5 @@ __all__ = [
     "spent",
     "wilcoxon",
     "win_tie_lose",
-    "write_report",
 ]
 __getattr__, __dir__ = door(__name__)

@@ -1,6 +1,6 @@
 """The demonstration: one small model, one reward, four ways to steer it, and what each costs.
 
-A preset of `evaluate` and `write_report`. Best-of-n and ARGS ask the reward itself, read on
+A preset of `evaluate` and `report`. Best-of-n and ARGS ask the reward itself, read on
 prefixes; VAS asks a value that was trained to foresee it. Temperature lives in pi_ref, so none acts
 after it: open the base with `base_temperature=BASE_TEMPERATURE`.
 """
@@ -8,7 +8,7 @@ after it: open the base with `base_temperature=BASE_TEMPERATURE`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Opinions:
     max_new_tokens: int
     name: str = "demo"
     judge: Reward | None = None
-    template: Template = "auto"
+    template: Template = field(default="auto", init=False)
 
     def samples(self, split: str) -> tuple[Sample, ...]:
         """One per topic."""

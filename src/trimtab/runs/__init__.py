@@ -4,6 +4,7 @@
     relabel("rollouts", ["toxicity"])                                 another reward for them
     collect_values(lm, "rollouts", "values", rewards=["sentiment"])   labels of half responses
     read_groups("rollouts")                                           what any run has written
+    find_reward("sentiment"), find_guide("concise", lm)               what names mean
     Processes(4, opener=partial(TransformersLM, "smollm2"))           who does the work
 
 `evaluate` and `sweep` (`trimtab.evaluation`) are runs that are measured, in the same folders.
@@ -19,18 +20,34 @@ if TYPE_CHECKING:
     from trimtab.runs.processes import Processes, rank_of
     from trimtab.runs.progress import OnProgress, Progress
     from trimtab.runs.prompts import Source, find_prompts, find_responses
+    from trimtab.runs.resolve import (
+        GuideSource,
+        Scorer,
+        find_guide,
+        find_method,
+        find_methods,
+        find_model,
+        find_reward,
+    )
     from trimtab.runs.rollouts import collect, collect_values, relabel
     from trimtab.runs.store import read_groups, read_manifest, write_groups
 
 __all__ = [
+    "GuideSource",
     "OnProgress",
     "Processes",
     "Progress",
+    "Scorer",
     "Source",
     "collect",
     "collect_values",
+    "find_guide",
+    "find_method",
+    "find_methods",
+    "find_model",
     "find_prompts",
     "find_responses",
+    "find_reward",
     "rank_of",
     "read_groups",
     "read_manifest",

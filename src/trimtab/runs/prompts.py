@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.errors import UsageError, check_word
-from trimtab.protocols import Reward
+from trimtab.protocols import Reward, Task
 from trimtab.runs.manifest import read_manifest
 from trimtab.tasks import MAX_NEW_TOKENS, find, read_samples
 from trimtab.types import Sample, Split, Template
@@ -57,26 +57,31 @@ def find_prompts(
         got = "neither" if name is None else "both"
         raise UsageError("name a TASK, or prompts by --prompts", got=got, do="name one of the two")
     if name is not None:
-        task = find(name)
-        samples = tuple(task.samples(split))
-        return Source(f"{name}/{split}", samples, task.reward, task.max_new_tokens, task.template)
+        return _of_task(find(name), split)
     assert file is not None
     return Source(f"{file}/{split}", read_samples(file, column, split))
 
 
-def prompts_named(name: str | Path) -> Source:
+def _of_task(task: Task, split: Split) -> Source:
+    samples, name = tuple(task.samples(split)), f"{task.name}/{split}"
+    return Source(name, samples, task.reward, task.max_new_tokens, task.template)
+
+
+def training_prompts(given: Task | str | Path) -> Source:
     """All prompts of a file or a data set of the Hub, or the training prompts of a task.
 
     Args:
-        name: a file, `hub:DATASET[@SPLIT][#COLUMN]`, or the name of a task.
+        given: a file, `hub:DATASET[@SPLIT][#COLUMN]`, or a task or its name.
 
     Raises:
         UnknownNameError: neither a file nor a task.
         UsageError: the file cannot be read.
     """
-    if f"{name}".startswith("hub:") or Path(name).is_file():
-        return find_prompts(None, f"{name}", "all")
-    return find_prompts(f"{name}", None)
+    if isinstance(given, Task):
+        return _of_task(given, "train")
+    if f"{given}".startswith("hub:") or Path(given).is_file():
+        return find_prompts(None, f"{given}", "all")
+    return find_prompts(f"{given}", None)
 
 
 def find_responses(folder: str | Path, name: str | None = None) -> Source:

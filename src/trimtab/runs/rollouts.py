@@ -22,13 +22,13 @@ from trimtab.errors import (
     UsageError,
     check_word,
 )
-from trimtab.protocols import Guide, LanguageModel, Reward
+from trimtab.protocols import Guide, LanguageModel, Reward, Task
 from trimtab.runs.batches import Batch, Condition, Item, Policy, deterministic, sample_of
 from trimtab.runs.identity import canonical, identify
 from trimtab.runs.manifest import AGAIN, check_whole, read_manifest
 from trimtab.runs.processes import Processes, check_opener, hand_out
 from trimtab.runs.progress import OnProgress, Progress, silent
-from trimtab.runs.prompts import prompts_named
+from trimtab.runs.prompts import training_prompts
 from trimtab.runs.record import Row, as_json
 from trimtab.runs.resolve import GuideSource, Scorer, find_guide, find_method, find_model
 from trimtab.runs.scoring import OnRewardError, Scoring, identities, scorers_of, warn_of
@@ -45,7 +45,7 @@ HALVES = "halves"
 
 def collect(
     lm: LanguageModel[Any] | str,
-    samples: Sequence[Sample] | str | Path,
+    samples: Sequence[Sample] | Task | str | Path,
     folder: str | Path,
     *,
     rewards: Sequence[Scorer | Reward | str] = (),
@@ -69,17 +69,16 @@ def collect(
 
     Args:
         lm: the base policy, or its name; `base_temperature` is its own.
-        samples: what is asked, such as `task.samples("train")`; or the name of a task, whose
-            training prompts are asked, or a file of prompts. One that occurs twice is asked once.
+        samples: what is asked; or a task or its name, whose training prompts are asked, or a file
+            of prompts. One that occurs twice is asked once.
         folder: made where it is missing; a folder of another job is refused.
-        rewards: names, functions `(samples, responses) -> one score each`, or scorers; where there
-            are none, those of a task that was named are its own.
+        rewards: names, functions `(samples, responses) -> one score each`, or scorers; of a task,
+            where there are none, its own.
         method: how to decode, or its name; None is plain sampling from the base policy.
         guide: what guides the method, where it needs one: by name, or open.
         n: responses to each prompt; 1 where all would be the same.
         seed: with the prompt and the sample's number, decides every draw.
-        max_new_tokens: token budget of a response; None takes that of a task that was named, else
-            128.
+        max_new_tokens: token budget of a response; None takes the task's, else 128.
         rows: most rows that are decoded side by side.
         limit: the first so many prompts; None takes all.
         source: where the prompts came from, for the manifest.
@@ -100,8 +99,7 @@ def collect(
     >>> import tempfile
     >>> import trimtab as tt
     >>> from trimtab.runs import collect, read_groups
-    >>> from trimtab.tasks import MAX_NEW_TOKENS
-    from trimtab.types import Sample, Template
+    >>> from trimtab.types import Sample
     >>> def count_b(samples, responses):
     ...     return [float(text.count("b")) for text in responses]
     >>> prompts = [Sample("a", "a"), Sample("ab", "ab")]
@@ -118,8 +116,8 @@ def collect(
     """
     strict = _strict(on_reward_error)
     template: Template = "auto"
-    if isinstance(samples, str | Path):
-        named = prompts_named(samples)
+    if isinstance(samples, str | Path | Task):
+        named = training_prompts(samples)
         samples, source = named.samples, named.name
         rewards = rewards or ([named.reward] if named.reward is not None else [])
         max_new_tokens = max_new_tokens or named.max_new_tokens

@@ -14,6 +14,7 @@ from trimtab.lazy import door
 
 if TYPE_CHECKING:
     from trimtab.training.config import TrainConfig, read_config
+    from trimtab.training.data import split
     from trimtab.training.objectives import OBJECTIVES, Objective, objective
     from trimtab.training.run import Trained, train
 
@@ -24,6 +25,7 @@ __all__ = [
     "Trained",
     "objective",
     "read_config",
+    "split",
     "train",
 ]
 __getattr__, __dir__ = door(__name__)

@@ -132,7 +132,7 @@ def _indented(report: Report) -> str:
     return json.dumps(report.manifest, indent=1, ensure_ascii=False)
 
 
-def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
+def report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
     """Write a results folder's report: HTML, Markdown, CSV and PNG.
 
         report.html        needs nothing else
@@ -154,9 +154,9 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path
         OutputError: a file cannot be written.
     """
     results = read_results(folder)
-    report = compose(results)
-    files: dict[str, str | bytes] = {"report.html": page(report), "report.md": markdown(report)}
-    files |= {f"{drawing.name}.png": drawing.png for drawing in (report.gain, *report.drawings)}
+    composed = compose(results)
+    files: dict[str, str | bytes] = {"report.html": page(composed), "report.md": markdown(composed)}
+    files |= {f"{drawing.name}.png": drawing.png for drawing in (composed.gain, *composed.drawings)}
     for split, sheet in results.sheets.items():
         files[f"{split}.csv"] = Table({}, tuple(entry.row for entry in sheet.entries)).to_csv()
     if results.head.best_of:
