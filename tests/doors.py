@@ -215,10 +215,6 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
 """A call with a keyword that is nearly one, and the one that it should offer."""
 
 INNER = {
-    "training.checkpoints.Log.on_log": "called by transformers",
-    "training.checkpoints.Log.on_save": "called by transformers",
-    "training.checkpoints.Log.on_step_end": "called by transformers",
-    "evaluation.html.render": "what a template is given",
     "cache.forward.packed_attention": "called by transformers",
     "cache.expanded.ExpandedReader": "arguments of a network's forward",
     "cache.reader.open_reader": "arguments of a network's forward",

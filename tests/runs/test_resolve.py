@@ -113,6 +113,6 @@ def test_a_model_is_opened_by_what_can_be_sent(tmp_path: Path) -> None:
         ({"device": "gpu9"}, "torch can use here"),
     ):
         with pytest.raises(UsageError, match=says):
-            find_model(str(tmp_path / "base"), **wrong)  # type: ignore[arg-type]
+            find_model(str(tmp_path / "base"), **wrong)
     with pytest.raises(UnknownNameError, match="did you mean smollm2"):
         find_model("smolm2")
