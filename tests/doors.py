@@ -37,7 +37,6 @@ OUTPUTS = (
 """Words that the library writes and nobody passes."""
 
 BEHIND = {
-    "evaluation.demo.Opinions:template": "a constant of the demonstration",
     "assets.catalogue.Asset:kind": "written in the catalogue alone",
     "evaluation.experiment.Experiment.conditions:split": "`evaluate` and `sweep`",
     "evaluation.experiment.Options:on_reward_error": "`evaluate` and `sweep`",

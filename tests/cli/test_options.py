@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -149,7 +150,7 @@ def test_three_ways_are_compared(
 def test_a_system_message_is_told(trimtab: Run, tmp_path: Path) -> None:
     folder = tmp_path / "chat"
     toys.causal_lm().save_pretrained(folder)
-    tokenizer = toys.tokenizer()
+    tokenizer = copy.deepcopy(toys.tokenizer())
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
     tokenizer.save_pretrained(folder)
     few = ("generate", "w5", "--model", str(folder), "--max-new-tokens", "2", "--json")

@@ -19,6 +19,7 @@ from multiprocessing import connection
 from multiprocessing.synchronize import Event
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from trimtab.errors import ResultsError, UsageError
 from trimtab.runs.batches import Batch
@@ -244,6 +245,7 @@ _STOP: list[Event] = []
 def _begin(stop: Event) -> None:
     """What each worker does first. Ctrl-C is the parent's to hear."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    disable_progress_bar()  # of loading; the parent has the one bar
     _STOP[:] = [stop]
     _die_with_parent()
 

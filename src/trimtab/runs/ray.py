@@ -7,6 +7,7 @@ atomic rename of bytes that are the same whoever makes them, so nothing is lost 
 from __future__ import annotations
 
 import secrets
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,9 @@ from trimtab.plugins import optional
 from trimtab.runs.batches import Batch
 from trimtab.runs.processes import Processes, Task, Watch, died, threads
 from trimtab.runs.worker import PATIENCE, Worker
+
+CONNECTING = 10.0
+"""Seconds until a cluster that does not answer counts as gone."""
 
 RETRIES = 5
 """How often a batch is given to another node after the one that had it has died."""
@@ -56,12 +60,20 @@ def _connect(ray: Any, place: str) -> bool:
         return False
     options: dict[str, Any] = {} if place == "ray" else {"address": place}
     try:
+        if options:
+            _reach(place)  # Ray itself would go on trying for minutes
         ray.init(log_to_driver=False, **options)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(
             "the Ray cluster must be there", got=f"{place} ({error})", do="start it by `ray start`"
         ) from error
     return True
+
+
+def _reach(place: str) -> None:
+    """Raise `OSError`, or `ValueError`, unless somebody listens there."""
+    host, _, port = place.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host, int(port)), timeout=CONNECTING).close()
 
 
 def _finish(ray: Any, task: Task, workers: int, watch: Watch) -> int:

@@ -23,6 +23,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINE: dict[str, Any] = {"lw": 1.5, "ms": 5, "capsize": 2, "elinewidth": 1}
 
 
+NARROW = 34
+"""Characters of a name in the legend up to which two stand side by side."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A picture with its words.
@@ -88,7 +92,8 @@ def _figure(paint: Callable[[Any], None], height: float) -> Any:
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        columns = 1 if max(map(len, labels)) > NARROW else 2
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
