@@ -45,8 +45,12 @@ class Plan:
         objective: what is trained, such as "td-lambda".
         layers: how many of the base's first layers the guide has; None is all.
         lr: learning rates; the lowest validation error wins.
+        epochs: passes over the responses: few prompts need several, and the pass with the lowest
+            validation error is kept.
+        batch_size: responses of one update.
         n: responses to each training prompt.
         beta: strengths that are tried, in nats per standard deviation of the reward.
+        k: candidates of each step that the guide scores.
         test_n: responses to each prompt of the sweep.
         base_samples: of the base, from which best-of-n is computed.
         max_new_tokens: longest response, in tokens.
@@ -61,10 +65,13 @@ class Plan:
     model: str = "smollm2"
     base_temperature: float = 0.7
     objective: str = "td-lambda"
-    layers: int | None = None
-    lr: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    layers: int | None = 8
+    lr: tuple[float, ...] = (3e-4, 1e-3)
+    epochs: int = 8
+    batch_size: int = 16
     n: int = 12
-    beta: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    beta: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    k: int = 10
     test_n: int = 4
     base_samples: int = 8
     max_new_tokens: int = 128
@@ -89,9 +96,11 @@ class Plan:
             ["collect", *asked, "-n", self.n, *shared, "-o", rollouts],
             ["train", self.objective, rollouts, "-o", guide, "--unit", "std", "--lr", rates,
              *(["--layers", self.layers] if self.layers else []),
+             "--epochs", self.epochs, "--batch-size", self.batch_size,
              "--model", self.model, "--seed", self.seed],
             ["sweep", *asked, *judged, "-m", "sampling", "-m", "vas", "-g", guide, *betas,
-             "-n", self.test_n, "--base-samples", self.base_samples, *shared, "-o", results],
+             "--k", self.k, "-n", self.test_n, "--base-samples", self.base_samples, *shared,
+             "-o", results],
             ["report", results, "-o", self.folder("report")],
         ]  # fmt: skip
         return [shlex.join(["trimtab", *map(str, line)]) for line in lines]
@@ -189,6 +198,8 @@ def steer(
             unit="std",
             layers=plan.layers,
             lr=plan.lr,
+            epochs=plan.epochs,
+            batch_size=plan.batch_size,
             model=plan.model,
             seed=plan.seed,
             on=partial(_learnt, tell, plan.lr),
@@ -196,7 +207,7 @@ def steer(
     done = sweep(
         lm,
         task,
-        [sampling(), *(vas(beta=beta) for beta in plan.beta)],
+        [sampling(), *(vas(beta=beta, k=plan.k) for beta in plan.beta)],
         plan.folder("results"),
         guides=[str(guide)],
         n=plan.test_n,
