@@ -221,8 +221,8 @@ INNER = {
     "cache.slots.StepView.update": "called by transformers",
     "cache.tree.TreeReader": "arguments of a network's forward",
     "evaluation.html.render": "what a template shows; jinja2 refuses one that lacks something",
-    "guides.heads.Identity": "torch's own module",
-    "guides.heads.LogProbabilityHead": "torch's own module",
+    "guides.cached.Identity": "torch's own module",
+    "guides.cached.LogProbabilityHead": "torch's own module",
     **{
         f"training.checkpoints.Log.on_{event}": "called by transformers"
         for event in ("log", "save", "step_end")

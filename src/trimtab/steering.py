@@ -154,7 +154,7 @@ def steer(
     from trimtab.decoding.methods import sampling, vas
     from trimtab.evaluation.report import write
     from trimtab.evaluation.sweep import sweep
-    from trimtab.guides.shipped import guide_folder
+    from trimtab.guides.manifest import guide_folder
     from trimtab.runs import Processes, collect, find_prompts
     from trimtab.runs.resolve import find_model, find_reward
     from trimtab.tasks import task_from_file

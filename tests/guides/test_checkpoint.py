@@ -215,7 +215,7 @@ def test_files_that_were_not_saved(folder: Path) -> None:
 
 def rewrite(folder: Path, **fields: Any) -> None:
     """A manifest by another hand, with a sum that fits."""
-    from trimtab.guides.proof import _digest
+    from trimtab.guides.manifest import _digest
 
     body = json.loads((folder / "guide.json").read_text())
     body.pop("sha256")

@@ -12,7 +12,7 @@ from tests.needs import needs_asset
 from trimtab import rewards, tasks
 from trimtab.errors import IncompatibleError
 from trimtab.guides import shipped_guides, verify
-from trimtab.guides.shipped import guide_folder
+from trimtab.guides.manifest import guide_folder
 
 MOST = 3_000_000
 

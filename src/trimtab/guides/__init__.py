@@ -16,26 +16,25 @@ from typing import TYPE_CHECKING
 from trimtab.lazy import door
 
 if TYPE_CHECKING:
-    from trimtab.guides.base import Delegate
-    from trimtab.guides.cached import ValueGuide, VocabularyGuide
-    from trimtab.guides.checkpoint import load_guide, save_guide
-    from trimtab.guides.compose import WeightedSum
-    from trimtab.guides.heads import (
+    from trimtab.guides.cached import (
         AdvantageHead,
         DuelingHead,
         Identity,
         LogProbabilityHead,
         ScalarHead,
+        ValueGuide,
+        VocabularyGuide,
         VocabularyHead,
     )
-    from trimtab.guides.manifest import Manifest
-    from trimtab.guides.proof import verify
+    from trimtab.guides.checkpoint import load_guide, save_guide
+    from trimtab.guides.compose import WeightedSum
+    from trimtab.guides.manifest import Manifest, shipped_guides, verify
     from trimtab.guides.reward import RewardGuide
-    from trimtab.guides.shipped import shipped_guides
     from trimtab.guides.text import TextGuide
     from trimtab.guides.transforms import (
         Center,
         Clamp,
+        Delegate,
         LogSigmoid,
         RereadingValueGuide,
         Transform,

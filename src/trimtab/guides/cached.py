@@ -1,13 +1,14 @@
-"""Guides that read the base's ids with a cached network: value functions, vocabulary-wide heads.
+"""Networks that read the base's ids with a cache: value functions, vocabulary-wide heads.
 
-Legend: B rows, K candidates, D hidden size, V vocabulary.
+Legend: B rows, K candidates, D hidden size, V vocabulary; a head keeps leading dimensions `*rows`.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -16,30 +17,18 @@ from transformers import PreTrainedModel
 
 from trimtab.cache.configs import text_config, text_decoder
 from trimtab.cache.reader import Attention, CachedReader, open_reader
-from trimtab.errors import IncompatibleError, check_keywords
-from trimtab.guides.backbones import truncated, vocab_of
-from trimtab.guides.base import Delegate
-from trimtab.guides.heads import LogProbabilityHead
-from trimtab.guides.manifest import GuideKind
+from trimtab.errors import IncompatibleError, UsageError, check_keywords
+from trimtab.guides.transforms import Delegate
 from trimtab.types import Candidates, Prompt, Vocab
+
+GuideKind: TypeAlias = Literal["value", "vocabulary"]
 
 
 class CachedGuide(Delegate):
-    """A backbone that reads growing prefixes, and a head that makes scores of its outputs.
-
-    Attributes:
-        kind: what a manifest calls its class.
-        reads_logits: whether the head reads a causal LM's own logits, where the backbone is one.
-        backbone: cut to its layers, in eval mode.
-        head: on the backbone's device, in eval mode.
-        vocab: whose ids it reads.
-        name: what errors and tables call it.
-        reader: the backbone with its cache.
-        context: most tokens that a prompt and its response may have; None if unlimited.
-    """
+    """A backbone that reads growing prefixes, and a head that makes scores of its outputs."""
 
     kind: ClassVar[GuideKind]
-    reads_logits: ClassVar[bool]
+    reads_logits: ClassVar[bool]  # whether the head reads a causal LM's logits, where there are any
 
     def __init__(
         self,
@@ -55,7 +44,7 @@ class CachedGuide(Delegate):
         body = backbone if logits else text_decoder(backbone)
         self.backbone = truncated(body, layers).eval()
         self.head = head.to(self.backbone.device).eval()
-        self.vocab = vocab_of(self.backbone, vocab)
+        self.vocab = _vocab_of(self.backbone, vocab)
         self.name = name or self.kind
         last_only: dict[str, Any] = {"logits_to_keep": 1} if logits else {}
         self.reader: CachedReader[Any] = open_reader(
@@ -180,4 +169,167 @@ class VocabularyGuide(CachedGuide):
 
 
 OPTIONS = tuple(inspect.signature(VocabularyGuide).parameters)[2:]
-"""The keywords of `VocabularyGuide`."""
+
+
+# --- heads ---------------------------------------------------------------------------------------
+
+
+class ScalarHead(nn.Module):
+    """V(s) = w h(s) + b. Starts at zero, so an untrained guide changes nothing."""
+
+    def __init__(self, hidden: int, bias: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.constant_(self.linear.bias, bias)
+
+    def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows"]:
+        """One score per state, in float32."""
+        out: Tensor = self.linear(hidden.to(self.linear.weight.dtype))
+        return out.squeeze(-1).float()
+
+
+class VocabularyHead(nn.Module):
+    """Q(s, .) = W h(s) + b: one score for every next token (FaRMA; VAS, appendix B)."""
+
+    def __init__(self, hidden: int, vocabulary: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden, vocabulary)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """One score per next token, in float32."""
+        out: Tensor = self.linear(hidden.to(self.linear.weight.dtype))
+        return out.float()
+
+
+class DuelingHead(nn.Module):
+    """Q(s, v) = V(s) + A(s, v) (Wang et al. 2016; VAS, appendix B); A starts at zero."""
+
+    def __init__(self, hidden: int, vocabulary: int) -> None:
+        super().__init__()
+        self.value = ScalarHead(hidden)
+        self.advantage = VocabularyHead(hidden, vocabulary)
+
+    def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """One score per next token, in float32."""
+        scores: Tensor = self.value(hidden)[..., None] + self.advantage(hidden)
+        return scores
+
+
+class AdvantageHead(nn.Module):
+    """A(s, v) = Q(s, v) - V(s) of two heads trained apart (ILQL, Snell et al. 2023)."""
+
+    def __init__(self, hidden: int, vocabulary: int) -> None:
+        super().__init__()
+        self.value = ScalarHead(hidden)
+        self.q = VocabularyHead(hidden, vocabulary)
+
+    def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """One score per next token, in float32."""
+        scores: Tensor = self.q(hidden) - self.value(hidden)[..., None]
+        return scores
+
+
+class LogProbabilityHead(nn.Module):
+    """log p_arm(. | s): a causal LM's own output, normalised (GenARM). It has no weights."""
+
+    def forward(self, logits: Float[Tensor, "*rows V"]) -> Float[Tensor, "*rows V"]:
+        """Log-probabilities, in float32."""
+        return logits.float().log_softmax(dim=-1)
+
+
+class Identity(nn.Module):
+    """A network's own outputs as scores: FaRMA's r(s, .), a causal LM's raw next-token outputs."""
+
+    def forward(self, outputs: Float[Tensor, "*rows V"]) -> Float[Tensor, "*rows V"]:
+        """The same, in float32."""
+        return outputs.float()
+
+
+# --- backbones -----------------------------------------------------------------------------------
+
+
+def truncated(backbone: PreTrainedModel, layers: int | None) -> PreTrainedModel:
+    """The first `layers` layers of a decoder (what follows them stays); None keeps all.
+
+    Layers are shared with the given backbone, not copied; only the containers are new. A causal LM
+    keeps its output layer.
+    """
+    total = text_config(backbone).num_hidden_layers
+    if layers is None or layers == total:
+        return backbone
+    if not 1 <= layers < total:
+        raise UsageError(
+            f"layers must be between 1 and the backbone's {total}",
+            got=f"{layers}",
+            do="pass fewer, or None for all",
+        )
+    cut = copy.copy(backbone)
+    cut._modules = dict(backbone._modules)
+    inner = backbone.base_model
+    if isinstance(inner, PreTrainedModel) and inner is not backbone:
+        body = truncated(inner, layers)
+        setattr(cut, backbone.base_model_prefix, body)
+        cut.config = body.config
+        if text_config(backbone) is not backbone.config:  # that of a part of it
+            cut.config = copy.copy(backbone.config)
+            cut.config.text_config = body.config
+        return cut
+    children = dict(backbone.named_children())
+    name = next((n for n in ("layers", "h") if isinstance(children.get(n), nn.ModuleList)), None)
+    if name is None:
+        raise UsageError(
+            "a truncated backbone must keep its layers in `layers` or `h`",
+            got=type(backbone).__name__,
+            do="pass a backbone that is already truncated",
+        )
+    setattr(cut, name, nn.ModuleList(list(getattr(backbone, name))[:layers]))
+    cut.config = _cut_config(backbone.config, layers)
+    return cut
+
+
+def _cut_config(config: Any, layers: int) -> Any:
+    """The config of the first layers; everything that it says of each layer is cut as well.
+
+    An error where so many layers, made anew from their config, would be other ones.
+    """
+    total, cut = config.num_hidden_layers, copy.deepcopy(config)
+    if getattr(config, "hidden_size_per_layer_input", 0):
+        raise UsageError(
+            f"{config.model_type} embeds each token for all of its {total} layers, so it needs all",
+            got=f"layers={layers}",
+            do="pass layers=None",
+        )
+    own = config.to_dict().get("per_layer_config")
+    cut.num_hidden_layers = layers
+    for name, value in vars(config).items():
+        if isinstance(value, list) and len(value) == total:
+            setattr(cut, name, value[:layers])
+    if own:
+        cut.per_layer_config = {i: given for i, given in own.items() if int(i) < layers}
+    if getattr(config, "num_kv_shared_layers", 0):
+        cut.num_kv_shared_layers = max(0, config.num_kv_shared_layers - (total - layers))
+    kinds = getattr(cut, "layer_types", None)
+    again = type(cut).from_dict(cut.to_dict())
+    if kinds and again.layer_types != kinds:
+        whole = [i for i, kind in enumerate(config.layer_types, 1) if kind == again.layer_types[-1]]
+        raise UsageError(
+            f"{config.model_type} must end with a layer of {again.layer_types[-1]}",
+            got=f"layers={layers}, of {kinds[-1]}",
+            do=f"pass one of {', '.join(map(str, whole))}",
+        )
+    return cut
+
+
+def _vocab_of(backbone: PreTrainedModel, given: Vocab | None) -> Vocab:
+    """Whose ids a guide on this backbone reads: the given ones, or as many as it has rows."""
+    config = text_config(backbone)
+    if given is not None and given.size > config.vocab_size:
+        raise IncompatibleError(
+            f"a guide must have an embedding for each of the {given.size} token ids that it reads",
+            got=f"{config.model_type} with {config.vocab_size} rows",
+            do="use a backbone of the base's family, or a TextGuide, which reads text",
+        )
+    return given or Vocab(config.vocab_size)

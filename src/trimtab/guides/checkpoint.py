@@ -10,36 +10,49 @@ Nothing is ever unpickled, and no code that comes with a model is run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
-from transformers import PreTrainedModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from trimtab.cache.configs import text_config
+from trimtab.cache.configs import text_config, text_decoder
 from trimtab.errors import (
     CheckpointError,
+    FetchError,
     IncompatibleError,
     OutputError,
     UsageError,
     check_word,
 )
 from trimtab.files import replace_folder
-from trimtab.guides.backbones import aligned, open_backbone, save_net
-from trimtab.guides.cached import CachedGuide, ValueGuide, VocabularyGuide
-from trimtab.guides.heads import head_spec, load_head
-from trimtab.guides.manifest import HEAD, Manifest, Storage
-from trimtab.guides.proof import verify, write_manifest
-from trimtab.guides.shipped import guide_folder
-from trimtab.guides.transforms import unwrap, wrap
-from trimtab.models.loading import check_device
+from trimtab.guides.cached import CachedGuide, ValueGuide, VocabularyGuide, truncated
+from trimtab.guides.manifest import (
+    HEAD,
+    HEADS,
+    TRANSFORMS,
+    Manifest,
+    Storage,
+    guide_folder,
+    head_sizes,
+    verify,
+    write_manifest,
+)
+from trimtab.guides.transforms import Transform
+from trimtab.models.loading import check_device, from_pretrained
+from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.version import __version__
 
-__all__ = ["load_guide", "save_guide", "verify"]
+BUFFERS = "buffers.safetensors"
+ALIGNMENT = 64  # bytes; what torch's CPU allocator gives
 
 Json = Mapping[str, Any]
 
@@ -61,8 +74,8 @@ def save_guide(
     """Write a guide; the folder appears when it is complete.
 
     Args:
-        guide: a `ValueGuide` or `VocabularyGuide` with a head of `trimtab.guides.heads`, as it is
-            or inside `LogSigmoid`, `Clamp` and `Center`.
+        guide: a `ValueGuide` or `VocabularyGuide` with a head of `trimtab.guides`, as it is or
+            inside `LogSigmoid`, `Clamp` and `Center`.
         folder: where; it must not exist, unless `overwrite`.
         storage: "full" stores the backbone, cut to its layers; "base" stores none of it, for a
             guide whose backbone is the base's own first layers.
@@ -105,13 +118,14 @@ def save_guide(
         base=base,
         revision=revision,
         template=template,
-        transforms=transforms,
         storage=storage,
         adapter=adapter is not None,
+        transforms=transforms,
         files={},  # those that lie there when it is written
     )
     try:
-        _write(target, inner, adapter, manifest)
+        with replace_folder(target) as part:
+            _write(part, inner, adapter, manifest)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"{target} must be writable, on a disk with room",
@@ -140,25 +154,36 @@ def _facts(guide: CachedGuide) -> dict[str, Any]:
     }
 
 
-def _write(target: Path, guide: CachedGuide, adapter: Any, manifest: Manifest) -> None:
-    """Write all files, the manifest last; nothing half-written has the final name."""
-    with replace_folder(target) as part:
-        weights = {name: w.contiguous() for name, w in guide.head.state_dict().items()}
-        if weights:
-            save_file(weights, part / HEAD)
-        if manifest.storage == "full":
-            save_net(guide.backbone, part / "backbone")
-        if adapter is not None:
-            _save_adapter(adapter, part / "adapter", manifest.base)
-        write_manifest(manifest, part)
+def _write(folder: Path, guide: CachedGuide, adapter: Any, manifest: Manifest) -> None:
+    """All files, the manifest last."""
+    if weights := {name: w.contiguous() for name, w in guide.head.state_dict().items()}:
+        save_file(weights, folder / HEAD)
+    if manifest.storage == "full":
+        _save_net(guide.backbone, folder / "backbone")
+    if adapter is not None:
+        for config in adapter.peft_config.values():  # it names the base, and no folder of ours
+            config.base_model_name_or_path = manifest.base
+        adapter.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        # peft's, with everything left to be filled in
+        (folder / "adapter" / "README.md").unlink(missing_ok=True)
+    write_manifest(manifest, folder)
 
 
-def _save_adapter(adapter: Any, folder: Path, base: str | None) -> None:
-    """The adapter as peft stores it; it names the base, and no folder of ours."""
-    for config in adapter.peft_config.values():
-        config.base_model_name_or_path = base
-    adapter.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's, with everything left to be filled in
+def _save_net(net: PreTrainedModel, folder: Path) -> None:
+    """A network's config and weights, and the buffers that transformers leaves out.
+
+    Those are made anew on loading (rotary frequencies, in float32); a network that was cast as a
+    whole has them in its own precision, and would not score the same without them.
+    """
+    net.save_pretrained(folder)
+    kept = net.state_dict()
+    buffers = {
+        name: buffer.detach().cpu().clone()
+        for name, buffer in net.named_buffers()
+        if name not in kept and buffer.is_floating_point()
+    }
+    if buffers:
+        save_file(buffers, folder / BUFFERS)
 
 
 def load_guide(
@@ -189,14 +214,15 @@ def load_guide(
     if lm is not None:
         _check_vocab(folder, manifest, lm)
         device = lm.device if device is None else device
-    backbone = open_backbone(folder, manifest, lm, backbone)
+    if backbone is None and isinstance(lm, TransformersLM):
+        backbone = lm.model
+    backbone = _open_backbone(folder, manifest, backbone)
     if device is not None:
         backbone = backbone.to(torch.device(device))  # type: ignore[arg-type]  # as torch's modules
-    head = aligned(load_head(manifest.head, folder / HEAD))
     kind = ValueGuide if manifest.kind == "value" else VocabularyGuide
     guide = kind(
         backbone,
-        head,
+        _load_head(manifest.head, folder / HEAD),
         vocab=manifest.vocab,
         attention=manifest.attention,
         name=manifest.name,
@@ -219,3 +245,157 @@ def _check_vocab(folder: Path, manifest: Manifest, lm: LanguageModel[Any]) -> No
         got=got,
         do=f"use the base that it was trained for{trained_for}, or another guide",
     )
+
+
+# --- the backbone --------------------------------------------------------------------------------
+
+
+def _open_backbone(
+    folder: Path, manifest: Manifest, base: PreTrainedModel | None
+) -> PreTrainedModel:
+    """A saved guide's network: in its folder, or on the layers of a base that is given or named."""
+    if manifest.storage == "full":
+        try:
+            return _load_net(manifest, str(folder / "backbone"))
+        except FetchError as error:
+            raise CheckpointError(
+                f"{folder / 'backbone'} must be a network that transformers can open",
+                got=error.got,
+                do="save the guide again",
+            ) from error
+    if base is None and manifest.base is None:
+        raise UsageError(
+            f"{folder} stands on its base's layers", got="no base", do="pass lm=... or backbone=..."
+        )
+    if base is None:
+        base = _load_net(manifest, str(manifest.base), manifest.revision or "main")
+    return _on_base(folder, manifest, base)
+
+
+def _load_net(manifest: Manifest, source: str, revision: str = "main") -> PreTrainedModel:
+    """A network from a folder, or the base from its id; every weight must be there."""
+    net, info = from_pretrained(
+        AutoModelForCausalLM if manifest.causal else AutoModel,
+        source,
+        "backbone",
+        dtype=getattr(torch, manifest.dtype),
+        attn_implementation=manifest.implementation,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        revision=revision,
+    )
+    if missing := sorted(info["missing_keys"]):
+        raise CheckpointError(
+            f"{source} must hold every weight", got=f"no {missing[0]}", do="save the guide again"
+        )
+    assert isinstance(net, PreTrainedModel)
+    _align(net)
+    buffers = Path(source) / BUFFERS
+    for name, value in load_file(buffers).items() if buffers.is_file() else ():
+        net.get_buffer(name).data = value.to(net.device)
+    return net
+
+
+def _on_base(folder: Path, manifest: Manifest, base: PreTrainedModel) -> PreTrainedModel:
+    """The base's first layers with the guide's adapter merged into a copy of them."""
+    base = base if manifest.causal else text_decoder(base)
+    config = text_config(base)
+    for name, value in (("model_type", config.model_type), ("hidden", config.hidden_size)):
+        if value != getattr(manifest, name):
+            raise IncompatibleError(
+                f"{folder} stands on a base with {name} {getattr(manifest, name)!r}",
+                got=f"one with {value!r}",
+                do="pass the base that it was trained on",
+            )
+    net = truncated(base, manifest.layers)
+    if not manifest.adapter:
+        return net
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        # peft asks transformers for an attribute under its former name
+        warnings.filterwarnings(
+            "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
+        )
+        try:
+            adapted = PeftModel.from_pretrained(copy.deepcopy(net), str(folder / "adapter"))
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{folder / 'adapter'} must be an adapter that peft can put on the base",
+                got=" ".join(str(error).split())[:200],
+                do="save the guide again",
+            ) from error
+    merged = adapted.merge_and_unload()
+    assert isinstance(merged, PreTrainedModel)
+    return merged
+
+
+def _align(module: nn.Module) -> None:
+    """Weights at the addresses that an allocator gives them, in place.
+
+    A loaded safetensors file is mapped as it lies on the disk, and matrix products round
+    differently at addresses that no vector instruction likes (about 1e-7 in float32).
+    """
+    for weights in module.parameters():
+        if weights.device.type == "cpu" and weights.data_ptr() % ALIGNMENT:
+            weights.data = weights.data.clone()
+
+
+# --- head and transforms, by their names ---------------------------------------------------------
+
+
+def head_spec(head: nn.Module) -> dict[str, Any]:
+    """A head's kind and sizes, as the manifest has them."""
+    kind = next((name for name, known in HEADS.items() if type(head) is known), None)
+    if kind is None:
+        raise UsageError(
+            f"a head that is saved must be one of {', '.join(h.__name__ for h in HEADS.values())}",
+            got=type(head).__name__,
+            do="use one of those",
+        )
+    widest = max((w.shape for w in head.parameters() if w.dim() == 2), default=(0, 0))
+    sizes = {"vocabulary": widest[0], "hidden": widest[1]}
+    return {"kind": kind, **{name: sizes[name] for name in head_sizes(kind)}}
+
+
+def _load_head(spec: dict[str, Any], path: Path) -> nn.Module:
+    """The head of a kind and sizes with the weights of a file, in their own precision."""
+    sizes = {name: size for name, size in spec.items() if name != "kind"}
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
+        head = HEADS[spec["kind"]](**sizes)
+    try:
+        head.load_state_dict(load_file(path) if path.is_file() else {}, assign=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path.name} must fit a head {spec}",
+            got=" ".join(str(error).split()),
+            do="save the guide again",
+        ) from error
+    _align(head)
+    return head
+
+
+def unwrap(guide: Guide[Any]) -> tuple[Guide[Any], list[dict[str, Any]]]:
+    """The guide inside its transforms, and these by name with their arguments, innermost first."""
+    specs: list[dict[str, Any]] = []
+    names = {kind: name for name, kind in TRANSFORMS.items()}
+    while isinstance(guide, Transform):
+        if type(guide) not in names:
+            raise UsageError(
+                f"transforms that are saved are {', '.join(TRANSFORMS)}",
+                got=type(guide).__name__,
+                do="save the guide inside it, and put it around that again after loading",
+            )
+        arguments = {f.name: getattr(guide, f.name) for f in fields(guide) if f.name != "guide"}
+        specs.insert(0, {"kind": names[type(guide)], **arguments})
+        guide = guide.guide
+    return guide, specs
+
+
+def wrap(guide: Guide[Any], specs: Sequence[dict[str, Any]]) -> Guide[Any]:
+    """A guide inside transforms, as `unwrap` spells them."""
+    for spec in specs:
+        arguments = {name: value for name, value in spec.items() if name != "kind"}
+        guide = TRANSFORMS[spec["kind"]](guide, **arguments)
+    return guide

@@ -1,26 +1,58 @@
-"""What `guide.json` says of a saved guide: each field is declared once, by its annotation.
+"""A guide's folder from outside: what `guide.json` says of it, and the proof that it is whole.
 
-A manifest may come from anybody, so `trimtab.guides.proof` holds it to these before anything is
-loaded.
+A manifest may come from anybody. So each field is declared once, by its annotation, and held to it
+before anything is loaded; the sums of all other files stand in it; and a pickle is never opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import PurePosixPath
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from inspect import Parameter, signature
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict, get_type_hints
 
-from trimtab.guides.heads import HEADS, head_sizes
-from trimtab.guides.transforms import TRANSFORMS
-from trimtab.schema import SchemaError, above, one_of, record, schema_of, text, whole
+from torch import nn
+
+from trimtab.errors import CheckpointError, UnknownNameError, UsageError
+from trimtab.files import replace_file
+from trimtab.guides.cached import (
+    AdvantageHead,
+    DuelingHead,
+    GuideKind,
+    Identity,
+    LogProbabilityHead,
+    ScalarHead,
+    VocabularyHead,
+)
+from trimtab.guides.transforms import Center, Clamp, LogSigmoid, Transform
+from trimtab.schema import SchemaError, above, check, one_of, record, schema_of, text, whole
 from trimtab.types import Vocab
 
+FORMAT = 1
+MANIFEST = "guide.json"
 HEAD = "head.safetensors"
-"""The file of the head's weights, where it has any."""
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+SHIPPED = Path(__file__).with_name("shipped")
 
-GuideKind: TypeAlias = Literal["value", "vocabulary"]
-"""A `ValueGuide` or a `VocabularyGuide`."""
+HEADS: dict[str, type[nn.Module]] = {
+    "scalar": ScalarHead,
+    "vocabulary": VocabularyHead,
+    "dueling": DuelingHead,
+    "advantage": AdvantageHead,
+    "log_probability": LogProbabilityHead,
+    "identity": Identity,
+}
+"""Heads that can be saved, by their names on disk."""
+
+TRANSFORMS: dict[str, type[Transform]] = {
+    "log_sigmoid": LogSigmoid,
+    "clamp": Clamp,
+    "center": Center,
+}
+"""Transforms that can be saved with their guide, by their names on disk."""
 
 Storage: TypeAlias = Literal["full", "base"]
 """Where a guide's backbone is: in its folder, or in the base."""
@@ -30,9 +62,7 @@ Implementation: TypeAlias = Literal[
 ]
 """Of attention, as transformers has itself; other names make it fetch code and run it."""
 
-Size: TypeAlias = Annotated[int, whole(1, 2**20)]
-"""Of a network or a vocabulary: the widest that is believed."""
-
+Size: TypeAlias = Annotated[int, whole(1, 2**20)]  # of a network: the widest that is believed
 Count: TypeAlias = Annotated[int, whole(0, 2**53)]
 Positive: TypeAlias = Annotated[float, above(0)]
 
@@ -123,6 +153,17 @@ class DataFacts(TypedDict, total=False):
 # --- the guide itself ----------------------------------------------------------------------------
 
 
+def head_sizes(kind: str) -> tuple[str, ...]:
+    """The sizes that a head is made with: the arguments that it needs.
+
+    >>> head_sizes("dueling")
+    ('hidden', 'vocabulary')
+    """
+    parameters = signature(HEADS[kind]).parameters.values()
+    plain = (p for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(p.name for p in plain if p.default is Parameter.empty)
+
+
 def _head(value: Any, name: str) -> None:
     """A kind of head and its sizes."""
     record({"kind": one_of(HEADS)}, more=True)(value, name)
@@ -201,7 +242,7 @@ class Manifest:
     files: Mapping[str, FileProof]
 
 
-def check_fields(value: Any, name: str) -> None:
+def _check_fields(value: Any, name: str) -> None:
     """A `Schema` of all fields, and of what two of them must be together."""
     schema_of(Manifest)(value, name)
     head, files = value["head"]["kind"], value["files"]
@@ -224,3 +265,158 @@ def check_fields(value: Any, name: str) -> None:
     if {"least", "most"} <= reward.keys() and not reward["least"] < reward["most"]:
         bounds = f"{reward['least']} and {reward['most']}"
         raise SchemaError("reward.least must be below most", bounds)
+
+
+# --- proving a folder ----------------------------------------------------------------------------
+
+
+def verify(folder: str | Path) -> Manifest:
+    """Check that a guide's folder is whole, ours and safe; nothing in it is loaded.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        CheckpointError: a pickle, no manifest, an unknown format, a field that is not what it must
+            be, a missing, added or changed file.
+    """
+    folder = Path(folder)
+    _refuse_pickles(folder)
+    fields = _read(folder)
+    _check_files(folder, fields["files"])
+    return Manifest(**{**fields, "vocab": Vocab(**fields["vocab"])})
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """A pickle runs code when it is read; one is never opened, whatever the manifest says."""
+    paths = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+    if pickle := next((path for path in paths if path.suffix.lower() in PICKLES), None):
+        raise CheckpointError(
+            "weights must be safetensors: a pickle can run any code when it is read",
+            got=f"{pickle}",
+            do="save the guide with save_guide",
+        )
+    if folder.is_file():
+        raise CheckpointError("a guide is a folder", got=f"the file {folder}", do="pass its folder")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The manifest's fields, once they are known to be the ones that were written."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CheckpointError(
+            f"a guide's folder must hold {MANIFEST}",
+            got=f"{folder} without it",
+            do="check the path",
+        )
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(body)  # nested too deep, like the reading of it
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise _changed(path, reason) from error
+    if not isinstance(body, dict):
+        raise _changed(path, f"a {type(body).__name__} and no object of names and values")
+    digest, version = body.pop("sha256", None), body.get("format")
+    if type(version) is not int or version != FORMAT:
+        raise CheckpointError(
+            f"{path} must be of format {FORMAT}", got=f"{version!r:.60}", do="update trimtab"
+        )
+    if digest != _digest(body):
+        raise _changed(path, "fields that do not match its own sha256")
+    del body["format"]
+    do = "update trimtab, or get the guide again"
+    check(body, _check_fields, of=str(path), error=CheckpointError, do=do)
+    return body
+
+
+def _check_files(folder: Path, files: Mapping[str, FileProof]) -> None:
+    """The files of the folder and those of the manifest are the same, byte for byte."""
+    present = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    for name, proof in files.items():
+        path = present.get(name)
+        if path is None:
+            raise CheckpointError(
+                f"{folder} must hold {name}", got="no such file", do="get it again"
+            )
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise _changed(folder / MANIFEST, f"a file outside the folder: {path.name}")
+        size, digest = path.stat().st_size, proof["sha256"]
+        if size != proof["bytes"]:
+            raise _changed(path, f"{size} bytes", was=f": {proof['bytes']} bytes")
+        if (found := _proof(path)["sha256"]) != digest:
+            raise _changed(path, f"{found[:16]}...", was=f": sha256 {digest[:16]}...")
+    added = sorted(name for name in present if "/" in name and name not in files)
+    if added:
+        raise CheckpointError(
+            f"{folder} must hold the files that were saved", got=f"also {added[0]}", do="remove it"
+        )
+
+
+def _changed(path: Path, got: str, *, was: str = "") -> CheckpointError:
+    return CheckpointError(f"{path} must be as it was saved{was}", got=got, do="get it again")
+
+
+def _proof(path: Path) -> FileProof:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write `guide.json` last, with the sums of all files that lie in the folder by then."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): _proof(path) for path in paths}
+    try:
+        fields = json.loads(json.dumps({**asdict(manifest), "files": files}))  # as it will be read
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            "objective, data and reward must be of JSON's types", got=str(error), do="convert them"
+        ) from error
+    do = "say it so, or leave it out: nobody could load the guide"
+    check(fields, _check_fields, of="a guide's manifest", error=UsageError, do=do)
+    body = {"format": FORMAT, **fields}
+    written = json.dumps({**body, "sha256": _digest(body)}, indent=2, sort_keys=True)
+    replace_file(folder / MANIFEST, written + "\n")
+
+
+# --- where guides are ----------------------------------------------------------------------------
+
+
+def shipped_guides() -> dict[str, Path]:
+    """The folders of the guides that come with the package, by name.
+
+    >>> sorted(shipped_guides())
+    ['concise', 'sentiment']
+    """
+    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{MANIFEST}"))}
+
+
+def guide_folder(name: str | Path) -> Path | None:
+    """Where a guide is: the folder of that name, or a shipped guide's; None where it is neither."""
+    folder = Path(name)
+    if (folder / MANIFEST).is_file():
+        return folder
+    return shipped_guides().get(str(name))
+
+
+def check_name(name: str, also: Iterable[str] = ()) -> None:
+    """Raise `UnknownNameError` for a name that can be no guide's, before the Hub is asked.
+
+    A guide is a folder, one that comes with the package or is known as one of `also`, or a reward
+    model: a folder or ORG/NAME on the Hub, either with #LABEL.
+    """
+    if guide_folder(name) is not None or "/" in name or Path(name.partition("#")[0]).exists():
+        return
+    shipped = shipped_guides()
+    raise UnknownNameError(
+        "a guide",
+        name,
+        {*shipped, *also},
+        do=f"with the package come {' and '.join(shipped)}; or name a folder, or a reward model of "
+        "the Hub as ORG/NAME",
+    )

@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trimtab.errors import GuideError, TrimtabError, UsageError
-from trimtab.guides.base import appended_ids
 from trimtab.locks import lock_of
 from trimtab.types import Candidates, Cost, Prompt
 
@@ -174,3 +173,11 @@ class TextGuide:
         """What is called."""
         function = getattr(self.function, "__qualname__", repr(self.function))
         return f"TextGuide({self.name!r}, {function})"
+
+
+def appended_ids(
+    rows: Sequence[tuple[int, ...]], tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+) -> list[tuple[int, ...]]:
+    """Rows of ids with the first `lengths[b]` of `tokens[b]` behind them."""
+    new = zip(rows, tokens.tolist(), lengths.tolist(), strict=True)
+    return [row + tuple(ids[:n]) for row, ids, n in new]

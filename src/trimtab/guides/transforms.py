@@ -1,13 +1,13 @@
-"""Guides around one guide: functions of its score, and a reading with the published code's fault.
+"""Guides that leave the reading to another: functions of its score, and a published code's fault.
 
 Legend: B rows, K candidates, L tokens of a candidate, R some rows.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -17,9 +17,44 @@ from torch.nn import functional as F
 
 from trimtab.decoding.step import check_scores
 from trimtab.errors import UsageError
-from trimtab.guides.base import Delegate, appended_ids
+from trimtab.guides.text import appended_ids
 from trimtab.protocols import Bounded, Guide
-from trimtab.types import Candidates, Prompt, Vocab, pad_ids
+from trimtab.types import Candidates, Cost, Prompt, Vocab, pad_ids
+
+
+class Delegate(ABC):
+    """Hands every reading to `inner`, a guide or a cached reader; a subclass says its own score."""
+
+    @property
+    @abstractmethod
+    def inner(self) -> Any:
+        """What reads; its state is this guide's state."""
+
+    @abstractmethod
+    def score(self, state: Any, candidates: Candidates) -> Float[Tensor, "B K"]:
+        """Score of each candidate after the prefix; leaves `state` as it was."""
+
+    @property
+    def cost(self) -> Cost:
+        """Tokens read so far."""
+        cost: Cost = self.inner.cost
+        return cost
+
+    def prefill(self, prompts: Sequence[Prompt]) -> Any:
+        """Read whole prompts, one row each."""
+        return self.inner.prefill(prompts)
+
+    def extend(self, state: Any, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Any:
+        """Append `lengths[b]` tokens to row b."""
+        return self.inner.extend(state, tokens, lengths)
+
+    def select(self, state: Any, rows: Int[Tensor, "R"]) -> Any:
+        """Drop, reorder or fork rows."""
+        return self.inner.select(state, rows)
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """Rows of several states side by side."""
+        return self.inner.join(states)
 
 
 @dataclass(frozen=True)
@@ -208,42 +243,3 @@ class RereadingValueGuide(Delegate):
         """Rows of several states side by side."""
         inner = self.guide.join([s.inner for s in states])
         return RereadState(inner, [row for s in states for row in s.ids])
-
-
-# --- on disk -------------------------------------------------------------------------------------
-
-TRANSFORMS: dict[str, type[Transform]] = {
-    "log_sigmoid": LogSigmoid,
-    "clamp": Clamp,
-    "center": Center,
-}
-"""Transforms that can be saved with their guide, by their names on disk."""
-
-
-def unwrap(guide: Guide[Any]) -> tuple[Guide[Any], list[dict[str, Any]]]:
-    """The guide inside its transforms, and these by name with their arguments, innermost first.
-
-    Raises:
-        UsageError: a transform that is not the library's, which no file can spell.
-    """
-    specs: list[dict[str, Any]] = []
-    names = {kind: name for name, kind in TRANSFORMS.items()}
-    while isinstance(guide, Transform):
-        if type(guide) not in names:
-            raise UsageError(
-                f"transforms that are saved are {', '.join(TRANSFORMS)}",
-                got=type(guide).__name__,
-                do="save the guide inside it, and put it around that again after loading",
-            )
-        arguments = {f.name: getattr(guide, f.name) for f in fields(guide) if f.name != "guide"}
-        specs.insert(0, {"kind": names[type(guide)], **arguments})
-        guide = guide.guide
-    return guide, specs
-
-
-def wrap(guide: Guide[Any], specs: Sequence[dict[str, Any]]) -> Guide[Any]:
-    """A guide inside transforms, as `unwrap` spells them."""
-    for spec in specs:
-        arguments = {name: value for name, value in spec.items() if name != "kind"}
-        guide = TRANSFORMS[spec["kind"]](guide, **arguments)
-    return guide

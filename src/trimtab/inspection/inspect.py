@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from trimtab.decoding.forced import ROWS
 from trimtab.errors import UsageError
 from trimtab.guides import Manifest, verify
-from trimtab.guides.shipped import guide_folder
+from trimtab.guides.manifest import guide_folder
 from trimtab.inspection.audit import Finding, audit_card, audit_data, sources
 from trimtab.inspection.fit import check_fits, fit_labels, fit_responses
 from trimtab.inspection.pairs import check_pairs, pair_accuracy

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from trimtab.decoding.forced import ROWS, OnRows, prefix_scores
 from trimtab.errors import UsageError
 from trimtab.guides import Manifest
-from trimtab.guides.transforms import unwrap, wrap
+from trimtab.guides.checkpoint import unwrap, wrap
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.training.objectives import Objective, Rad, objective
 from trimtab.training.targets import RewardStatistics, labels, unit_interval

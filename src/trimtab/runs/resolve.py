@@ -39,7 +39,7 @@ from trimtab.errors import (
     public,
 )
 from trimtab.guides import RewardGuide, TextGuide, load_guide, verify
-from trimtab.guides.shipped import MANIFEST, check_name, guide_folder
+from trimtab.guides.manifest import MANIFEST, check_name, guide_folder
 from trimtab.models.transformers import TransformersLM
 from trimtab.plugins import PYTHON, entry_points, load_object
 from trimtab.protocols import Guide, LanguageModel, Reward

@@ -29,7 +29,7 @@ from trimtab.guides import (
     ScalarHead,
     VocabularyHead,
 )
-from trimtab.guides.backbones import truncated
+from trimtab.guides.cached import truncated
 from trimtab.training.batches import Outputs
 from trimtab.training.objectives import Head
 
