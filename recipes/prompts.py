@@ -15,7 +15,7 @@ import sys
 import zipfile
 
 from recipes.packages import ROOM, checked
-from trimtab.rewards.toxicity import profanity
+from trimtab.rewards.shipped import profanity
 
 SHA256 = "cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8"
 KINDS = ("insult", "profanity", "threat", "severe_toxicity")

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.assets.conftest import Registry
-from trimtab.assets import Asset, cache_dir, convert, download, fetch, is_fetched, path_of, store
+from trimtab.assets import Asset, cache_dir, convert, download, fetch, is_fetched, path_of
 from trimtab.errors import (
     ChecksumError,
     FetchError,
@@ -246,7 +246,7 @@ def test_a_disk_that_fills_while_weights_are_written_is_said(
     def full(*_: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr(store, "_build", full)
+    monkeypatch.setattr(download, "_build", full)
     with pytest.raises(FetchError, match="No space left on device; make room or set TRIMTAB_CACHE"):
         fetch("tiny")
     assert left_in(cache) == []

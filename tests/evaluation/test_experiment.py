@@ -37,7 +37,7 @@ from trimtab.evaluation.report.reading import read_results
 from trimtab.evaluation.report.write import compose
 from trimtab.evaluation.table import Table
 from trimtab.protocols import LanguageModel
-from trimtab.rewards.references import exact
+from trimtab.rewards.similarity import exact
 from trimtab.runs.batches import Condition, Policy
 from trimtab.runs.identity import identify
 from trimtab.runs.processes import Processes

@@ -6,8 +6,7 @@ import pytest
 
 from tests.toys import samples
 from trimtab import rewards
-from trimtab.rewards.formality import features, shape, tokens
-from trimtab.rewards.vendored import tensors, words
+from trimtab.rewards.shipped import features, shape, tensors, tokens, words
 
 FORMAL = [
     "The committee has submitted its report on the economic consequences of the agreement.",

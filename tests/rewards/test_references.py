@@ -13,7 +13,7 @@ from tests.toys import samples
 from trimtab import rewards
 from trimtab.errors import RewardError
 from trimtab.rewards import on_texts
-from trimtab.rewards.references import Chrf, Rouge
+from trimtab.rewards.similarity import Chrf, Rouge
 from trimtab.types import Sample
 
 NAMES = ("rouge", "chrf", "exact", "similarity-to-reference")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.toys import samples
-from trimtab.rewards.toxicity import Toxicity, cleanliness, profanity, toxicity
+from trimtab.rewards.shipped import Toxicity, cleanliness, profanity, toxicity
 
 CALM = [
     "What a lovely garden, thank you.",

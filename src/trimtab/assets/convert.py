@@ -26,15 +26,7 @@ _PROBE = "The capital of France is Paris. Größe,  12345\n\nx"  # umlauts, digi
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Writes the model and tokenizer of a GGUF file as a transformers folder.
-
-    Args:
-        gguf: the file to read.
-        folder: where config, float32 safetensors and tokenizer go; made if missing.
-
-    Raises:
-        AssetError: the folder, read back, does not answer exactly as the GGUF file does.
-    """
+    """Writes the model and tokenizer of a GGUF file as a transformers folder, and checks it."""
     with redirect_stderr(io.StringIO()):  # three progress bars of transformers; we report instead
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(

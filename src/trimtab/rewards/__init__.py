@@ -21,13 +21,21 @@ from trimtab.lazy import door
 
 if TYPE_CHECKING:
     from trimtab.rewards.classifier import Classifier
-    from trimtab.rewards.names import REWARDS, Sum, find, parse, spelled
-    from trimtab.rewards.references import Chrf, Rouge
+    from trimtab.rewards.names import (
+        REWARDS,
+        OfTexts,
+        Sum,
+        as_reward,
+        ask,
+        find,
+        on_texts,
+        parse,
+        spelled,
+    )
     from trimtab.rewards.sentiment import RatedSentiment
     from trimtab.rewards.server import Server
-    from trimtab.rewards.similarity import SentenceEncoder, Similarity, encoder
-    from trimtab.rewards.texts import OfTexts, as_reward, ask, on_texts
-    from trimtab.rewards.toxicity import Toxicity
+    from trimtab.rewards.shipped import Toxicity
+    from trimtab.rewards.similarity import Chrf, Rouge, SentenceEncoder, Similarity, encoder
 
 __all__ = [
     "REWARDS",

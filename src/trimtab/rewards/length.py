@@ -38,9 +38,6 @@ def length(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
 
     By the embedded model's tokenizer whatever the base, so that one yardstick measures all; for
     that model it is the number it emitted, but for the rare text that it would split otherwise.
-
-    Raises:
-        NotFetchedError: the embedded model, which brings the tokenizer, is not on this machine.
     """
     if not responses:
         return []
@@ -51,11 +48,7 @@ def length(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
 
 
 def conciseness(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
-    """Minus the number of tokens; see `length`.
-
-    Raises:
-        NotFetchedError: the embedded model, which brings the tokenizer, is not on this machine.
-    """
+    """Minus the number of tokens; see `length`."""
     return [-count for count in length(samples, responses)]
 
 
@@ -78,9 +71,6 @@ def readability(samples: Sequence[Sample], responses: Sequence[str]) -> list[flo
     decimal, which makes steps of eight points.
 
     Source: R. Flesch, "A new readability yardstick", Journal of Applied Psychology 32, 1948.
-
-    Raises:
-        UsageError: pyphen is not installed.
     """
     return [_ease(response) for response in responses]
 
@@ -89,21 +79,14 @@ def _ease(text: str) -> float:
     words = _plain_words(text.lower())
     if not words:
         return 0.0
-    syllables = sum(map(_syllables, words))
-    return 206.835 - 1.015 * len(words) / _sentences(text) - 84.6 * syllables / len(words)
+    sentences = max(1, sum(len(_plain_words(found)) > 2 for found in _SENTENCE.findall(text)))
+    syllables = sum(len(_hyphens().positions(word)) + 1 for word in words)
+    return 206.835 - 1.015 * len(words) / sentences - 84.6 * syllables / len(words)
 
 
 def _plain_words(text: str) -> list[str]:
     """What stands between blanks, without marks: "well-read" is one word."""
     return _MARK.sub("", text).split()
-
-
-def _sentences(text: str) -> int:
-    return max(1, sum(len(_plain_words(found)) > 2 for found in _SENTENCE.findall(text)))
-
-
-def _syllables(word: str) -> int:
-    return len(_hyphens().positions(word)) + 1
 
 
 @cache

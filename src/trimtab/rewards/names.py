@@ -1,4 +1,4 @@
-"""What the name of a reward means: a reward of ours or of a plugin, a user's own, or a sum of them.
+"""What the name of a reward means, rewards from functions of texts, and asking one for many texts.
 
     sum    = [sign] term { blank sign blank term }
     term   = [ [sign] number "*" ] name
@@ -17,36 +17,43 @@ Nothing is imported, and no model read, before it is asked for.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import cast
 
-from trimtab.errors import UnknownNameError, UsageError, public
+from trimtab.errors import (
+    RewardError,
+    TrimtabError,
+    UnavailableError,
+    UnknownNameError,
+    UsageError,
+    public,
+)
 from trimtab.plugins import PYTHON, entry_points, load_object
 from trimtab.protocols import Reward
-from trimtab.rewards.texts import as_reward
 from trimtab.types import Sample
 
 REWARDS: dict[str, str] = {
     "brevity": "length:brevity",
-    "chrf": "references:chrf",
+    "chrf": "similarity:chrf",
     "conciseness": "length:conciseness",
-    "exact": "references:exact",
-    "formality": "formality:formality",
+    "exact": "similarity:exact",
+    "formality": "shipped:formality",
     "length": "length:length",
-    "profanity": "toxicity:cleanliness",
+    "profanity": "shipped:cleanliness",
     "rated-sentiment": "sentiment:rated_sentiment",
     "readability": "length:readability",
-    "rouge": "references:rouge",
+    "rouge": "similarity:rouge",
     "sentiment": "sentiment:sentiment",
     "similarity": "similarity:similarity",
     "similarity-to-reference": "similarity:similarity_to_reference",
     "valence": "sentiment:valence",
-    "toxicity": "toxicity:nontoxicity",
+    "toxicity": "shipped:nontoxicity",
     "words": "length:words",
 }
 """`module:attribute` by name."""
@@ -103,10 +110,13 @@ def _find_single(name: str) -> Reward:
     return as_reward(plugins[name].load())
 
 
+_find_once = cache(_find_single)
+
+
 # --- sums ----------------------------------------------------------------------------------------
 
 _BETWEEN = re.compile(r"\s+([+-])\s+")
-_LEADING = re.compile(r"([+-])\s*(?![\d.])")
+_LEADING = re.compile(r"([+-])\s*(?![\d.])")  # before a name; before a number it is the number's
 _TERM = re.compile(r"(?:([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\*)?(\S.*)", re.DOTALL)
 
 
@@ -139,13 +149,13 @@ class Sum:
         Raises:
             UnknownNameError: there is no such reward; near names are offered.
         """
-        return tuple(_found(name) for _, name in self.terms)
+        return tuple(_find_once(name) for _, name in self.terms)
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
         """The sums, one for each response."""
         total = [0.0] * len(responses)
-        for (weight, _), each in zip(self.terms, self.rewards, strict=True):
-            scores = each(samples, responses)
+        for (weight, _), reward in zip(self.terms, self.rewards, strict=True):
+            scores = reward(samples, responses)
             total = [t + weight * float(x) for t, x in zip(total, scores, strict=True)]
         return total
 
@@ -155,16 +165,16 @@ class Sum:
 
 
 def spelled(terms: Sequence[tuple[float, str]]) -> str:
-    """Terms as they are written.
+    """Terms as they are written; weights as briefly as they can be read back.
 
     >>> spelled([(0.7, "sentiment"), (-0.01, "length"), (-2.0, "words")])
     '0.7*sentiment - 0.01*length - 2*words'
     """
-    said = "".join(
-        f" {'-' if math.copysign(1.0, weight) < 0 else '+'} {_short(abs(weight))}*{name}"
-        for weight, name in terms
-    )
-    return said[3:] if said.startswith(" + ") else f"-{said[3:]}"
+    text = ""
+    for weight, name in terms:
+        sign = "-" if math.copysign(1.0, weight) < 0 else "+"
+        text += f" {sign} {repr(abs(weight)).removesuffix('.0')}*{name}"
+    return text[3:] if text.startswith(" + ") else f"-{text[3:]}"
 
 
 def parse(text: str) -> Sum | None:
@@ -176,30 +186,18 @@ def parse(text: str) -> Sum | None:
     Raises:
         UsageError: a term is missing.
     """
-    if not text.strip():
+    text = text.strip()
+    if not text:
         return None
-    first, *rest = _BETWEEN.split(text.strip())
-    sign, first = _led(first)
-    signs, parts = [sign, *rest[::2]], [first, *rest[1::2]]
-    terms = [_term(part, text) for part in parts]
-    if len(terms) == 1 and not sign and terms[0][0] is None:
-        return None
-    return Sum(
-        tuple(
-            ((-1.0 if s == "-" else 1.0) * (1.0 if weight is None else weight), name)
-            for s, (weight, name) in zip(signs, terms, strict=True)
-        )
-    )
+    first, *rest = _BETWEEN.split(text)
+    lead = _LEADING.match(first)
+    signs = [lead[1] if lead else "+", *rest[::2]]
+    parts = [first[lead.end() :] if lead else first, *rest[1::2]]
+    terms = tuple(_term(sign, part, text) for sign, part in zip(signs, parts, strict=True))
+    return None if terms == ((1.0, text),) else Sum(terms)
 
 
-def _led(first: str) -> tuple[str, str]:
-    """The sign before the first term, where it is not its number's, and the rest."""
-    found = _LEADING.match(first)
-    return (found[1], first[found.end() :]) if found else ("", first)
-
-
-def _term(part: str, text: str) -> tuple[float | None, str]:
-    """The weight, where one is said, and the name."""
+def _term(sign: str, part: str, text: str) -> tuple[float, str]:
     found = _TERM.fullmatch(part)
     if found is None or found[2].startswith("*") or found[2].endswith((" +", " -")):
         raise UsageError(
@@ -207,14 +205,121 @@ def _term(part: str, text: str) -> tuple[float | None, str]:
             got=repr(text),
             do="write it as in 0.7*sentiment - 0.01*length",
         )
-    return (float(found[1]) if found[1] else None), found[2]
+    weight = float(found[1] or 1)
+    return (-weight if sign == "-" else weight), found[2]
 
 
-def _short(weight: float) -> str:
-    """A number as briefly as it can be read back."""
-    return repr(weight).removesuffix(".0")
+# --- functions of texts --------------------------------------------------------------------------
 
 
-@cache
-def _found(name: str) -> Reward:
-    return _find_single(name)
+@dataclass(frozen=True)
+class OfTexts:
+    """A function of two lists of texts as a reward.
+
+    Attributes:
+        function: `(prompts, responses) -> one score each`; of a conversation it sees what the user
+            said last.
+    """
+
+    function: Callable[[list[str], list[str]], Sequence[float]]
+
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> Sequence[float]:
+        """What the function says of the samples' texts."""
+        return self.function([sample.text for sample in samples], list(responses))
+
+
+@dataclass(frozen=True)
+class OnTexts:
+    """A reward as a function of two lists of texts."""
+
+    reward: Reward
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Sequence[float]:
+        """The reward of each text as if it were finished."""
+        return self.reward([Sample(prompt, prompt) for prompt in prompts], texts)
+
+
+def on_texts(reward: Reward) -> OnTexts:
+    """A reward as `TextGuide` takes it: `tt.TextGuide(on_texts(find("sentiment")), ...)`.
+
+    A reward that compares with references raises `RewardError` there: a text alone has none.
+    """
+    return OnTexts(reward)
+
+
+def as_reward(function: object) -> Reward:
+    """A user's function as a reward.
+
+    A function whose first parameter is named `samples` is one already; any other is called with two
+    lists of texts.
+
+    Raises:
+        UsageError: it is no function, or cannot be called with two lists.
+    """
+    if not callable(function):
+        raise UsageError(
+            "a reward must be a function: (prompts, responses) or (samples, responses)",
+            got=f"{function!r:.80}",
+            do="name a function",
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins do not say
+        return OfTexts(function)
+    try:
+        signature.bind([], [])
+    except TypeError as error:
+        called = getattr(function, "__name__", type(function).__name__)
+        raise UsageError(
+            "a reward is called with two lists, (prompts, responses) or (samples, responses)",
+            got=f"{called}{signature}: {error}",
+            do=f"define it as {called}(prompts, responses)",
+        ) from error
+    takes_samples = next(iter(signature.parameters)) == "samples"
+    return cast("Reward", function) if takes_samples else OfTexts(function)
+
+
+# --- asking --------------------------------------------------------------------------------------
+
+
+def ask(reward: Reward, samples: Sequence[Sample], responses: Sequence[str]) -> list[float | str]:
+    """What a reward says of each response: a finite number, or why there is none.
+
+    All are asked for at once where that works, and one by one where it does not. A reward that
+    raises, or whose answer is not one finite number for each text, has failed.
+
+    Args:
+        reward: what judges.
+        samples: what was asked, one for each response.
+        responses: finished texts.
+
+    Raises:
+        TrimtabError: no text is to blame: a model that is not fetched, a package that is missing, a
+            server that is down (`UnavailableError`).
+    """
+    if not responses:
+        return []
+    scores = _scores(reward, samples, responses)
+    if not isinstance(scores, str):
+        return [score if math.isfinite(score) else str(score) for score in scores]
+    if len(responses) == 1:
+        return [scores]
+    pairs = zip(samples, responses, strict=True)
+    return [ask(reward, [sample], [response])[0] for sample, response in pairs]
+
+
+def _scores(
+    reward: Reward, samples: Sequence[Sample], responses: Sequence[str]
+) -> list[float] | str:
+    """One number for each response, or why there are none."""
+    try:
+        scores = [float(score) for score in reward(samples, responses)]
+    except TrimtabError as error:
+        if not isinstance(error, RewardError) or isinstance(error, UnavailableError):
+            raise
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    if len(scores) != len(responses):
+        return f"{len(scores)} scores for {len(responses)} texts"
+    return scores

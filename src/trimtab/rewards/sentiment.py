@@ -15,17 +15,13 @@ from functools import cache
 from typing import Any
 
 from trimtab.plugins import optional
+from trimtab.rewards.shipped import tensors
 from trimtab.rewards.similarity import Encoder, encoder
-from trimtab.rewards.vendored import tensors
 from trimtab.types import Sample
 
 
 def sentiment(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
-    """The compound score, in [-1, 1]; the prompt is not read.
-
-    Raises:
-        UsageError: vaderSentiment is not installed.
-    """
+    """The compound score, in [-1, 1]; the prompt is not read."""
     analyzer = _analyzer()
     return [float(analyzer.polarity_scores(response)["compound"]) for response in responses]
 
@@ -36,20 +32,13 @@ def valence(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
     About the number of positive words less the negative ones, each of 1 to 4. It is nearly
     additive, and still tells good from better where the compound score has reached its end. Cut to
     [-15, 15], where that one is .97.
-
-    Raises:
-        UsageError: vaderSentiment is not installed.
     """
-    scores = sentiment(samples, responses)
-    return [_unsquashed(score) for score in scores]
-
-
-ALPHA, LONGEST = 15.0, 15.0
+    return [_unsquashed(score) for score in sentiment(samples, responses)]
 
 
 def _unsquashed(compound: float) -> float:
     rest = max(1.0 - compound**2, 1e-9)  # the score is rounded, and may be 1
-    return max(-LONGEST, min(LONGEST, compound * math.sqrt(ALPHA / rest)))
+    return max(-15.0, min(15.0, compound * math.sqrt(15.0 / rest)))
 
 
 @cache
@@ -91,4 +80,3 @@ class RatedSentiment:
 
 
 rated_sentiment = RatedSentiment()
-"""The reward by name, with MiniLM."""

@@ -1,9 +1,7 @@
-"""How near a response stays to its prompt, or comes to a reference, in meaning.
+"""How near a response comes to the references in `meta["reference"]`, or stays to its prompt.
 
-    s(x, y) = e(x) . e(y)
-
-with e(.) the unit vector of a text, by a sentence encoder. To the prompt it is a measure of
-relevance. Scores of different encoders do not compare.
+A reference is a text; where there are several, a response is as good as its nearest one. Texts are
+compared letter by letter, by their words, or in meaning.
 """
 
 from __future__ import annotations
@@ -20,11 +18,140 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.assets import path_of
-from trimtab.errors import UsageError, check_word
+from trimtab.errors import RewardError, UsageError, check_word
 from trimtab.locks import lock_of
 from trimtab.plugins import optional
-from trimtab.rewards.references import references
 from trimtab.types import Sample
+
+
+def references(sample: Sample) -> list[str]:
+    """The sample's references, one or more."""
+    found = sample.meta.get("reference")
+    many = (found,) if isinstance(found, str) else found
+    if isinstance(many, Sequence) and many and all(isinstance(text, str) for text in many):
+        return list(many)
+    shown = sample.text if len(sample.text) <= 60 else f"{sample.text[:60]}..."
+    got = "none" if found is None else repr(found)[:60]
+    raise RewardError(
+        'a reward that compares with references needs meta["reference"], a text or a list of texts',
+        got=f"{got} (prompt {shown!r})",
+        do="give the file of prompts a column `reference`, or take a reward that needs none",
+    )
+
+
+def _nearest(
+    samples: Sequence[Sample], responses: Sequence[str], score: Callable[[str, str], float]
+) -> list[float]:
+    """max over the sample's references of score(response, reference), for each response."""
+    return [
+        max(score(response, reference) for reference in references(sample))
+        for sample, response in zip(samples, responses, strict=True)
+    ]
+
+
+# --- by letters and words ------------------------------------------------------------------------
+
+
+def exact(samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+    """1 where a response equals a reference but for case and blanks, else 0."""
+    return _nearest(samples, responses, lambda a, b: float(_plain(a) == _plain(b)))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+RougeKind = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
+
+
+@dataclass(frozen=True)
+class Rouge:
+    """How much of the nearest reference a response says, in its words and order; in [0, 1].
+
+        R = LCS / words of the reference,   P = LCS / words of the response,   F1 = 2 P R / (P + R)
+
+    with LCS the length of the longest common subsequence of words (ROUGE-L). Words are runs of a-z
+    and 0-9 in lower case, so texts in other scripts score 0.
+
+    Source: C.-Y. Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004; the package
+    rouge-score.
+
+    Attributes:
+        kind: which ROUGE: of words, pairs of words, the longest common subsequence, or that of each
+            line.
+        stem: whether words are stemmed first.
+    """
+
+    kind: RougeKind = "rougeL"
+    stem: bool = False
+
+    def __post_init__(self) -> None:
+        check_word("kind", self.kind, RougeKind)
+
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+        """Scores, higher is nearer.
+
+        Raises:
+            RewardError: a sample without a reference.
+            UsageError: rouge-score is not installed.
+        """
+        return _nearest(samples, responses, self._score)
+
+    def _score(self, response: str, reference: str) -> float:
+        scores = _rouge_scorer(self.kind, self.stem).score(reference, response)
+        return float(scores[self.kind].fmeasure)
+
+
+@cache
+def _rouge_scorer(kind: str, stem: bool) -> Any:
+    module = optional("rouge_score.rouge_scorer", "eval", user="the reward 'rouge'")
+    return module.RougeScorer([kind], use_stemmer=stem)
+
+
+rouge = Rouge()
+
+
+@dataclass(frozen=True)
+class Chrf:
+    """chrF of a response and the reference nearest to it, in [0, 100]: for translations.
+
+        chrF = 100 (1 + b^2) P R / (b^2 P + R),   b = 2
+
+    with P and R the precision and recall of character n-grams, each the mean over n = 1, ..., 6.
+
+    Source: M. Popović, "chrF: character n-gram F-score for automatic MT evaluation", WMT 2015; the
+    package sacrebleu.
+
+    Attributes:
+        word_order: longest run of words that counts too; 2 is chrF++.
+    """
+
+    word_order: int = 0
+
+    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
+        """Scores, higher is nearer.
+
+        Raises:
+            RewardError: a sample without a reference.
+            UsageError: sacrebleu is not installed.
+        """
+        metric = _chrf_metric(self.word_order)
+        return [
+            float(metric.sentence_score(response, references(sample)).score)
+            for sample, response in zip(samples, responses, strict=True)
+        ]
+
+
+@cache
+def _chrf_metric(word_order: int) -> Any:
+    module = optional("sacrebleu.metrics", "eval", user="the reward 'chrf'")
+    return module.CHRF(word_order=word_order)
+
+
+chrf = Chrf()
+
+
+# --- in meaning ----------------------------------------------------------------------------------
 
 To: TypeAlias = Literal["prompt", "reference"]
 
@@ -37,7 +164,11 @@ MINILM = "minilm"
 
 @dataclass(frozen=True)
 class Similarity:
-    """The cosine of two sentence embeddings, in [-1, 1].
+    """The cosine of two sentence embeddings, in [-1, 1]; to the prompt it measures relevance.
+
+        s(x, y) = e(x) . e(y),   e(.) the unit vector of a text
+
+    Scores of different encoders do not compare.
 
     Attributes:
         to: what a response is compared with: the text of its prompt, or the nearest of its
@@ -61,25 +192,16 @@ class Similarity:
         """
         if not responses:
             return []
-        others = [self._others(sample) for sample in samples]
+        others = [[s.text] if self.to == "prompt" else references(s) for s in samples]
         texts = [text for several in others for text in several]
         vectors = (self.encoder or encoder())([*texts, *responses])
         others_of = vectors[: len(texts)].split([len(several) for several in others])
         pairs = zip(others_of, vectors[len(texts) :], strict=True)
         return [float((near @ response).max()) for near, response in pairs]
 
-    def _others(self, sample: Sample) -> tuple[str, ...]:
-        return (sample.text,) if self.to == "prompt" else references(sample)
-
 
 similarity = Similarity()
-"""The reward by name: to the prompt, with MiniLM."""
-
 similarity_to_reference = Similarity("reference")
-"""The reward by name: to the nearest reference, with MiniLM."""
-
-
-# --- encoders ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from trimtab.errors import RewardError, UsageError
 from trimtab.protocols import Reward
-from trimtab.rewards.texts import ask
+from trimtab.rewards.names import ask
 from trimtab.runs.batches import Batch
 from trimtab.runs.record import Answer, Scored
 from trimtab.runs.resolve import Scorer, find_reward

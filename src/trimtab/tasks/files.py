@@ -1,4 +1,4 @@
-"""Rows of a user's data, each with the place that errors name: the one reader of files and the Hub.
+"""Prompts from files and the Hub, each row with the place that errors name; the split by topic.
 
     .txt                a prompt a line
     .jsonl              an object a line
@@ -15,36 +15,139 @@ with or without a carriage return before it: U+2028, U+0085 and form feeds are l
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from trimtab.errors import FetchError, PromptError, UsageError
+from trimtab.errors import FetchError, PromptError, UsageError, check_word
 from trimtab.plugins import optional
-from trimtab.types import Message
+from trimtab.types import Message, Sample, Split
 
-HUB = "hub:"
-"""What the name of a data set of the Hub begins with."""
+_SPLITS = tuple(split for split in get_args(Split) if split != "all")
+_TRAIN, _VALIDATION = 0.60, 0.75  # the ends of their shares; the rest is for the test
 
-_ROLES = ("system", "user", "assistant")
+
+# --- splits --------------------------------------------------------------------------------------
+
+
+def split_of(topic: str) -> Split:
+    """Which split a topic is in: 60 % train, 15 % validation, 25 % test.
+
+    It depends on the topic alone, so it stays where it is when others come or go, and a topic that
+    two tasks share is in the same split of both: a guide trained on one may be tested on the other.
+
+    >>> split_of("coffee"), split_of("fog"), split_of("bag")
+    ('train', 'validation', 'test')
+    """
+    digest = hashlib.sha256(topic.encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    return "train" if share < _TRAIN else "validation" if share < _VALIDATION else "test"
+
+
+def in_split(samples: Iterable[Sample], split: str, name: str) -> tuple[Sample, ...]:
+    """The samples of one split, in their order: the split that a sample names, else its topic's.
+
+    Raises:
+        UnknownNameError: there is no such split.
+        PromptError: nothing is in it; the message calls the samples by their task's `name`.
+    """
+    check_word("split", split, Split)
+    chosen = tuple(s for s in samples if split in ("all", s.meta.get("split") or split_of(s.topic)))
+    if not chosen:
+        raise PromptError(
+            f"the split {split!r} of {name!r} must hold prompts",
+            got="none",
+            do="take another split, or more prompts",
+        )
+    return chosen
+
+
+# --- samples -------------------------------------------------------------------------------------
+
+
+def read_samples(
+    source: str | Path, column: str | None = None, split: str = "all"
+) -> tuple[Sample, ...]:
+    """Reads the prompts of a file, or of a data set of the Hub.
+
+    In a text file (.txt) each line is a prompt. In JSON lines (.jsonl, or a list in .json), CSV
+    (.csv, .tsv; its first line names the columns), Parquet (.parquet) and on the Hub each row has a
+    `prompt` (a text) or `messages` (`[{"role": "user", "content": "..."}]`); it may have a `topic`,
+    which decides its split, or a `split` of its own. All other columns are kept as `meta`;
+    `reference`, a text or a list of texts, is what some rewards compare a response with.
+
+    `hub:DATASET` has the splits of the data set. The rows of `hub:DATASET@SPLIT` are split by topic
+    like those of a file, so that splits of any name can be used.
+
+    Args:
+        source: the file, whose ending says what it holds, or `hub:DATASET[@SPLIT][#COLUMN]`.
+        column: where a row's prompt is, if neither in `prompt` nor in `messages`.
+        split: which of them: "train", "validation", "test" or "all".
+
+    Raises:
+        PromptError: a row is no prompt (the message names the file and line), or the split is
+            empty.
+        UsageError: the file can't be read, or is of no known kind.
+        FetchError: the data set can't be had.
+    """
+    check_word("split", split, Split)
+    hub = HubData.parse(source)
+    if hub is None:
+        samples = samples_of(rows_of(source), str(source), column)
+    else:
+        samples = _from_hub(hub, column, split)
+    return in_split(samples, split, str(source))
+
+
+def samples_of(rows: Iterable[Row], name: str, column: str | None = None) -> tuple[Sample, ...]:
+    """Rows of a file of that name as samples; their prompts are in `column` as for `read_samples`.
+
+    Raises:
+        PromptError: a row is no prompt, or there is none.
+    """
+    samples = tuple(row.sample(column) for row in rows)
+    if not samples:
+        raise PromptError(f"{name} must hold prompts", got="none", do="write one per line")
+    return samples
+
+
+def _from_hub(hub: HubData, column: str | None, split: str) -> tuple[Sample, ...]:
+    """The samples of the split that is named, else of the data set's own splits, marked so."""
+    if column and hub.column and column != hub.column:
+        raise UsageError(
+            "the column of the prompts must be named once",
+            got=f"#{hub.column} and {column!r}",
+            do="drop one of them",
+        )
+    parts = (hub.split,) if hub.split else hub.splits() if split == "all" else (split,)
+    samples: list[Sample] = []
+    for part in parts:
+        read = samples_of(hub.rows(part), f"{hub.dataset} ({part})", hub.column or column)
+        if part in _SPLITS and not hub.split:
+            read = tuple(replace(sample, meta={**sample.meta, "split": part}) for sample in read)
+        samples += read
+    return tuple(samples)
+
+
+# --- rows ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a file.
-
-    Attributes:
-        place: what errors call it: "prompts.jsonl, line 3".
-        values: its columns.
-    """
+    """The columns of one row, and the place that errors name: "prompts.jsonl, line 3"."""
 
     place: str
     values: Mapping[str, Any]
+
+    def error(self, must: str, got: str, do: str = "correct that row") -> PromptError:
+        """What is wrong with this row, and where it is."""
+        return PromptError(f"{self.place}: {must}", got=got, do=do)
 
     def text(self, column: str) -> str:
         """A column that must hold text, and not only blanks."""
@@ -52,32 +155,9 @@ class Row:
         if not isinstance(value, str) or not value.strip():
             got = "nothing" if value is None else repr(value)[:80]
             raise self.error(f"`{column}` must be a text that is not empty", got)
-        if not _encodes(value):
+        if re.search(r"[\ud800-\udfff]", value):  # half a pair of surrogates: JSON can spell it
             raise self.error(f"`{column}` must be Unicode text", f"half a letter in {value!r:.80}")
         return value
-
-    def prompt(self, column: str | None = None) -> str | tuple[Message, ...]:
-        """What is asked, a text or a conversation: that column, else `prompt`, else `messages`."""
-        if column is None:
-            there = [name for name in ("prompt", "messages") if name in self.values]
-            given = [name for name in there if self.values[name] is not None]
-            column = (given or there or ["messages"])[0]
-        elif column not in self.values:
-            raise self.error(f"a row must have the column {column!r}", self._columns)
-        talk = column == "messages" or isinstance(self.values[column], list)
-        return self.messages(column) if talk else self.text(column)
-
-    def texts(self, column: str) -> None:
-        """Checks a column that must hold a text or several."""
-        value = self.values[column]
-        many = [value] if isinstance(value, str) else value
-        if not isinstance(many, list) or not many or not all(isinstance(t, str) for t in many):
-            raise self.error(f"`{column}` must be a text or a list of texts", repr(value)[:80])
-
-    def one_of(self, column: str, known: tuple[str, ...]) -> None:
-        """Checks a column that must hold one of a few words."""
-        if self.values[column] not in known:
-            raise self.error(f"`{column}` must be {', '.join(known)}", repr(self.values[column]))
 
     def messages(self, column: str) -> tuple[Message, ...]:
         """A column that must hold a conversation."""
@@ -89,31 +169,55 @@ class Row:
             raise self.error(f"`{column}` must be a list of messages", repr(value)[:80])
         return tuple(self._message(turn) for turn in value)
 
-    def _message(self, turn: object) -> Message:
-        whole = isinstance(turn, dict) and turn.get("role") in _ROLES
-        if not whole or not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
-            must = f"a message must have a role ({', '.join(_ROLES)}) and a text as content"
-            raise self.error(must, repr(turn)[:80])
-        if not turn["content"].strip():
-            raise self.error("a message must not be empty", repr(turn)[:80])
-        return {"role": turn["role"], "content": turn["content"]}
+    def _message(self, turn: Any) -> Message:
+        match turn:
+            case {"role": "system" | "user" | "assistant" as role, "content": str(content)}:
+                if content.strip():
+                    return {"role": role, "content": content}
+                raise self.error("a message must not be empty", repr(turn)[:80])
+        must = "a message must have a role (system, user, assistant) and a text as content"
+        raise self.error(must, repr(turn)[:80])
 
-    def error(self, must: str, got: str, do: str = "correct that row") -> PromptError:
-        """What is wrong with this row, and where it is."""
-        return PromptError(f"{self.place}: {must}", got=got, do=do)
+    def prompt(self, column: str | None = None) -> str | tuple[Message, ...]:
+        """A text or a conversation: that column, else `prompt`, else `messages`."""
+        if column is None:
+            given = [c for c in ("prompt", "messages") if self.values.get(c) is not None]
+            column = given[0] if given else "prompt" if "prompt" in self.values else "messages"
+        elif column not in self.values:
+            raise self.error(f"a row must have the column {column!r}", self._columns)
+        talk = column == "messages" or isinstance(self.values[column], list)
+        return self.messages(column) if talk else self.text(column)
+
+    def sample(self, column: str | None) -> Sample:
+        """The row as a prompt; its text is its topic where it names none."""
+        prompt = self.prompt(column)
+        topic = self.text("topic") if self.values.get("topic") is not None else None
+        used = ("prompt", "messages", "topic", column)
+        meta = {name: value for name, value in self.values.items() if name not in used}
+        if meta.get("split") is None:
+            meta.pop("split", None)
+        elif meta["split"] not in _SPLITS:
+            raise self.error(f"`split` must be {', '.join(_SPLITS)}", repr(meta["split"]))
+        if (reference := meta.get("reference")) is not None:
+            many = [reference] if isinstance(reference, str) else reference
+            if not isinstance(many, list) or not many or not all(isinstance(t, str) for t in many):
+                must = "`reference` must be a text or a list of texts"
+                raise self.error(must, repr(reference)[:80])
+        last = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+        return Sample(prompt, topic or last, meta)
 
     @property
     def _columns(self) -> str:
         return ", ".join(map(str, self.values)) or "no column"
 
 
-def _encodes(text: str) -> bool:
-    """Whether it is Unicode: JSON can spell half of a pair of surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def mapped(rows: Iterable[object], place: str) -> Iterator[Row]:
+    """Objects as rows, numbered from 1."""
+    for number, values in enumerate(rows, start=1):
+        at = f"{place} {number}"
+        if not isinstance(values, Mapping):
+            raise Row(at, {}).error("must be an object with columns", repr(values)[:80])
+        yield Row(at, values)
 
 
 # --- the Hub -------------------------------------------------------------------------------------
@@ -139,13 +243,10 @@ class HubData:
 
         >>> HubData.parse("hub:some/pairs@train[:1000]#question")
         HubData(dataset='some/pairs', split='train[:1000]', column='question')
-
-        Raises:
-            UsageError: it is written in another way.
         """
-        if not isinstance(source, str | Path) or not str(source).startswith(HUB):
+        if not isinstance(source, str | Path) or not str(source).startswith("hub:"):
             return None
-        rest, _, column = str(source).removeprefix(HUB).partition("#")
+        rest, _, column = str(source).removeprefix("hub:").partition("#")
         dataset, _, split = rest.partition("@")
         if not dataset or ":" in dataset:
             raise UsageError(
@@ -156,21 +257,11 @@ class HubData:
         return cls(dataset, split or None, column or None)
 
     def splits(self) -> tuple[str, ...]:
-        """The names of all of its splits.
-
-        Raises:
-            FetchError: the data set can't be had.
-            UsageError: the package `datasets` is not installed.
-        """
+        """The names of all of its splits."""
         return tuple(_hub("get_dataset_split_names", self.dataset))
 
     def rows(self, split: str) -> Iterator[Row]:
-        """The rows of a split, in its order.
-
-        Raises:
-            FetchError: the data set can't be had, or has no such split.
-            UsageError: the package `datasets` is not installed.
-        """
+        """The rows of a split, in its order."""
         rows = _hub("load_dataset", self.dataset, split=split)
         return mapped(rows, f"{self.dataset} ({split}), row")
 
@@ -193,12 +284,7 @@ def _hub(function: str, dataset: str, **split: str) -> Any:
 
 
 def rows_of(path: str | Path) -> Iterator[Row]:
-    """The rows of a file.
-
-    Raises:
-        PromptError: a line is no row.
-        UsageError: the file can't be read, or is of no known kind.
-    """
+    """The rows of a file."""
     path = Path(path)
     kind = path.suffix.lower()
     if kind and kind not in KINDS:
@@ -208,25 +294,16 @@ def rows_of(path: str | Path) -> Iterator[Row]:
             do="convert it, or name it by its kind",
         )
     try:
-        if kind == PARQUET:
-            return _read_parquet(path)
-        return rows_in(path.read_bytes(), path.name, kind)
+        data = path.read_bytes()
     except OSError as error:
         raise _unreadable(str(path), error.strerror or str(error)) from error
+    return rows_in(data, path.name, kind)
 
 
 def rows_in(data: bytes, name: str, kind: str = "") -> Iterator[Row]:
-    """The rows of a text of that kind.
-
-    Args:
-        data: UTF-8.
-        name: what errors call it.
-        kind: one of `KINDS` that is text; "" looks whether it begins with "{", as JSON lines do.
-
-    Raises:
-        PromptError: a line is no row.
-        UsageError: it is not UTF-8.
-    """
+    """The rows of a file of one of `KINDS`; without one it is text, whose beginning tells."""
+    if kind == ".parquet":
+        return _read_parquet(data, name)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -236,115 +313,84 @@ def rows_in(data: bytes, name: str, kind: str = "") -> Iterator[Row]:
     return _TEXTS[kind](text, name)
 
 
-def mapped(rows: Iterable[object], place: str) -> Iterator[Row]:
-    """Objects as rows, numbered from 1.
-
-    Raises:
-        PromptError: one has no columns.
-    """
-    for number, values in enumerate(rows, start=1):
-        if not isinstance(values, Mapping):
-            must = f"{place} {number}: must be an object with columns"
-            raise PromptError(must, got=repr(values)[:80], do="correct that row")
-        yield Row(f"{place} {number}", values)
-
-
 def _unreadable(name: str, reason: str) -> UsageError:
     return UsageError(f"{name} must be a readable file in UTF-8", got=reason, do="check the path")
 
 
-def _lines(text: str, name: str) -> Iterator[tuple[str, str]]:
-    """Lines that are not blank, as they are, and where they are."""
+def _read_text(text: str, name: str) -> Iterator[Row]:
+    """A row for each line that is not blank, as it is."""
     for number, line in enumerate(re.split("\r?\n", text), start=1):
         if line.strip():
-            yield f"{name}, line {number}", line
-
-
-def _read_text(text: str, name: str) -> Iterator[Row]:
-    for place, line in _lines(text, name):
-        yield Row(place, {"prompt": line})
+            yield Row(f"{name}, line {number}", {"prompt": line})
 
 
 def _read_json_lines(text: str, name: str) -> Iterator[Row]:
-    for place, line in _lines(text, name):
+    for line in _read_text(text, name):
         try:
-            values = json.loads(line)
+            values = json.loads(line.values["prompt"])
         except ValueError as error:
-            must = f"{place}: must be JSON"
-            raise PromptError(must, got=str(error), do="correct that line") from error
+            raise line.error("must be JSON", str(error), "correct that line") from error
         if not isinstance(values, dict):
-            raise Row(place, {}).error("must be an object", repr(values)[:80])
-        yield Row(place, values)
+            raise line.error("must be an object", repr(values)[:80])
+        yield Row(line.place, values)
 
 
 def _read_json(text: str, name: str) -> Iterator[Row]:
+    do = "write a list, or name it .jsonl if each line is a row"
     try:
         found = json.loads(text)
     except ValueError as error:
-        do = "write it anew, or name it .jsonl if each line is a row"
         raise UsageError(f"{name} must be JSON", got=str(error), do=do) from error
     if not isinstance(found, list):
-        do = "write a list, or name it .jsonl if each line is a row"
         raise UsageError(f"{name} must hold a list of rows", got=f"a {type(found).__name__}", do=do)
     return mapped(found, f"{name}, row")
 
 
 def _read_csv(text: str, name: str, delimiter: str = ",") -> Iterator[Row]:
-    with _long_cells():
-        lines = io.StringIO(text, newline="\n")
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        head: list[str] = []
-        rows: list[Row] = []
-        while True:
-            place = f"{name}, line {reader.line_num + 1}"
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                do = "put the cell into quotes, and double the quotes in it"
-                raise PromptError(f"{place}: must be CSV", got=str(error), do=do) from error
-            if cells is None:
-                return iter(rows)
-            if not cells:  # a blank line
-                continue
-            if not head:
-                head = _head(cells, place)
-                continue
-            if len(cells) != len(head):
-                do = "put a cell with commas or line ends into quotes"
-                must = f"{place}: a row must have {len(head)} cells, as the head has"
-                raise PromptError(must, got=f"{len(cells)}", do=do)
-            rows.append(Row(place, {k: v or None for k, v in zip(head, cells, strict=True)}))
-
-
-def _head(cells: list[str], place: str) -> list[str]:
-    twice = sorted({name for name in cells if cells.count(name) > 1})
-    if twice:
-        must = f"{place}: each column must have a name of its own"
-        raise PromptError(must, got=f"{twice[0]!r} twice", do="rename one of them")
-    return cells
-
-
-@contextmanager
-def _long_cells() -> Iterator[None]:
-    """The csv module takes no cell of more than 131,072 letters, for the whole process."""
-    before = csv.field_size_limit(2**31 - 1)
+    before = csv.field_size_limit(2**31 - 1)  # else no cell of more than 131,072 letters is read
     try:
-        yield
+        rows = list(_cells(text, name, delimiter))
     finally:
-        csv.field_size_limit(before)
+        csv.field_size_limit(before)  # which holds for the whole process
+    head = rows[0][1] if rows else []
+    for column in head:
+        if head.count(column) > 1:
+            must = f"{rows[0][0]}: each column must have a name of its own"
+            raise PromptError(must, got=f"{column!r} twice", do="rename one of them")
+    for place, cells in rows[1:]:
+        if len(cells) != len(head):
+            do = "put a cell with commas or line ends into quotes"
+            must = f"{place}: a row must have {len(head)} cells, as the head has"
+            raise PromptError(must, got=f"{len(cells)}", do=do)
+        yield Row(place, {k: v or None for k, v in zip(head, cells, strict=True)})
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _cells(text: str, name: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    """Rows of cells that are not blank, each with the line in which it begins."""
+    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True)
+    while True:
+        place = f"{name}, line {reader.line_num + 1}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            do = "put the cell into quotes, and double the quotes in it"
+            raise PromptError(f"{place}: must be CSV", got=str(error), do=do) from error
+        if cells is None:
+            return
+        if cells:
+            yield place, cells
+
+
+def _read_parquet(data: bytes, name: str) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            rows = file.read().to_pylist()
+        rows = pq.ParquetFile(pa.BufferReader(data)).read().to_pylist()
     except pa.ArrowException as error:
-        must = f"{path} must be a Parquet file"
+        must = f"{name} must be a Parquet file"
         raise UsageError(must, got=str(error), do="write it anew") from error
-    return mapped(rows, f"{path.name}, row")
+    return mapped(rows, f"{name}, row")
 
 
 _TEXTS: dict[str, Callable[[str, str], Iterator[Row]]] = {
@@ -352,8 +398,6 @@ _TEXTS: dict[str, Callable[[str, str], Iterator[Row]]] = {
     ".jsonl": _read_json_lines,
     ".json": _read_json,
     ".csv": _read_csv,
-    ".tsv": lambda text, name: _read_csv(text, name, "\t"),
+    ".tsv": partial(_read_csv, delimiter="\t"),
 }
-PARQUET = ".parquet"
-KINDS = (*_TEXTS, PARQUET)
-"""The endings that are known."""
+KINDS = (*_TEXTS, ".parquet")
