@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
+from tools.methods import describe
 from trimtab.cli import app
-from trimtab.cli.methods import describe, described
+from trimtab.cli.catalogue import METHODS
 
 _RUN = """
 import sys
@@ -65,8 +66,8 @@ def test_what_prints_text_is_light(command: list[str], says: str) -> None:
 
 
 def test_the_methods_that_are_printed_are_those_that_decode() -> None:
-    """After a change: python -c "from trimtab.cli.methods import write; write()"."""
-    assert described() == json.loads(json.dumps(describe()))
+    """After a change: python -m tools.methods."""
+    assert json.loads(METHODS.read_text()) == json.loads(json.dumps(describe()))
 
 
 _THREADS = """

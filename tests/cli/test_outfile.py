@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from tests import killing
 from tests.shell import Result, Run
-from trimtab.cli import outfile
+from trimtab.cli import answers
 from trimtab.decoding import loop
 from trimtab.types import Prompt
 
@@ -119,7 +119,7 @@ def test_a_job_cut_at_any_byte_goes_on_to_the_same_file(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(outfile, "_publish", stop)
+        patched.setattr(answers, "_publish", stop)
         assert generate(*given).exit_code == 130
     assert not out.exists()
     whole = part.read_bytes()
@@ -162,7 +162,7 @@ def test_another_job_is_not_gone_on_with(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(outfile, "_publish", stop)
+        patched.setattr(answers, "_publish", stop)
         generate(*given)
     begun = part.read_bytes()
     for more, says in [

@@ -9,8 +9,8 @@ import pytest
 
 import trimtab as tt
 from tests.shell import Run
+from tools.methods import PAPERS
 from trimtab.assets import ASSETS, cache_dir
-from trimtab.cli.methods import PAPERS
 
 
 def test_every_method_is_shown_with_its_defaults(trimtab: Run) -> None:

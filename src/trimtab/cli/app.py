@@ -9,27 +9,14 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, TextIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TextIO, TypeVar, cast
 
 from cyclopts import App, CycloptsError, Parameter
 
 from trimtab import version
-from trimtab.cli import (
-    assets,
-    collect,
-    demo,
-    evaluate,
-    generate,
-    inspect,
-    methods,
-    report,
-    steer,
-    train,
-)
-from trimtab.cli.options import one_line_each
-from trimtab.cli.prompts import STDIN
-from trimtab.cli.stdout import ClosedError, guard_stdout
+from trimtab.cli import catalogue, collect, evaluate, generate, inspect, presets, train
+from trimtab.cli.options import STDIN, one_line_each
 from trimtab.errors import OutputError, TrimtabError, TrimtabWarning, UsageError
 
 INTERRUPTED, CLOSED = 130, 141  # 128 + SIGINT, 128 + SIGPIPE: what shells expect
@@ -61,26 +48,27 @@ app = App(
 )
 for command in (
     generate.generate,
-    steer.steer,
+    presets.steer,
     collect.collect,
     train.train,
     evaluate.evaluate,
     evaluate.sweep,
-    report.report,
+    evaluate.report,
     inspect.inspect,
-    demo.demo,
-    methods.methods,
+    presets.demo,
+    catalogue.methods,
 ):
     command.__doc__ = one_line_each(command.__doc__)
     app.command(command)
-app.command(assets.app)
+app.command(catalogue.assets)
 app.register_install_completion_command(add_to_startup=True)
 
 
 def main() -> NoReturn:
     """What `trimtab` runs."""
     wait_passively()
-    guard_stdout()
+    inner = sys.stdout if sys.stdout is not None else open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = cast("TextIO", Stdout(inner))
     sys.exit(run(sys.argv[1:]))
 
 
@@ -98,11 +86,7 @@ def wait_passively() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line; its exit code. What trimtab raises on purpose never shows a traceback.
-
-    Args:
-        arguments: what follows `trimtab`.
-    """
+    """Run what follows `trimtab`; the exit code. Errors of ours are a line, never a traceback."""
     tokens, debug = _without_flag(arguments, "--debug")
     try:
         try:
@@ -159,6 +143,50 @@ def _show_warning(
 def _fail(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return code
+
+
+# --- stdout, whose failures are told from those of files ------------------------------------------
+
+T = TypeVar("T")
+
+
+class ClosedError(Exception):
+    """Whoever read stdout has gone: `trimtab ... | head` has read enough."""
+
+
+class Stdout:
+    """The process' stdout, which says in our errors why it cannot be written to."""
+
+    def __init__(self, inner: TextIO) -> None:
+        self.inner = inner
+
+    def write(self, text: str) -> int:
+        """Prints a text."""
+        return self._try(lambda: self.inner.write(text))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Prints texts."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Hands on what was printed."""
+        self._try(self.inner.flush)
+
+    def _try(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except OSError as error:
+            # What it still holds goes nowhere, so that it is not tried again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.inner.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise ClosedError from error
+            why = error.strerror or str(error)
+            raise OutputError("stdout must be writable", got=why, do="print elsewhere") from error
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the stream's."""
+        return getattr(self.inner, name)
 
 
 # --- what every command takes --------------------------------------------------------------------

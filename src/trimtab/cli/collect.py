@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from trimtab.cli.generate import find_one_method
 from trimtab.cli.options import (
     BASE,
     PROMPTS,
@@ -26,14 +25,11 @@ from trimtab.cli.options import (
     Split,
     panel,
 )
-from trimtab.cli.screen import Pace, print_json, progress
+from trimtab.cli.screen import print_json, progress
 from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
-    from trimtab.decoding.methods import Method
-    from trimtab.protocols import LanguageModel
     from trimtab.runs import Source
-    from trimtab.runs.resolve import GuideSource
 
 
 @panel(Group.create_ordered("Rewards", sort_key=2))
@@ -148,14 +144,25 @@ def collect(
     }
     quiet = output.quiet or rank != 0
     if rewards.relabel is not None:
-        _check_relabel(rewards, task or source.prompts or labels.from_ or labels.validation)
+        others = task or source.prompts or labels.from_ or labels.validation
+        if not rewards.reward or others:
+            raise UsageError(
+                "--relabel takes a folder and --reward, and nothing that is generated",
+                got="a task, prompts or --validation" if others else "no --reward",
+                do="e.g. trimtab collect --relabel rollouts --reward toxicity",
+            )
         with progress("scoring", quiet=quiet) as meter:
-            pace = Pace(meter)
-            manifest = runs.relabel(rewards.relabel, rewards.reward, on=pace, **shared)
-        _report(manifest, rewards.relabel, pace, rank, output)
+            manifest = runs.relabel(rewards.relabel, rewards.reward, on=meter.on, **shared)
+        _report(manifest, rewards.relabel, meter.rate, rank, output)
         return
     named = _source(task, source, split, labels)
-    method = _method(steering, labels)
+    if labels.validation and steering != MethodOptions():
+        raise UsageError(
+            "--validation labels the value of the base policy, which completes the halves",
+            got="a method or its parameters",
+            do="drop them; halves of another policy come by --from",
+        )
+    method = steering.find()
     opener = replace(model, device=_device(model.device)).opener(named.template)
     lm = opener()
     shared |= {
@@ -168,26 +175,18 @@ def collect(
         "processes": replace(shared["processes"], opener=opener),
     }
     with progress("decoding", quiet=quiet) as meter:
-        shared["on"] = pace = Pace(meter)
         if labels.validation:
             cut = labels.from_ if labels.from_ is not None else named.samples
             shared |= {"completions": labels.completions, "per_prompt": labels.per_prompt}
-            manifest = runs.collect_values(lm, cut, run.out, **shared)
+            manifest = runs.collect_values(lm, cut, run.out, on=meter.on, **shared)
         else:
-            guide = _guide(steering.guide, method, named, lm)
-            manifest = runs.collect(
-                lm, named.samples, run.out, method=method, guide=guide, n=run.n, **shared
-            )
-    _report(manifest, run.out, pace, rank, output)
-
-
-def _check_relabel(rewards: RewardOptions, others: object) -> None:
-    if not rewards.reward or others:
-        raise UsageError(
-            "--relabel takes a folder and --reward, and nothing that is generated",
-            got="a task, prompts or --validation" if others else "no --reward",
-            do="e.g. trimtab collect --relabel rollouts --reward toxicity",
-        )
+            guide: Any = steering.guide or named.reward  # the task's own, read on prefixes
+            if method.guided and guide is None:
+                raise UsageError(f"{method.name} needs a guide", got="none", do="add --guide")
+            shared["guide"] = runs.find_guide(guide, lm) if method.guided else None
+            shared |= {"method": method, "n": run.n}
+            manifest = runs.collect(lm, named.samples, run.out, on=meter.on, **shared)
+    _report(manifest, run.out, meter.rate, rank, output)
 
 
 def _source(
@@ -196,8 +195,7 @@ def _source(
     """The prompts that were named, or what is known of the responses that are cut."""
     from trimtab.runs import find_prompts, find_responses
 
-    if source.column and not source.prompts:
-        raise UsageError("--column names a column of --prompts", got="no --prompts", do="add it")
+    source.check()
     if labels.from_ is not None:
         if not labels.validation or source.prompts:
             raise UsageError(
@@ -208,30 +206,6 @@ def _source(
         return find_responses(labels.from_, task)
     split = split or ("validation" if labels.validation else "train")
     return find_prompts(task, source.prompts, split, source.column)
-
-
-def _method(steering: MethodOptions, labels: LabelOptions) -> Method:
-    if labels.validation and steering != MethodOptions():
-        raise UsageError(
-            "--validation labels the value of the base policy, which completes the halves",
-            got="a method or its parameters",
-            do="drop them; halves of another policy come by --from",
-        )
-    return find_one_method(steering)
-
-
-def _guide(
-    name: str | None, method: Method, source: Source, lm: LanguageModel[Any]
-) -> GuideSource | None:
-    """The guide that was named, or the task's own reward read on prefixes."""
-    from trimtab.runs.resolve import find_guide
-
-    if not method.guided:
-        return None
-    if name is None and source.reward is None:
-        raise UsageError(f"{method.name} needs a guide", got="none", do="add --guide")
-    given: Any = name if name is not None else source.reward
-    return find_guide(given, lm)
 
 
 def _device(name: str | None) -> str | None:
@@ -245,7 +219,7 @@ def _device(name: str | None) -> str | None:
 
 
 def _report(
-    manifest: Mapping[str, Any], folder: Path, pace: Pace, rank: int, output: OutputOptions
+    manifest: Mapping[str, Any], folder: Path, rate: str, rank: int, output: OutputOptions
 ) -> None:
     """What the folder holds: in one line on stderr, or as JSON on stdout."""
     if rank:
@@ -255,7 +229,7 @@ def _report(
         print_json({"folder": str(folder), "counts": counts, "rewards": dict(rewards)}, indent=None)
     if output.quiet or output.json:
         return
-    tokens = f"{counts['tokens']} tokens" + (f" ({pace.rate})" if pace.rate else "")
+    tokens = f"{counts['tokens']} tokens" + (f" ({rate})" if rate else "")
     size = f"{counts['groups']} groups, {counts['responses']} responses, {tokens}"
     parts = [size, *(_reward(name, facts) for name, facts in rewards), f"in {folder}"]
     print("; ".join(parts), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`trimtab evaluate` and `trimtab sweep`: methods on a task, on one footing."""
+"""`trimtab evaluate`, `sweep` and `report`: methods on a task, on one footing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trimtab.cli.options import (
     panel,
     settings,
 )
-from trimtab.cli.screen import Pace, on_screen, print_json, print_table, progress
+from trimtab.cli.screen import on_screen, print_json, print_table, progress
 from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -142,6 +142,31 @@ def sweep(
     show_counts(counts, run.out, output)
 
 
+def report(
+    folder: Path,
+    *,
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output: OutputOptions = OutputOptions(),
+) -> None:
+    """Show results: tables, pictures and texts in one HTML file; nothing is decoded.
+
+      trimtab report results
+
+      trimtab report results --out docs/sentiment
+
+    Args:
+        folder: What `trimtab evaluate`, `trimtab sweep` or `trimtab collect` wrote.
+        out: Folder of the report; default: FOLDER/report.
+    """
+    from trimtab.evaluation.report import write
+
+    paths = [str(path) for path in write.report(folder, out)]
+    if output.json:
+        print_json(paths)
+    elif not output.quiet:
+        print("\n".join(paths))
+
+
 # --- from options to arguments -------------------------------------------------------------------
 
 
@@ -165,10 +190,10 @@ def _prepared(
     for name, values in settings(grid.set_).items():
         axes[name] = [*axes.get(name, ()), *values]
     methods = find_methods(grid.method or METHODS, axes)
-    measured = find_task(task, source, scores, run.max_new_tokens)
+    measured = _find_task(task, source, scores, run.max_new_tokens)
     metrics = find_metrics(scores.metric)
     opener = model.opener(measured.template)
-    lm = model.open(measured.template)
+    lm = opener()
     guides = [find_guide(name, lm) for name in grid.guide] or [find_guide(measured.reward, lm)]
     with progress("decoding", quiet=output.quiet) as meter:
         yield {
@@ -188,41 +213,33 @@ def _prepared(
             "rescore": scores.rescore,
             "baseline": grid.baseline,
             "metrics": metrics,
-            "on": Pace(meter),
+            "on": meter.on,
         }
 
 
-def find_task(
+def _find_task(
     name: str | None, source: PromptOptions, scores: ScoreOptions, max_new_tokens: int | None
 ) -> Task:
-    """A task by name, perhaps with another reward or judge, or one from a file of prompts.
-
-    Raises:
-        UnknownNameError: no such task or reward; near names are offered.
-        UsageError: neither or both were named, or a file without a reward.
-    """
+    """A task by name, perhaps with another reward or judge, or one from a file of prompts."""
     from trimtab.runs.resolve import find_reward, with_scheme
     from trimtab.tasks import PromptTask, find, task_from_file
 
     reward = find_reward(scores.reward).function if scores.reward else None
     judge = find_reward(scores.judge).function if scores.judge else None
-    if source.column and source.prompts is None:
-        raise UsageError("--column names a column of --prompts", got="no --prompts", do="add it")
-    if (name is None) == (source.prompts is None):
+    source.check()
+    if name is not None and source.prompts is None:
+        named = find(with_scheme(name))
+        if not isinstance(named, PromptTask):
+            return named
+        return replace(named, reward=reward or named.reward, judge=judge or named.judge)
+    if name is not None or source.prompts is None:
         got = "neither" if name is None else "both"
         raise UsageError("name a TASK, or a file by --prompts", got=got, do="name one of the two")
-    if source.prompts is not None:
-        if reward is None:
-            raise UsageError("--prompts needs a reward", got="none", do="add --reward")
-        length = max_new_tokens or 128
-        return task_from_file(
-            source.prompts, reward, judge, column=source.column, max_new_tokens=length
-        )
-    assert name is not None
-    named = find(with_scheme(name))
-    if not isinstance(named, PromptTask):
-        return named
-    return replace(named, reward=reward or named.reward, judge=judge or named.judge)
+    if reward is None:
+        raise UsageError("--prompts needs a reward", got="none", do="add --reward")
+    return task_from_file(
+        source.prompts, reward, judge, column=source.column, max_new_tokens=max_new_tokens or 128
+    )
 
 
 # --- what is printed -----------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
@@ -17,6 +18,7 @@ from trimtab.cli.options import (
     OUTPUT,
     PROMPTS,
     RUN,
+    STDIN,
     STEERING,
     Count,
     MethodOptions,
@@ -24,21 +26,17 @@ from trimtab.cli.options import (
     Names,
     OutputOptions,
     PromptOptions,
-    settings,
 )
-from trimtab.cli.prompts import read_prompts
-from trimtab.errors import UsageError, public
+from trimtab.cli.screen import on_screen, progress
+from trimtab.errors import PromptError, UsageError
 
 if TYPE_CHECKING:
-    from trimtab.cli.answers import Writer
+    from trimtab.cli.answers import Answer, Writer
     from trimtab.decoding.methods import Method
     from trimtab.models.transformers import TransformersLM
     from trimtab.protocols import Guide
     from trimtab.runs.resolve import Scorer
-    from trimtab.types import Completion, Prompt, Sample, Step
-
-
-Answers: TypeAlias = "Iterator[tuple[list[Completion], list[dict[str, float | None]]]]"
+    from trimtab.types import Prompt, Sample, Step
 
 
 def generate(
@@ -116,13 +114,21 @@ def generate(
             also the token ledger). Stopped and called again, it goes on where it was.
         overwrite: Replace --out, or what was begun of it.
     """
-    from trimtab.cli import outfile
+    from trimtab.cli.answers import Writer, check_file, show_compared, unfinished
 
-    _check_output(out, stream, compare, reward)
+    for both, must in (
+        (stream and out, "--stream prints, --out writes"),
+        (stream and reward, "--stream prints parts of texts, --reward scores whole ones"),
+        (stream and compare, "--stream prints one text at a time, --compare several"),
+        (compare and out, "--compare prints, --out writes"),
+    ):
+        if both:
+            raise UsageError(must, got="both", do="drop one")
     if out is not None:
-        outfile.check(out, overwrite=overwrite, ledger=output.json)
+        check_file(out, overwrite=overwrite, ledger=output.json)
     samples = read_prompts(prompt, source, system)
-    method = find_one_method(steering, temperature)
+    method = steering.find(temperature)
+    from trimtab.decoding.validate import encode_all
     from trimtab.runs.resolve import find_guide, find_reward, guide_kind
 
     if steering.guide is not None:
@@ -132,25 +138,18 @@ def generate(
     guide = find_guide(steering.guide, lm) if steering.guide is not None else None
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
-        "n": n,
         "seed": seed,
         "stop": list(stop),
         "alternatives": alternatives,
         "on_guide_error": on_guide_error,
     }
-    from trimtab.decoding.validate import check_call, encode_all
-
     prompts = encode_all(lm, [sample.prompt for sample in samples])
     beside = guide.open(lm) if guide is not None else None
-    job = Job(lm, beside, method, prompts, samples, scorers, rows, options)
+    job = Job(lm, beside, method, prompts, samples, scorers, rows, n, options)
     if compare:
-        from trimtab.cli.compare import show_compared
-
         show_compared(job, guide, best_of, output)
         return
-    check_call(lm, beside, method, prompts, n, max_new_tokens, True)  # all, before the first
-    from trimtab.cli.answers import Writer
-
+    job.check()
     ledger = {
         "model": model.model,
         "method": method.name,
@@ -159,81 +158,114 @@ def generate(
         "seed": seed,
     }
     if out is None:
-        writer = Writer(n, len(prompts), sys.stdout, ledger if output.json else None)
+        put = partial(print, end="", flush=True)
+        writer = Writer(n, len(prompts), put, ledger if output.json else None)
         job.stream(writer) if stream else job.run(writer, quiet=output.quiet)
         return
-    facts = outfile.settings_of(lm, method, guide, scorers) | ledger | options
-    with outfile.unfinished(
-        out, facts | {"json": output.json}, prompts, n, overwrite=overwrite
-    ) as begun:
-        if begun.done and not output.quiet:
-            print(f"going on after {begun.done} of {len(prompts)} prompts", file=sys.stderr)
-        writer = Writer(n, len(prompts), begun.out, ledger, steps=output.json)
-        job.run(writer, first=begun.done, quiet=output.quiet)
+    from trimtab import version
+    from trimtab.runs.batches import describe
+    from trimtab.runs.identity import identify
+
+    facts = {
+        "trimtab": version.__version__,
+        "base": identify(lm).identity(),
+        "template": lm.codec.template,
+        "parts": describe(method),
+        "steering": guide.fingerprint if guide else None,
+        "rewards": {scorer.name: scorer.fingerprint for scorer in scorers},
+        **ledger,
+        **options,
+        "n": n,
+        "json": output.json,
+    }
+    with unfinished(out, facts, prompts, n, overwrite=overwrite) as (done, append):
+        if done and not output.quiet:
+            print(f"going on after {done} of {len(prompts)} prompts", file=sys.stderr)
+        writer = Writer(n, len(prompts), append, ledger, steps=output.json)
+        job.run(writer, first=done, quiet=output.quiet)
     if not output.quiet:
         print(f"{len(prompts) * n} responses in {out}", file=sys.stderr)
 
 
-def _check_output(out: Path | None, stream: bool, compare: bool, rewards: Sequence[str]) -> None:
-    pairs = (
-        (stream and out is not None, "--stream prints, --out writes"),
-        (stream and bool(rewards), "--stream prints parts of texts, --reward scores whole ones"),
-        (stream and compare, "--stream prints one text at a time, --compare several"),
-        (compare and out is not None, "--compare prints, --out writes"),
-    )
-    for both, must in pairs:
-        if both:
-            raise UsageError(must, got="both", do="drop one")
+# --- where prompts come from ---------------------------------------------------------------------
 
 
-def find_one_method(given: MethodOptions, temperature: float | None = None) -> Method:
-    """The method that was named, or the usual one: vas with a guide, else sampling.
+def read_prompts(
+    arguments: Sequence[str], given: PromptOptions, system: str | None = None
+) -> list[Sample]:
+    """Texts and conversations, in the order given, with what their file knows of them.
 
-    Raises:
-        UsageError: a guide beside a method that needs none.
+    Args:
+        arguments: prompts on the command line; `STDIN` is all of stdin as one prompt.
+        given: a file instead; `STDIN` is text with a prompt a line, or JSON lines.
+        system: what the model is told before each prompt.
     """
-    from trimtab.runs.resolve import find_method
+    from trimtab.tasks import read_samples, samples_of
+    from trimtab.tasks.files import rows_in
+    from trimtab.types import Sample
 
-    name = given.method or ("vas" if given.guide else "sampling")
-    named = {"beta": given.beta, "k": given.k, "temperature": temperature}
-    parameters = {key: value for key, value in named.items() if value is not None}
-    parameters |= {key: values[-1] for key, values in settings(given.set_).items()}
-    if name == "sampling" and parameters.get("temperature") == 0:
-        return find_method("greedy")
-    method = find_method(name, **parameters)
-    if given.guide and not method.guided:
+    given.check()
+    if arguments and given.prompts:
+        got = "arguments and --prompts"
+        raise UsageError("prompts come from one place", got=got, do="drop one")
+    if given.prompts == STDIN:
+        rows = rows_in(sys.stdin.buffer.read(), "stdin")
+        samples = list(samples_of(rows, "stdin", given.column))
+    elif given.prompts:
+        samples = list(read_samples(given.prompts, given.column))
+    elif not arguments and sys.stdin.isatty():
+        raise PromptError("a prompt must be given", got="none", do='try: trimtab generate "Hello"')
+    else:
+        texts = [_stdin() if text == STDIN else text for text in arguments or [STDIN]]
+        samples = [Sample(text, text) for text in texts]
+    samples = samples[: given.limit]
+    return samples if system is None else [_told(sample, system) for sample in samples]
+
+
+def _stdin() -> str:
+    """A whole letter or page as one prompt; the last line's end is the shell's, not the text's."""
+    text = sys.stdin.read().rstrip("\n")
+    if not text:
+        raise PromptError("a prompt must not be empty", got="nothing on stdin", do="write one")
+    return text
+
+
+def _told(sample: Sample, system: str) -> Sample:
+    """A prompt after a system message."""
+    turns = sample.prompt
+    talk = ({"role": "user", "content": turns},) if isinstance(turns, str) else turns
+    if talk[0]["role"] == "system":
         raise UsageError(
-            f"--method {name} is steered by nothing",
-            got=f"--guide {public(given.guide)}",
-            do="drop it, or name a guided method, such as vas, args or best-of-n (see `trimtab "
-            "methods`)",
+            "--system is told to prompts without a system message of their own",
+            got="one that has it",
+            do="drop --system",
         )
-    return method
+    return replace(sample, prompt=({"role": "system", "content": system}, *talk))
+
+
+# --- decoding them -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Job:
-    """Prompts that are decoded a few at a time, and scored.
-
-    Attributes:
-        lm: the base.
-        guide: or None.
-        method: how.
-        prompts: encoded.
-        samples: the same, as rewards see them.
-        scorers: what scores the finished texts.
-        rows: most responses side by side.
-        options: of `decode_steps`.
-    """
+    """Prompts that are decoded a few at a time, and scored."""
 
     lm: TransformersLM
     guide: Guide[Any] | None
     method: Method
     prompts: Sequence[Prompt]
-    samples: Sequence[Sample]
+    samples: Sequence[Sample]  # the same, as rewards see them
     scorers: Sequence[Scorer]
-    rows: int
-    options: Mapping[str, Any]
+    rows: int  # most responses side by side
+    n: int  # responses to each prompt
+    options: Mapping[str, Any]  # the others of `decode_steps`
+
+    def check(self) -> None:
+        """All prompts, before the first is decoded."""
+        from trimtab.decoding.validate import check_call
+
+        longest: int = self.options["max_new_tokens"]
+        check_call(self.lm, self.guide, self.method, self.prompts, self.n, longest, True)
 
     def batches(self, first: int = 0) -> Iterator[Iterator[Step]]:
         """The steps of each batch, from a prompt on, as if all were one call.
@@ -241,73 +273,71 @@ class Job:
         No text depends on its batch: every draw is counted from the prompt itself, and from how
         many of its samples came before.
         """
-        total: int = self.options["n"]
-        size, n = max(1, self.rows // total), min(self.rows, total)
-        drawn = Counter(prompt.ids for prompt in self.prompts[:first])
-        for at in range(first, len(self.prompts), size):
-            prompts = self.prompts[at : at + size]
-            before = [drawn[prompt.ids] * total for prompt in prompts]
-            for sample in range(0, total, n):
-                counts = [count + sample for count in before]
-                more = {"n": min(n, total - sample), "drawn": counts, "first_prompt": at}
-                yield self._steps(at * total + sample, prompts, more)
-            drawn.update(prompt.ids for prompt in prompts)
-
-    def _steps(self, row: int, prompts: Sequence[Prompt], more: dict[str, Any]) -> Iterator[Step]:
         from trimtab.decoding.loop import decode_steps
 
-        options: Any = {**self.options, **more}
-        for step in decode_steps(self.lm, self.guide, self.method, prompts, **options):
-            yield replace(step, row=step.row + row)
+        size, n = max(1, self.rows // self.n), min(self.rows, self.n)
+        drawn = Counter(prompt.ids for prompt in self.prompts[:first])
+        for index in range(first, len(self.prompts), size):
+            prompts = self.prompts[index : index + size]
+            for sample in range(0, self.n, n):
+                options: Any = {
+                    **self.options,
+                    "n": min(n, self.n - sample),
+                    "drawn": [drawn[prompt.ids] * self.n + sample for prompt in prompts],
+                    "first_prompt": index,
+                }
+                row = index * self.n + sample
+                steps = decode_steps(self.lm, self.guide, self.method, prompts, **options)
+                yield (replace(step, row=row + step.row) for step in steps)
+            drawn.update(prompt.ids for prompt in prompts)
 
-    def answers(self, *, first: int = 0, label: str = "generating", quiet: bool = False) -> Answers:
+    def answers(
+        self, *, first: int = 0, label: str = "generating", quiet: bool = False
+    ) -> Iterator[list[Answer]]:
         """Each batch's responses with their scores, with a bar while they are decoded."""
-        from trimtab.cli.screen import on_screen, progress
-
-        n, budget = self.options["n"], self.options["max_new_tokens"]
-        total, done = len(self.prompts) * n * budget, first * n * budget
+        budget: int = self.options["max_new_tokens"]
+        total, done = len(self.prompts) * self.n * budget, first * self.n * budget
         with progress(label, quiet=quiet) as meter:
             for steps in self.batches(first):
                 grown: dict[int, list[Step]] = defaultdict(list)
                 for step in steps:
                     grown[step.row].append(step)
-                    used = sum(len(s.tokens) for s in grown[step.row]) if step.finish else 0
-                    done += len(step.tokens) + (budget - used if step.finish else 0)
+                    done += len(step.tokens)
+                    if step.finish is not None:  # what it has not used is done as well
+                        done += budget - sum(len(s.tokens) for s in grown[step.row])
                     meter(done, total)
-                answers = [self.completion(row, grown[row]) for row in sorted(grown)]
-                scores = self.scores(answers, min(grown))
+                answers = [self.answer(row, grown[row]) for row in sorted(grown)]
+                self.score(answers)
                 with meter.hidden() if on_screen() else nullcontext():
-                    yield answers, scores
+                    yield answers
 
-    def completion(self, row: int, steps: Sequence[Step]) -> Completion:
+    def answer(self, row: int, steps: Sequence[Step]) -> Answer:
         """The response of a row whose steps are all there."""
+        from trimtab.cli.answers import Answer
         from trimtab.decoding.loop import completion
 
-        n: int = self.options["n"]
-        return completion(self.prompts[row // n], row % n, steps)
+        index, sample = divmod(row, self.n)
+        return Answer(index, completion(self.prompts[index], sample, steps))
 
-    def scores(self, answers: Sequence[Completion], row: int) -> list[dict[str, float | None]]:
-        """What each reward says of responses from a row on; None where it cannot say."""
+    def score(self, answers: Sequence[Answer]) -> None:
+        """Ask every reward for finished responses."""
         from trimtab.rewards import ask
 
-        n = self.options["n"]
-        samples = [self.samples[(row + i) // n] for i in range(len(answers))]
-        scores = list[dict[str, float | None]]({} for _ in answers)
+        samples = [self.samples[answer.index] for answer in answers]
+        texts = [answer.completion.text for answer in answers]
         for scorer in self.scorers:
-            values = ask(scorer.function, samples, [answer.text for answer in answers])
-            for entry, value in zip(scores, values, strict=True):
+            values = ask(scorer.function, samples, texts)
+            for answer, value in zip(answers, values, strict=True):
                 if isinstance(value, str):
                     print(f"warning: {scorer.name} of a response: {value}", file=sys.stderr)
-                entry[scorer.name] = None if isinstance(value, str) else value
-        return scores
+                answer.scores[scorer.name] = None if isinstance(value, str) else value
 
     def run(self, writer: Writer, *, first: int = 0, quiet: bool = False) -> None:
         """Decodes batch after batch and hands each to the writer."""
-        began, n = time.perf_counter(), self.options["n"]
-        writer.row = first * n
-        for answers, scores in self.answers(first=first, quiet=quiet):
-            for answer, score in zip(answers, scores, strict=True):
-                writer.write(answer, score)
+        began = time.perf_counter()
+        for answers in self.answers(first=first, quiet=quiet):
+            for answer in answers:
+                writer.write(answer)
         if sys.stderr.isatty() and not quiet:
             print(writer.summary(time.perf_counter() - began), file=sys.stderr)
 
@@ -322,9 +352,10 @@ class Job:
             for step in steps:
                 grown[step.row].append(step)
                 while row in grown:
-                    writer.part("".join(s.text for s in grown[row][shown:]), begins=shown == 0)
+                    text = "".join(s.text for s in grown[row][shown:])
+                    writer.part(row, text, begins=shown == 0)
                     shown = len(grown[row])
                     if grown[row][-1].finish is None:
                         break
-                    writer.write(self.completion(row, grown.pop(row)), {}, streamed=True)
+                    writer.write(self.answer(row, grown.pop(row)), streamed=True)
                     row, shown = row + 1, 0

@@ -1,4 +1,4 @@
-"""The options that several commands share, each declared once, with the words that explain it.
+"""The options that several commands share, each declared once, and what they open.
 
 A class is a panel of the help; its fields are flags, and Python's names of the same options.
 """
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, g
 from cyclopts import Group, Parameter, validators
 from rich.markup import escape
 
-from trimtab.errors import UsageError
+from trimtab.errors import UsageError, public
 
 if TYPE_CHECKING:
+    from trimtab.decoding.methods import Method
     from trimtab.models.transformers import TransformersLM
     from trimtab.runs.resolve import OpenModel
     from trimtab.types import Template
@@ -29,6 +30,9 @@ Names: TypeAlias = Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=Tru
 Split: TypeAlias = Literal["train", "validation", "test", "all"]
 
 T = TypeVar("T", bound=type)
+
+STDIN = "<stdin>"
+"""What the parser is given for `-`, which it would take for an option."""
 
 PROMPTS = Group.create_ordered("Prompts", sort_key=1)
 TASK = Group.create_ordered("Task", sort_key=1)
@@ -65,13 +69,8 @@ def options_of(
 ) -> Any:
     """A panel with a flag for each field of a dataclass, explained by its attribute's line.
 
-    Args:
-        settings: the dataclass that Python's callers pass.
-        group: the panel.
-        without: fields that are no flags.
-        aliases: short flags.
-        hints: types of fields that are written otherwise on the command line.
-        optional: None stands for each default, which a file may replace.
+    Types on the command line may be others (`hints`). `optional` flags are None unless they are
+    given, so that a file may say the value.
     """
     from docstring_parser import parse
 
@@ -130,13 +129,12 @@ class ModelOptions:
             template=template,
         )
         quiet_libraries()
+        use_threads(self.threads)
         return opener
 
     def open(self, template: Template = "auto") -> TransformersLM:
         """The base in this process."""
-        opener = self.opener(template)
-        use_threads(self.threads)
-        lm: Any = opener()
+        lm: Any = self.opener(template)()
         return lm  # type: ignore[no-any-return]  # find_model opens nothing else
 
 
@@ -154,6 +152,12 @@ class PromptOptions:
     prompts: Annotated[str | None, Parameter(alias="-p")] = None
     column: str | None = None
     limit: Count | None = None
+
+    def check(self) -> None:
+        """Raise a `UsageError` for a column of nothing."""
+        if self.column and not self.prompts:
+            must = "--column names a column of --prompts"
+            raise UsageError(must, got="no --prompts", do="add it")
 
 
 @panel(STEERING)
@@ -176,6 +180,26 @@ class MethodOptions:
     beta: Annotated[float | None, Parameter(alias="-b")] = None
     k: Annotated[Count | None, Parameter(alias="-k")] = None
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+
+    def find(self, temperature: float | None = None) -> Method:
+        """The method that was named, or the usual one: vas with a guide, else sampling."""
+        from trimtab.runs.resolve import find_method
+
+        name = self.method or ("vas" if self.guide else "sampling")
+        named = {"beta": self.beta, "k": self.k, "temperature": temperature}
+        parameters = {key: value for key, value in named.items() if value is not None}
+        parameters |= {key: values[-1] for key, values in settings(self.set_).items()}
+        if name == "sampling" and parameters.get("temperature") == 0:
+            return find_method("greedy")
+        method = find_method(name, **parameters)
+        if self.guide and not method.guided:
+            raise UsageError(
+                f"--method {name} is steered by nothing",
+                got=f"--guide {public(self.guide)}",
+                do="drop it, or name a guided method, such as vas, args or best-of-n (see `trimtab "
+                "methods`)",
+            )
+        return method
 
 
 @panel(METHODS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ SECONDS_PER_LINE = 30.0
 class Meter:
     """Shows how far the work is; this one shows nothing."""
 
+    def __init__(self, label: str) -> None:
+        self.label, self.began, self.rate = label, time.monotonic(), ""
+
     def __call__(self, done: int, total: int, *, label: str = "", note: str = "") -> None:
         """Shows `done` of `total`; a label says what, a note is shown beside it."""
 
@@ -28,20 +32,24 @@ class Meter:
         """Takes the bar off the screen, so that text can be printed."""
         return nullcontext()
 
+    def on(self, event: Event) -> None:
+        """Shows a run's event, with tokens per second while it decodes."""
+        if event.stage == "score":
+            self(event.done, event.total, label="scoring")
+            return
+        if event.tokens:
+            self.rate = f"{event.tokens / (time.monotonic() - self.began):.0f} tokens/s"
+        self(event.done, event.total, label="decoding", note=self.rate)
+
 
 @contextmanager
 def progress(label: str, *, quiet: bool = False) -> Iterator[Meter]:
-    """A bar on stderr; a line now and then where stderr is no screen; nothing when quiet.
-
-    Args:
-        label: what is done, such as "decoding".
-        quiet: show nothing.
-    """
+    """A bar on stderr; a line now and then where stderr is no screen; nothing when quiet."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if quiet:
-        yield Meter()
+        yield Meter(label)
     elif not (console.is_terminal or console.is_jupyter):
         yield _Lines(label)
     else:
@@ -56,14 +64,13 @@ def progress(label: str, *, quiet: bool = False) -> Iterator[Meter]:
             transient=True,
             redirect_stdout=False,  # text is for whoever reads stdout, not for the bar's terminal
         ) as bar:
-            yield _Bar(bar, label)
+            yield _Bar(label, bar)
 
 
-@dataclass
 class _Lines(Meter):
-    label: str
-    began: float = field(default_factory=time.monotonic)
-    shown: float = field(default_factory=time.monotonic)
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.shown = self.began
 
     def __call__(self, done: int, total: int, *, label: str = "", note: str = "") -> None:
         now = time.monotonic()
@@ -77,8 +84,9 @@ class _Lines(Meter):
 
 
 class _Bar(Meter):
-    def __init__(self, bar: Progress, label: str) -> None:
-        self.bar, self.label, self.total = bar, label, 0
+    def __init__(self, label: str, bar: Progress) -> None:
+        super().__init__(label)
+        self.bar, self.total = bar, 0
         self.task = bar.add_task(label, total=None, note="")
 
     def __call__(self, done: int, total: int, *, label: str = "", note: str = "") -> None:
@@ -96,26 +104,6 @@ class _Bar(Meter):
             self.bar.start()
 
 
-class Pace:
-    """Shows a run's events on a meter, with tokens per second while it decodes.
-
-    Args:
-        meter: where.
-    """
-
-    def __init__(self, meter: Meter) -> None:
-        self.meter, self.began, self.rate = meter, time.perf_counter(), ""
-
-    def __call__(self, event: Event) -> None:
-        """Shows how far the run is."""
-        if event.stage == "score":
-            self.meter(event.done, event.total, label="scoring")
-            return
-        if event.tokens:
-            self.rate = f"{event.tokens / (time.perf_counter() - self.began):.0f} tokens/s"
-        self.meter(event.done, event.total, label="decoding", note=self.rate)
-
-
 # --- tables --------------------------------------------------------------------------------------
 
 
@@ -126,14 +114,7 @@ def print_table(
     title: str | None = None,
     note: str | None = None,
 ) -> None:
-    """A table on stdout; where the screen is too narrow, its columns come in several blocks.
-
-    Args:
-        head: names of the columns; the first column is repeated in every block.
-        rows: the cells.
-        title: above it.
-        note: below it.
-    """
+    """A table on stdout; where the screen is too narrow, its columns come in several blocks."""
     from rich.console import Console
     from rich.table import Table
 
@@ -177,15 +158,11 @@ def on_screen() -> bool:
 
 def print_json(value: Any, *, indent: int | None = 1) -> None:
     """A value as JSON on stdout; what JSON cannot hold (NaN, infinities) is null."""
-    import json
-
     print(json.dumps(finite(value), ensure_ascii=False, indent=indent, default=str))
 
 
 def finite(value: Any) -> Any:
     """Nested values with null for NaN and infinities, which JSON does not have."""
-    import math
-
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
