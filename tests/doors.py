@@ -31,8 +31,8 @@ OUTPUTS = (
     "evaluation.report.strengths.Peak:verdict",
     "inspection.audit.Finding:level",
     "runs.progress.Progress:stage",
-    "types.completions.Completion:finish",
-    "types.completions.Step:finish",
+    "types.records.Completion:finish",
+    "types.records.Step:finish",
 )
 """Words that the library writes and nobody passes."""
 
@@ -59,7 +59,7 @@ BEHIND = {
         )
     },
     "training.run.to_guide:unit": "`TrainConfig`",
-    "types.groups.Ledger.steps:finish": "`Response`",
+    "types.records.Ledger.steps:finish": "`Response`",
 }
 """Words that come in by another door, which checks them."""
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from trimtab.decoding.loop import decode, decode_steps
     from trimtab.decoding.methods import (
         METHODS,
+        Greedy,
         Method,
+        Stochastic,
         args,
         args_stochastic,
         best_of_n,
@@ -35,10 +37,9 @@ if TYPE_CHECKING:
         pargs_greedy,
         rad,
         sampling,
+        tilt,
         vas,
     )
-    from trimtab.decoding.rules import tilt
-    from trimtab.decoding.samplers import Greedy, Stochastic
     from trimtab.errors import TrimtabError
     from trimtab.evaluation.experiment import evaluate
     from trimtab.evaluation.measure import measure

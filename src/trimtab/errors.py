@@ -210,26 +210,14 @@ class LawError(TrimtabError):
 
 
 def check_word(what: str, word: object, words: Any) -> None:
-    """Raise `UnknownNameError` unless a word is one of a closed set.
-
-    Args:
-        what: what it is the word of, as the user calls it.
-        word: what was passed.
-        words: the set: a `Literal`, or names.
-    """
+    """Raise `UnknownNameError` unless a word is one of a closed set: a `Literal`, or names."""
     known = get_args(words) or tuple(words)
     if not isinstance(word, str) or word not in known:
         raise UnknownNameError(what, word, known)
 
 
 def check_keywords(function: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `UnknownNameError` for a keyword that a function does not take.
-
-    Args:
-        function: its name.
-        given: the keywords of the call.
-        known: those that it takes.
-    """
+    """Raise `UnknownNameError` for a keyword that a function does not take."""
     known = tuple(known)
     for name in given:
         if name not in known:
@@ -237,11 +225,7 @@ def check_keywords(function: str, given: Iterable[str], known: Iterable[str]) ->
 
 
 def check_whole(name: str, value: Any, least: int | None = None) -> int:
-    """A whole number as an int: Python's, numpy's or a tensor's.
-
-    Raises:
-        UsageError: something else, or less than `least`.
-    """
+    """A whole number as an int: Python's, numpy's or a tensor's; else a `UsageError`."""
     do = "pass a whole number" if least is None else f"pass a whole number of at least {least}"
     try:
         number = operator.index(value)
@@ -253,11 +237,7 @@ def check_whole(name: str, value: Any, least: int | None = None) -> int:
 
 
 def check_number(name: str, value: Any) -> float:
-    """A finite number as a float: Python's, numpy's or a tensor's.
-
-    Raises:
-        UsageError: something else, NaN or infinite.
-    """
+    """A finite number as a float: Python's, numpy's or a tensor's; else a `UsageError`."""
     try:
         number = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):

@@ -20,9 +20,6 @@ def door(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
 
         __all__ = ["TextGuide"]
         __getattr__, __dir__ = door(__name__)
-
-    Args:
-        package: its `__name__`.
     """
     module = sys.modules[package]
     homes = _homes(Path(str(module.__file__)))

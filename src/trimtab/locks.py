@@ -15,7 +15,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import wraps
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, final
 
 P = ParamSpec("P")
@@ -25,24 +24,16 @@ T = TypeVar("T")
 
 @final
 class Lock:
-    """A lock that its holder may take again; a copied or pickled one is new and free.
-
-    Args:
-        thing: what it guards; kept, so that nothing else gets its identity.
-    """
+    """A lock that its holder may take again; a copied or pickled one is new and free."""
 
     def __init__(self, thing: object = None) -> None:
-        self._thing, self._inner = thing, threading.RLock()
+        self._thing = thing  # kept, so that nothing else gets its identity
+        self._inner = threading.RLock()
 
     def __enter__(self) -> None:
         self._inner.acquire()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._inner.release()
 
     def __reduce__(self) -> tuple[type[Lock], tuple[()]]:

@@ -74,11 +74,7 @@ class Rng:
     stream: int = DRAW
 
     def uniform(self, stream: int | None = None) -> Float[Tensor, "B"]:
-        """One float64 in [0, 1) per row, in steps of 2^-52, for this address.
-
-        Args:
-            stream: another one than that of choices.
-        """
+        """One float64 in [0, 1) per row, in steps of 2^-52, for this address (or stream)."""
         stream = self.stream if stream is None else stream
         x = _mix(self.keys + _signed(self.seed * _GOLDEN))
         x = _mix((x ^ self.positions) + _GOLDEN)

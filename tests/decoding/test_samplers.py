@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from trimtab.decoding.samplers import Greedy, Stochastic, nucleus
+from trimtab.decoding.methods import Greedy, Stochastic, nucleus
 from trimtab.errors import UsageError
 from trimtab.rng import Rng
 

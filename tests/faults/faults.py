@@ -146,7 +146,7 @@ TAIL = (
 LEDGER = (
     Fault(
         "the nucleus leaves out the token that reaches its mass",
-        "decoding/samplers.py",
+        "decoding/methods.py",
         "before = weights.cumsum(dim=-1) - weights",
         "before = weights.cumsum(dim=-1)",
         ("tests/exact/test_samplers.py", "tests/decoding/test_samplers.py"),

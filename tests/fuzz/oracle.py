@@ -17,7 +17,7 @@ from torch import Tensor
 
 import trimtab as tt
 from tests.fuzz.worlds import SWITCHING, Ids, Scored, plain, tokenizer_text
-from trimtab.decoding.samplers import Greedy, Stochastic
+from trimtab.decoding.methods import Greedy, Stochastic
 from trimtab.rng import BLOCK, DRAW, TAIL, Rng, row_key
 from trimtab.types import Completion, Prompt, Samples, Step, TopK, Vocabulary
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 import trimtab as tt
 from tests.laws.test_methods import EVERY
-from trimtab.decoding.rules import score_only, tilt
-from trimtab.decoding.samplers import Greedy, Stochastic
+from trimtab.decoding.methods import Greedy, Stochastic, score_only, tilt
 from trimtab.errors import LawError
 from trimtab.rng import Rng
 from trimtab.testing import check_method, check_rule

@@ -11,8 +11,7 @@ import torch
 
 import trimtab as tt
 from tests import toys
-from trimtab.decoding.methods import METHODS, Method
-from trimtab.decoding.samplers import Greedy
+from trimtab.decoding.methods import METHODS, Greedy, Method
 
 TILTED: dict[str, Method] = {
     "args": tt.args(beta=2.0, k=5),

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.decoding.rules import score_only, tilt
-from trimtab.decoding.samplers import Greedy, Stochastic, nucleus
+from trimtab.decoding.methods import Greedy, Stochastic, nucleus, score_only, tilt
 from trimtab.rng import Rng
 
 RULES = {"tilt": tilt, "score_only": score_only}

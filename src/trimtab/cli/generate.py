@@ -128,7 +128,7 @@ def generate(
         check_file(out, overwrite=overwrite, ledger=output.json)
     samples = read_prompts(prompt, source, system)
     method = steering.find(temperature)
-    from trimtab.decoding.validate import encode_all
+    from trimtab.decoding.checks import encode_all
     from trimtab.runs.resolve import find_guide, find_reward, guide_kind
 
     if steering.guide is not None:
@@ -262,7 +262,7 @@ class Job:
 
     def check(self) -> None:
         """All prompts, before the first is decoded."""
-        from trimtab.decoding.validate import check_call
+        from trimtab.decoding.checks import check_call
 
         longest: int = self.options["max_new_tokens"]
         check_call(self.lm, self.guide, self.method, self.prompts, self.n, longest, True)

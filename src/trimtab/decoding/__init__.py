@@ -5,9 +5,8 @@
     mine = Method("mine", TopK(50), tilt, Stochastic(top_p=0.9), beta=3.0)
     scores = prefix_scores(guide, lm, prompts, responses, at)          of given tokens
 
-`loop.run` is the loop: propose, score, tilt, choose, extend. `step` holds the formulas of one turn,
-`states` what the device keeps of the rows and `rows` what the host keeps; `validate` says what a
-call must hold to, and `faults` whose fault a number is that is none.
+`loop.run` is the loop: propose, score, tilt, choose, extend. `step` holds what the device does in
+one turn, `rows` what the host does; `checks` says what a call must hold to.
 """
 
 from __future__ import annotations
@@ -19,9 +18,16 @@ from trimtab.lazy import door
 if TYPE_CHECKING:
     from trimtab.decoding.forced import prefix_scores
     from trimtab.decoding.loop import completion, decode, decode_steps, draw_blocks
-    from trimtab.decoding.methods import METHODS, Method, method
-    from trimtab.decoding.rules import score_only, tilt
-    from trimtab.decoding.samplers import Greedy, Stochastic, nucleus
+    from trimtab.decoding.methods import (
+        METHODS,
+        Greedy,
+        Method,
+        Stochastic,
+        method,
+        nucleus,
+        score_only,
+        tilt,
+    )
 
 __all__ = [
     "METHODS",

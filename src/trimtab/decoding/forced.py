@@ -33,12 +33,10 @@ def forced(tokens: Sequence[Sequence[int]], lm: LanguageModel[Any]) -> Candidate
 
 @dataclass(frozen=True)
 class _Response:
-    """A response, and after which of its tokens it is scored: ascending, each once."""
-
     number: int
     prompt: Prompt
     tokens: tuple[int, ...]
-    stops: tuple[int, ...]
+    stops: tuple[int, ...]  # after which of its tokens it is scored: ascending, each once
 
 
 def prefix_scores(
@@ -83,7 +81,7 @@ def prefix_scores(
         group = [response for response in each if (response.stops[0] == 1) == at_once]
         for i in range(0, len(group), rows):
             batch = group[i : i + rows]
-            _score_batch(guide, lm, batch, scores)
+            scores |= _score_batch(guide, lm, batch)
             if on is not None:
                 on(len(batch))
     return [[scores[i, stop] for stop in stops] for i, stops in enumerate(at)]
@@ -100,12 +98,10 @@ def _ascending(stops: Sequence[int], tokens: int) -> tuple[int, ...]:
 
 
 def _score_batch(
-    guide: Guide[Any],
-    lm: LanguageModel[Any],
-    live: list[_Response],
-    scores: dict[tuple[int, int], float],
-) -> None:
-    """Read a batch from stop to stop, and note its scores; rows without another stop go."""
+    guide: Guide[Any], lm: LanguageModel[Any], live: list[_Response]
+) -> dict[tuple[int, int], float]:
+    """Scores by response and stop: read from stop to stop; rows without another stop go."""
+    scores: dict[tuple[int, int], float] = {}
     state = _prefill(guide, [response.prompt for response in live])
     for turn in range(max(len(response.stops) for response in live)):
         kept = [i for i, response in enumerate(live) if len(response.stops) > turn]
@@ -125,6 +121,7 @@ def _score_batch(
                 do="mend the guide",
             )
         scores |= {(r.number, r.stops[turn]): x for r, x in zip(live, numbers, strict=True)}
+    return scores
 
 
 def _prefill(guide: Guide[Any], prompts: Sequence[Prompt]) -> Any:

@@ -9,22 +9,19 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from trimtab.decoding.faults import StepCheck
-from trimtab.decoding.methods import Method, sampling
-from trimtab.decoding.rows import Meter, Rows, Trace
-from trimtab.decoding.states import States, prefill, row_keys
-from trimtab.decoding.step import choose_step, tilt_candidates
-from trimtab.decoding.validate import (
+from trimtab.decoding.checks import (
     Beta,
     check_call,
     check_parts,
     encode_all,
     samples_drawn,
-    shared_context,
     stop_strings,
     strengths,
     warn_of_context,
 )
+from trimtab.decoding.methods import Method, sampling
+from trimtab.decoding.rows import Meter, Rows, StepCheck, Trace
+from trimtab.decoding.step import States, choose_step, prefill, tilt_candidates
 from trimtab.errors import check_keywords, check_whole, check_word
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.rng import Rng
@@ -36,14 +33,9 @@ OnGuideError: TypeAlias = Literal["raise", "base"]
 def run(states: States, rows: Rows, method: Method, alternatives: int = 0) -> Iterator[Step]:
     """The loop: propose, score, tilt, choose, extend, until no row goes on.
 
-    Args:
-        states: the device's side of the rows; consumed.
-        rows: the host's side of them.
-        method: the parts.
-        alternatives: how many of the likeliest candidates each step carries.
+    `states` is the device's side of the rows, and consumed; `rows` is the host's.
     """
-    lm = states.lm
-    meter = Meter(lm, states.guide)
+    lm, meter = states.lm, Meter(states.lm, states.guide)
     while rows.live:
         with meter.counting():
             candidates = lm.propose(states.base, rows.within(method.proposal), states.rng)
@@ -56,39 +48,6 @@ def run(states: States, rows: Rows, method: Method, alternatives: int = 0) -> It
             with meter.counting():
                 states = states.extend(step, keep)
     yield from rows.drain()
-
-
-def draw_blocks(lm: LanguageModel[Any], forked: Any, proposal: Samples, rng: Rng) -> Candidates:
-    """n continuations of each row, drawn from pi_ref by the loop.
-
-    What a model that can propose its `Vocabulary` proposes for `Samples`.
-
-    Args:
-        lm: the base.
-        forked: its state with n copies of every row, side by side; consumed.
-        proposal: with a length.
-        rng: the rows' addresses before they were forked.
-    """
-    assert proposal.length is not None, "the loop sets the length to what is left"
-    count, n = len(rng.keys), proposal.n
-    traces = [Trace(None, lm.eos_ids, proposal.length) for _ in range(count * n)]
-    rows, logprobs = Rows(traces, usual_lookahead(lm)), [0.0] * len(traces)
-    for step in run(States(lm, None, forked, None, 0.0, rng.fork(n)), rows, sampling()):
-        logprobs[step.row] += step.logprob
-    device = rng.keys.device
-    tokens, lengths = pad_ids([trace.tokens for trace in traces], device=device)
-    ends = torch.tensor([trace.finish == "eos" for trace in traces], device=device)
-    return Candidates(
-        tokens.view(count, n, -1),
-        torch.tensor(logprobs, dtype=torch.float32, device=device).view(count, n),
-        lengths.view(count, n),
-        ends.view(count, n),
-    )
-
-
-def usual_lookahead(lm: LanguageModel[Any]) -> int:
-    """Steps that the host may run behind the device: none on the CPU, where nothing would wait."""
-    return int(lm.device.type != "cpu")
 
 
 class DecodeOptions(TypedDict, total=False):
@@ -172,25 +131,17 @@ def decode_steps(
     encoded = encode_all(lm, prompts)
     if not encoded:
         return
-    check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos, first_prompt)
+    budgets = check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos, first_prompt)
     guide = guide if method.guided else None
-    context = shared_context(lm, guide)
-    warn_of_context(context, encoded, max_new_tokens)
+    warn_of_context(lm, guide, encoded, max_new_tokens)
     beta = strengths(method.beta if beta is None else beta, len(encoded))
-    keys = row_keys(encoded, n, samples_drawn(drawn, len(encoded)))
+    states = prefill(lm, guide, encoded, n, beta, seed, samples_drawn(drawn, len(encoded)))
     eos_ids = lm.eos_ids if stop_at_eos else frozenset[int]()
-    rooms = [
-        max_new_tokens
-        if context.tokens is None
-        else min(max_new_tokens, context.tokens - len(prompt.ids))
-        for prompt in encoded
-    ]
-    traces = [Trace(lm.decode, eos_ids, room, stops) for room in rooms for _ in range(n)]
+    traces = [Trace(lm.decode, eos_ids, budget, stops) for budget in budgets for _ in range(n)]
     betas = beta[:, 0].tolist() if isinstance(beta, Tensor) else [beta] * len(encoded)
     name, lenient = guide.name if guide is not None else "", on_guide_error == "base"
     check = StepCheck(lm, name, method, betas, n, lenient, first_prompt)
     rows = Rows(traces, usual_lookahead(lm) if lookahead is None else lookahead, check)
-    states = prefill(lm, guide, encoded, n, beta, seed, keys)
     yield from run(states, rows, method, alternatives)
 
 
@@ -247,3 +198,36 @@ def completion(prompt: Prompt, sample: int, steps: Sequence[Step]) -> Completion
         finish=finish,
         steps=tuple(steps),
     )
+
+
+def draw_blocks(lm: LanguageModel[Any], forked: Any, proposal: Samples, rng: Rng) -> Candidates:
+    """n continuations of each row, drawn from pi_ref by the loop.
+
+    What a model that can propose its `Vocabulary` proposes for `Samples`.
+
+    Args:
+        lm: the base.
+        forked: its state with n copies of every row, side by side; consumed.
+        proposal: with a length.
+        rng: the rows' addresses before they were forked.
+    """
+    assert proposal.length is not None, "the loop sets the length to what is left"
+    count, n = len(rng.keys), proposal.n
+    traces = [Trace(None, lm.eos_ids, proposal.length) for _ in range(count * n)]
+    rows, logprobs = Rows(traces, usual_lookahead(lm)), [0.0] * len(traces)
+    for step in run(States(lm, None, forked, None, 0.0, rng.fork(n)), rows, sampling()):
+        logprobs[step.row] += step.logprob
+    device = rng.keys.device
+    tokens, lengths = pad_ids([trace.tokens for trace in traces], device=device)
+    ends = torch.tensor([trace.finish == "eos" for trace in traces], device=device)
+    return Candidates(
+        tokens.view(count, n, -1),
+        torch.tensor(logprobs, dtype=torch.float32, device=device).view(count, n),
+        lengths.view(count, n),
+        ends.view(count, n),
+    )
+
+
+def usual_lookahead(lm: LanguageModel[Any]) -> int:
+    """Steps that the host may run behind the device: none on the CPU, where nothing would wait."""
+    return int(lm.device.type != "cpu")

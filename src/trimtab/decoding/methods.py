@@ -1,8 +1,10 @@
-"""Methods: a name for a choice of parts. None has a loop of its own.
+"""Methods: a name for a choice of proposal, rule, sampler and strength. None has a loop of its own.
 
-A method says which candidates the base proposes, how scores and log-probabilities combine, how a
-choice is made, and the default strength. How the *guide* was trained is the other axis: ARGS and
-PARGS decode alike and differ in their reward models, as do VAS and FUDGE's descendants.
+A **rule** makes logits of log pi_ref and scores, a **sampler** makes log pi of the logits and
+chooses. How the *guide* was trained is the other axis: ARGS and PARGS decode alike and differ in
+their reward models, as do VAS and FUDGE's descendants.
+
+Legend: B rows, N outcomes (the candidates, and the tail where it is one).
 """
 
 from __future__ import annotations
@@ -11,11 +13,146 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trimtab.decoding.rules import score_only, tilt
-from trimtab.decoding.samplers import Greedy, Stochastic
-from trimtab.errors import UnknownNameError, UsageError, check_keywords, check_number
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trimtab.errors import UnknownNameError, UsageError, check_keywords, check_number, check_whole
 from trimtab.protocols import Rule, Sampler
+from trimtab.rng import Rng, draw
 from trimtab.types import Outside, Proposal, Samples, TopK, Vocabulary
+
+# --- rules: pure, one formula each ---------------------------------------------------------------
+
+
+def tilt(
+    logprobs: Float[Tensor, "B N"],
+    scores: Float[Tensor, "B N"],
+    beta: float | Float[Tensor, "B 1"],
+) -> Float[Tensor, "B N"]:
+    """log pi(v | s) = log pi_ref(v | s) + beta * score(s + v) + const.
+
+    The closed-form solution of KL-regularised reward maximisation, with 1/beta the weight of the
+    KL term. Written as w r in ARGS (Eq. 1 of its code), lambda log P(a) in FUDGE, beta V in VAS
+    (Eq. 5), beta r_partial in PARGS, alpha log p_arm in GenARM. RAD adds beta rho to raw logits,
+    which differ from log-probabilities by a constant per row: the same law. At beta = 0 it is the
+    base itself, the very tensor.
+    """
+    if not isinstance(beta, Tensor) and beta == 0:
+        return logprobs
+    return logprobs + beta * scores
+
+
+def score_only(
+    logprobs: Float[Tensor, "B N"],
+    scores: Float[Tensor, "B N"],
+    beta: float | Float[Tensor, "B 1"],
+) -> Float[Tensor, "B N"]:
+    """logit(v) = score(s + v): for candidates that were drawn from pi_ref already.
+
+    Best-of-n and blockwise CD choose among samples, so pi_ref has had its say. A candidate at
+    -inf stays there, and beta has no part in an argmax over scores.
+    """
+    return torch.where(torch.isneginf(logprobs), logprobs, scores)
+
+
+# --- samplers: temperature and nucleus act here, after the rule ----------------------------------
+#
+# With a temperature T after the rule the effective strength is beta / T, as in transformers and
+# vLLM, whose processors run before their temperature. A temperature that shapes pi_ref itself
+# belongs to the model (`base_temperature`).
+
+
+def nucleus(logprobs: Float[Tensor, "B N"], top_p: float) -> Float[Tensor, "B N"]:
+    """Keep the smallest set of likeliest outcomes whose mass reaches top_p; -inf elsewhere.
+
+    Holtzman et al. 2020. The likeliest outcome always stays. Not renormalised.
+    """
+    ordered, order = logprobs.sort(dim=-1, descending=True)
+    weights = ordered.softmax(dim=-1)
+    before = weights.cumsum(dim=-1) - weights
+    cut = torch.zeros_like(logprobs, dtype=torch.bool).scatter(-1, order, before >= top_p)
+    return logprobs.masked_fill(cut, -torch.inf)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """argmax over the outcomes (the first of equals)."""
+
+    @property
+    def greedy(self) -> bool:
+        """True: the tail, where there is one, competes by its best token."""
+        return True
+
+    @property
+    def plain(self) -> bool:
+        """False: a point mass is not softmax(logits)."""
+        return False
+
+    def logprobs(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """A point mass: 0 at the argmax, -inf elsewhere; NaN there if that is no finite number."""
+        best = logits.max(dim=-1, keepdim=True)
+        nothing = torch.full_like(logits, -torch.inf)
+        return nothing.scatter(-1, best.indices, best.values - best.values)
+
+    def choose(self, logprobs: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
+        """Index of the argmax."""
+        return logprobs.argmax(dim=-1)
+
+
+@dataclass(frozen=True)
+class Stochastic:
+    """One draw from softmax(logits / temperature), cut to top_k, then to the nucleus top_p.
+
+    Attributes:
+        temperature: > 0.
+        top_k: keep this many likeliest outcomes; None keeps all.
+        top_p: in (0, 1]; 1 keeps all.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not check_number("a sampling temperature", self.temperature) > 0:
+            raise UsageError(
+                "a sampling temperature must be above 0",
+                got=f"{self.temperature}",
+                do="decode greedily for temperature 0: Greedy()",
+            )
+        if not 0 < self.top_p <= 1:
+            raise UsageError("top_p must be in (0, 1]", got=f"{self.top_p}", do="use 1 for all")
+        if self.top_k is not None:
+            check_whole("top_k", self.top_k, 1)
+
+    @property
+    def greedy(self) -> bool:
+        """False: the tail, where there is one, competes by its mass."""
+        return False
+
+    @property
+    def plain(self) -> bool:
+        """Whether it draws from softmax(logits) itself."""
+        return self.temperature == 1.0 and self.top_k is None and self.top_p == 1.0
+
+    def logprobs(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """log softmax of what temperature, top_k and top_p leave."""
+        if self.temperature != 1:  # a pass over the vocabulary
+            logits = logits / self.temperature
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            kept = logits.topk(self.top_k, dim=-1)
+            logits = torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values)
+        if self.top_p < 1:
+            logits = nucleus(logits, self.top_p)
+        return logits.log_softmax(dim=-1)
+
+    def choose(self, logprobs: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
+        """Index of one draw."""
+        return draw(logprobs, rng.uniform())
+
+
+# --- a method and its parts ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -65,6 +202,9 @@ class Method:
 def chooser(temperature: float) -> Sampler:
     """`Greedy` at temperature 0, else `Stochastic(temperature)`."""
     return Greedy() if temperature == 0 else Stochastic(temperature)
+
+
+# --- all methods ---------------------------------------------------------------------------------
 
 
 def greedy() -> Method:
@@ -132,12 +272,7 @@ def pargs_greedy(beta: float = 1.5, k: int = 10) -> Method:
     return Method("pargs-greedy", TopK(k), tilt, Greedy(), beta)
 
 
-def vas(
-    beta: float = 1.0,
-    k: int = 20,
-    tail: Outside = "mean",
-    temperature: float = 1.0,
-) -> Method:
+def vas(beta: float = 1.0, k: int = 20, tail: Outside = "mean", temperature: float = 1.0) -> Method:
     """Value Augmented Sampling (Han et al. 2024, Eq. 5).
 
     pi(v) ~ p(v) exp(beta V(s v)) on the top k, and p(v) exp(beta mean_k V) elsewhere. Published:

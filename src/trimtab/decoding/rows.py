@@ -11,54 +11,27 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from trimtab.decoding.methods import Method
 from trimtab.decoding.step import BatchStep, StepRow
-from trimtab.protocols import Reader
+from trimtab.errors import GuideError, LawError, ModelError
+from trimtab.protocols import LanguageModel, Reader
 from trimtab.types import Alternative, FinishReason, Proposal, Samples, Step, Tally
-
-Check: TypeAlias = Callable[[int, int, StepRow], None]
-"""Raises an error for numbers that are none, by row and position (see `StepCheck`)."""
 
 _REPLACEMENT = "\ufffd"
 
 
-class InFlight:
-    """A step on its way to the host. `wait` waits for this step alone, not for later work."""
-
-    def __init__(self, step: BatchStep, rows: list[int], shares: tuple[float, ...]) -> None:
-        self.rows, self.shares = rows, shares
-        copies = (getattr(step, f.name).to("cpu", non_blocking=True) for f in fields(step))
-        self._host = BatchStep(*copies)
-        self._done = None
-        if step.tokens.is_cuda:
-            self._done = torch.cuda.Event()
-            self._done.record()
-
-    def wait(self) -> BatchStep:
-        """The step in host memory."""
-        if self._done is not None:
-            self._done.synchronize()
-        return self._host
-
-
 class Rows:
-    """All rows of one call.
+    """All rows of one call; those that are `live` stand in the order of the device's states."""
 
-    Args:
-        traces: one for each row: its text, budget and end.
-        lookahead: steps that the device may be ahead of what has been read.
-        check: holds the numbers of each row's step to being numbers.
-
-    Attributes:
-        live: rows that still go on, in the order of the device's states.
-    """
-
-    def __init__(self, traces: Sequence[Trace], lookahead: int, check: Check | None = None) -> None:
+    def __init__(
+        self, traces: Sequence[Trace], lookahead: int, check: StepCheck | None = None
+    ) -> None:
         self.traces, self.lookahead, self._check = traces, lookahead, check
         self.live = list(range(len(traces)))
         self._dispatched = [0] * len(traces)
@@ -71,11 +44,9 @@ class Rows:
         return proposal.within(min(self.traces[r].budget - self._dispatched[r] for r in self.live))
 
     def dispatch(self, step: BatchStep, shares: tuple[float, ...]) -> Iterator[Step]:
-        """Send a step to the host; the steps of those that have been in flight long enough.
+        """Send a step of the live rows to the host, with what base and guide read for each row.
 
-        Args:
-            step: of the live rows.
-            shares: tokens that base and guide read for it, per row.
+        Yields the steps of those that have been in flight long enough.
         """
         for row in self.live:
             self._dispatched[row] += step.tokens.shape[1]
@@ -133,6 +104,25 @@ class Rows:
         )
 
 
+class InFlight:
+    """A step on its way to the host. `wait` waits for this step alone, not for later work."""
+
+    def __init__(self, step: BatchStep, rows: list[int], shares: tuple[float, ...]) -> None:
+        self.rows, self.shares = rows, shares
+        copies = (getattr(step, f.name).to("cpu", non_blocking=True) for f in fields(step))
+        self._host = BatchStep(*copies)
+        self._done = None
+        if step.tokens.is_cuda:
+            self._done = torch.cuda.Event()
+            self._done.record()
+
+    def wait(self) -> BatchStep:
+        """The step in host memory."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._host
+
+
 @dataclass
 class Trace:
     """One row as the host sees it: its tokens, its text so far, and whether it has ended.
@@ -140,18 +130,12 @@ class Trace:
     Text is decoded over a short window, because a token's text depends on its neighbour (leading
     spaces) and a character may span tokens; what may still become a stop string is held back, so
     the pieces that were streamed always join to the completion's text.
-
-    Attributes:
-        decode: ids to text; None where nobody wants the text.
-        eos_ids: tokens that end the row; empty to ignore EOS.
-        budget: most tokens.
-        stop: strings that end the row and are cut off.
     """
 
-    decode: Callable[[Sequence[int]], str] | None
-    eos_ids: frozenset[int]
-    budget: int
-    stop: tuple[str, ...] = ()
+    decode: Callable[[Sequence[int]], str] | None  # None where nobody wants the text
+    eos_ids: frozenset[int]  # empty to ignore EOS
+    budget: int  # most tokens
+    stop: tuple[str, ...] = ()  # strings that end the row and are cut off
     tokens: list[int] = field(default_factory=list)
     finish: FinishReason | None = None
     _start: int = 0  # the window's first token
@@ -198,9 +182,8 @@ class Trace:
 
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that begins `stop`."""
-    return next(
-        (n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0
-    )
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class Meter:
@@ -224,3 +207,55 @@ class Meter:
         shares = tuple((a - b) / rows for a, b in zip(now, self._last, strict=True))
         self._last = now
         return shares
+
+
+@dataclass(frozen=True)
+class StepCheck:
+    """Holds every row of a step to being numbers, and says whose fault it is where it is not.
+
+    Nothing is asked of the device for it: a model, guide or rule that fails leaves its mark in the
+    step's ledger (see `BatchStep`), which comes to the host anyhow.
+    """
+
+    lm: LanguageModel[Any]
+    guide: str  # its name
+    method: Method
+    betas: Sequence[float]  # of each prompt
+    n: int  # rows of each prompt
+    lenient: bool  # whether a guide that fails leaves the choice to the base
+    first_prompt: int  # its number in errors
+
+    def __call__(self, row: int, position: int, numbers: StepRow) -> None:
+        """Raise the error of whoever made a row's numbers, unless they are finite."""
+        beta = self.betas[row // self.n]
+        row += self.first_prompt * self.n
+        where = f"at row {row} (prompt {row // self.n}), position {position}"
+        if math.isnan(numbers.ref_logprob):
+            raise ModelError(
+                f"the base {self.lm!r} must give finite logits",
+                got=f"NaN or inf {where}",
+                do="mend its weights, or load it in another dtype",
+            )
+        if numbers.fault and not self.lenient:
+            raise self._guide_error(beta, where, numbers.fault)
+        if not math.isfinite(numbers.logprob) or not math.isfinite(numbers.ref_logprob):
+            rule = getattr(self.method.rule, "__name__", repr(self.method.rule))
+            raise LawError(
+                f"rule {rule!r} and {self.method.sampler} of method {self.method.name!r} must make "
+                "a law of finite numbers, with no chance for what the base gives none",
+                got=f"log pi {numbers.logprob} of a choice of log pi_ref {numbers.ref_logprob} "
+                f"{where}",
+                do="try them with trimtab.testing.check_rule and check_method",
+            )
+
+    def _guide_error(self, beta: float, where: str, score: float) -> GuideError:
+        do = 'mend the guide, or pass on_guide_error="base" to let the base choose there'
+        if math.isfinite(score):
+            return GuideError(
+                f"beta times the scores of guide {self.guide!r} must not overflow",
+                got=f"beta = {beta:g} and a score of size {score:g} {where}",
+                do=f"lower beta; or {do}",
+            )
+        return GuideError(
+            f"guide {self.guide!r} must return finite scores", got=f"NaN or inf {where}", do=do
+        )

@@ -1,16 +1,17 @@
-"""One step of the loop for all rows: tilt pi_ref by the scores, choose, and write the ledger.
+"""One turn of the loop for all rows: tilt pi_ref by the scores, choose, write the ledger, extend.
 
 Everything stays on the model's device, and nothing here waits for it.
 
 Legend: B rows, K candidates, L tokens of a candidate, N outcomes (K, or K + 1 with a tail),
-M alternatives.
+M alternatives, P prompts, R some rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import NamedTuple, TypeVar
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,77 +19,94 @@ from torch import Tensor
 
 from trimtab.decoding.methods import Method
 from trimtab.errors import GuideError, LawError
-from trimtab.protocols import LanguageModel
-from trimtab.rng import Rng
-from trimtab.types import Candidates, Samples
+from trimtab.protocols import Guide, LanguageModel
+from trimtab.rng import Rng, row_key
+from trimtab.types import Candidates, Prompt, Samples
 
-S = TypeVar("S")
-
-
-class StepRow(NamedTuple):
-    """One row of a `BatchStep` in plain numbers."""
-
-    tokens: tuple[int, ...]
-    logprob: float
-    ref_logprob: float
-    score: float
-    kl: float
-    fault: float
-    alternatives: list[list[float]]
+# --- what base and guide have read ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class BatchStep:
-    """What every row chose, with its ledger.
+class States:
+    """What the device holds of the live rows, in their order."""
 
-    Attributes:
-        tokens: the chosen continuation.
-        lengths: its length.
-        logprob: log pi of the choice (nats).
-        ref_logprob: log pi_ref of the choice (nats); NaN where the base's numbers are not finite.
-        score: the guide's score of the choice.
-        kl: exact KL(pi || pi_ref) of the step (nats); NaN where no closed form exists.
-        fault: 0; else the size of the guide's largest score, which is not finite or overflows with
-            the strength, and zero was put in the place of all.
-        alternatives: rows of (token, log pi_ref, score, log pi), the likeliest first; in float64
-            so that ids stay exact.
-    """
+    lm: LanguageModel[Any]
+    guide: Guide[Any] | None  # where there is none, every score is zero and nothing is read
+    base: Any  # the base's state
+    aux: Any  # the guide's state
+    beta: float | Float[Tensor, "B 1"]
+    rng: Rng  # the address of each row's next draw
 
-    tokens: Int[Tensor, "B L"]
-    lengths: Int[Tensor, "B"]
-    logprob: Float[Tensor, "B"]
-    ref_logprob: Float[Tensor, "B"]
-    score: Float[Tensor, "B"]
-    kl: Float[Tensor, "B"]
-    fault: Float[Tensor, "B"]
-    alternatives: Float[Tensor, "B M 4"]
+    def score(self, candidates: Candidates) -> Float[Tensor, "B K"]:
+        """The guide's scores of the candidates."""
+        if self.guide is None:  # one number, seen from all places
+            return candidates.logprobs.new_zeros(()).expand_as(candidates.logprobs)
+        scores = self.guide.score(self.aux, candidates)
+        return check_scores(self.guide.name, scores, candidates)
 
-    def rows(self) -> Iterator[StepRow]:
-        """Row by row; each column is brought over once."""
-        columns = (getattr(self, f.name).tolist() for f in fields(self))
-        for tokens, length, *rest in zip(*columns, strict=True):
-            yield StepRow(tuple(tokens[:length]), *rest)
+    def extend(self, step: BatchStep, keep: Int[Tensor, "R"] | None) -> States:
+        """The rows that go on (positions on the CPU; None for all), each with what it chose."""
+        tokens, lengths = step.tokens, step.lengths
+        base, aux, beta, rng = self.base, self.aux, self.beta, self.rng.advance(lengths)
+        if keep is not None:
+            rows = keep.to(tokens.device)
+            tokens, lengths, rng = tokens[rows], lengths[rows], rng.select(rows)
+            beta = beta[rows] if isinstance(beta, Tensor) else beta
+            base = self.lm.select(base, keep)
+            aux = self.guide.select(aux, keep) if self.guide is not None else None
+        base = self.lm.extend(base, tokens, lengths)
+        aux = self.guide.extend(aux, tokens, lengths) if self.guide is not None else None
+        return replace(self, base=base, aux=aux, beta=beta, rng=rng)
+
+
+def prefill(
+    lm: LanguageModel[Any],
+    guide: Guide[Any] | None,
+    prompts: Sequence[Prompt],
+    n: int,
+    beta: float | Float[Tensor, "P 1"],
+    seed: int,
+    drawn: Sequence[int],
+) -> States:
+    """Read every prompt once, and fork it into its n rows (prompt-major)."""
+    base = lm.prefill(prompts)
+    aux = guide.prefill(prompts) if guide is not None else None
+    fork = torch.arange(len(prompts)).repeat_interleave(n)
+    if n > 1:
+        base = lm.select(base, fork)
+        aux = guide.select(aux, fork) if guide is not None else None
+    if isinstance(beta, Tensor):
+        beta = beta[fork].to(lm.device)
+    keys = torch.tensor(_row_keys(prompts, n, drawn), dtype=torch.int64, device=lm.device)
+    return States(lm, guide, base, aux, beta, Rng(seed, keys, torch.zeros_like(keys)))
+
+
+def _row_keys(prompts: Sequence[Prompt], n: int, drawn: Sequence[int]) -> list[int]:
+    """The random key of every row; where a prompt occurs again, its rows count as more samples."""
+    samples: Counter[tuple[int, ...]] = Counter()
+    keys: list[int] = []
+    for prompt, before in zip(prompts, drawn, strict=True):
+        first = before + samples[prompt.ids]
+        keys += [row_key(prompt.ids, sample) for sample in range(first, first + n)]
+        samples[prompt.ids] += n
+    return keys
+
+
+# --- tilt ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Policy:
-    """log pi of every outcome, beside what it was made of.
+    """log pi of every outcome, beside what it was made of (nats).
 
     The outcomes are the K candidates and, where the tail is one, the tail.
-
-    Attributes:
-        candidates: what the base proposed.
-        reference: log pi_ref of each outcome (nats).
-        scores: the guide's score of each.
-        logprobs: log pi of each (nats); `reference` itself where the method leaves it as it is.
-        fault: see `BatchStep`.
     """
 
     candidates: Candidates
-    reference: Float[Tensor, "B N"]
+    reference: Float[Tensor, "B N"]  # log pi_ref
     scores: Float[Tensor, "B N"]
-    logprobs: Float[Tensor, "B N"]
-    fault: Float[Tensor, "B"]
+    logprobs: Float[Tensor, "B N"]  # log pi; `reference` itself where the method leaves it as it is
+    fault: Float[Tensor, "B"]  # see `BatchStep`
 
 
 def tilt_candidates(
@@ -97,11 +115,7 @@ def tilt_candidates(
     scores: Float[Tensor, "B K"],
     beta: float | Float[Tensor, "B 1"],
 ) -> Policy:
-    """log pi = sampler.logprobs(rule(log pi_ref, scores, beta)) over the candidates and the tail.
-
-    Raises:
-        LawError: the rule returns no logits of the outcomes' shape.
-    """
+    """log pi = sampler.logprobs(rule(log pi_ref, scores, beta)) over candidates and tail."""
     fault = torch.zeros_like(candidates.logprobs[:, 0])
     if method.guided:
         scores, fault = finite_or_base(scores, beta)
@@ -120,6 +134,22 @@ def tilt_candidates(
     return Policy(candidates, reference, scores, method.sampler.logprobs(logits), fault)
 
 
+def check_scores(name: str, scores: Tensor, candidates: Candidates) -> Float[Tensor, "B K"]:
+    """A guide's scores in float32 or better; a `GuideError` unless there is one per candidate."""
+    given: object = scores
+    want = candidates.logprobs.shape
+    real = isinstance(given, Tensor) and not given.is_complex()
+    if not isinstance(given, Tensor) or not real or given.shape != want:
+        shape = f"{list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise GuideError(
+            f"guide {name!r} must return scores of shape [B, K] = {list(want)}",
+            got=shape if real else f"{shape} of {getattr(given, 'dtype', 'no tensor')}",
+            do="return one score per candidate",
+        )
+    # Counts are scores too; and half precision would overflow where it meets the strength.
+    return given.to(torch.promote_types(given.dtype, torch.float32))
+
+
 def finite_or_base(
     scores: Float[Tensor, "B K"], beta: float | Float[Tensor, "B 1"]
 ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B"]]:
@@ -136,7 +166,7 @@ def finite_or_base(
 def outcomes(
     candidates: Candidates, scores: Float[Tensor, "B K"], greedy: bool
 ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
-    """log pi_ref and score of every outcome: the K candidates and, where there is one, the tail.
+    """log pi_ref and score of every outcome.
 
     Greedy decoding asks for the best single token, so there the tail stands for its best token and
     not for its mass.
@@ -161,9 +191,49 @@ def mean_score(candidates: Candidates, scores: Float[Tensor, "B K"]) -> Float[Te
     return total / possible.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
+# --- choose --------------------------------------------------------------------------------------
+
+
+class StepRow(NamedTuple):
+    """One row of a `BatchStep` in plain numbers."""
+
+    tokens: tuple[int, ...]
+    logprob: float
+    ref_logprob: float
+    score: float
+    kl: float
+    fault: float
+    alternatives: list[list[float]]
+
+
+@dataclass(frozen=True)
+class BatchStep:
+    """What every row chose, with its ledger.
+
+    A `fault` is 0, or the size of the guide's largest score, which is not finite or overflows with
+    the strength; zero was put in the place of all. Rows of `alternatives` are token, log pi_ref,
+    score and log pi, the likeliest first; in float64 so that ids stay exact.
+    """
+
+    tokens: Int[Tensor, "B L"]
+    lengths: Int[Tensor, "B"]
+    logprob: Float[Tensor, "B"]
+    ref_logprob: Float[Tensor, "B"]  # NaN where the base's numbers are not finite
+    score: Float[Tensor, "B"]
+    kl: Float[Tensor, "B"]  # exact KL(pi || pi_ref); NaN where no closed form exists
+    fault: Float[Tensor, "B"]
+    alternatives: Float[Tensor, "B M 4"]
+
+    def rows(self) -> Iterator[StepRow]:
+        """Row by row; each column is brought over once."""
+        columns = (getattr(self, f.name).tolist() for f in fields(self))
+        for tokens, length, *rest in zip(*columns, strict=True):
+            yield StepRow(tuple(tokens[:length]), *rest)
+
+
 def choose_step(
-    lm: LanguageModel[S],
-    base: S,
+    lm: LanguageModel[Any],
+    base: Any,
     method: Method,
     policy: Policy,
     rng: Rng,
@@ -211,8 +281,8 @@ def kl_divergence(
 
 
 def _from_tail(
-    lm: LanguageModel[S],
-    base: S,
+    lm: LanguageModel[Any],
+    base: Any,
     candidates: Candidates,
     outside: Bool[Tensor, "B"],
     greedy: bool,
@@ -240,23 +310,3 @@ def _alternatives(policy: Policy, most: int) -> Float[Tensor, "B M 4"]:
     top = rank.topk(most, dim=-1).indices
     columns = (candidates.tokens[:, :, 0], reference, scores, logprobs)
     return torch.stack([column.gather(1, top).to(torch.float64) for column in columns], dim=-1)
-
-
-def check_scores(name: str, scores: Tensor, candidates: Candidates) -> Float[Tensor, "B K"]:
-    """A guide's scores as floating-point numbers, in float32 or better.
-
-    Raises:
-        GuideError: not one number per candidate.
-    """
-    given: object = scores
-    want = candidates.logprobs.shape
-    real = isinstance(given, Tensor) and not given.is_complex()
-    if not isinstance(given, Tensor) or not real or given.shape != want:
-        shape = f"{list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
-        raise GuideError(
-            f"guide {name!r} must return scores of shape [B, K] = {list(want)}",
-            got=shape if real else f"{shape} of {getattr(given, 'dtype', 'no tensor')}",
-            do="return one score per candidate",
-        )
-    # Counts are scores too; and half precision would overflow where it meets the strength.
-    return given.to(torch.promote_types(given.dtype, torch.float32))

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from trimtab import tasks
+from trimtab.decoding.checks import check_call, check_is_method
 from trimtab.decoding.methods import Method
-from trimtab.decoding.validate import check_call, check_is_method
 from trimtab.errors import IncompatibleError, PromptError, UsageError, check_keywords, check_word
 from trimtab.evaluation.cost import WallTime, shape_of
 from trimtab.evaluation.measure import make_table, wall_times

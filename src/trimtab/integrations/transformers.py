@@ -18,11 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from trimtab.decoding.checks import Beta, check_is_method, strengths
 from trimtab.decoding.loop import OnGuideError
-from trimtab.decoding.methods import Method
-from trimtab.decoding.samplers import Stochastic
+from trimtab.decoding.methods import Method, Stochastic
 from trimtab.decoding.step import check_scores, finite_or_base, mean_score
-from trimtab.decoding.validate import Beta, check_is_method, strengths
 from trimtab.errors import GuideError, IncompatibleError, check_word
 from trimtab.integrations.follower import Follower, PromptRows, per_row
 from trimtab.models.proposals import everything, top_k

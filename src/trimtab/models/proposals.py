@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trimtab.decoding.validate import check_k
+from trimtab.decoding.checks import check_k
 from trimtab.rng import TAIL, Rng, draw
 from trimtab.types import Candidates, Tail, TopK, Vocabulary, is_eos
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trimtab.cache.configs import text_config
 from trimtab.cache.reader import Attention, CachedReader, open_reader
 from trimtab.decoding.loop import draw_blocks
-from trimtab.decoding.samplers import nucleus
+from trimtab.decoding.methods import nucleus
 from trimtab.errors import UsageError, check_word
 from trimtab.models.loading import (
     check_decoder,

@@ -16,8 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from trimtab import version
-from trimtab.decoding.methods import METHODS, Method
-from trimtab.decoding.samplers import Stochastic
+from trimtab.decoding.methods import METHODS, Method, Stochastic
 from trimtab.errors import UsageError
 from trimtab.runs.fingerprint import Fingerprint, fingerprint, importable
 from trimtab.runs.identity import ModelId, digest

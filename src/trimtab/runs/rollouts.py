@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trimtab.decoding.checks import check_call
 from trimtab.decoding.methods import Method, sampling
-from trimtab.decoding.validate import check_call
 from trimtab.errors import (
     DataError,
     IncompatibleError,

@@ -137,7 +137,7 @@ def check_rule(
     Raises:
         LawError: the first law that is broken.
 
-    >>> from trimtab.decoding.rules import tilt
+    >>> from trimtab.decoding.methods import tilt
     >>> check_rule(tilt, tilts=True)
     """
     name = getattr(rule, "__name__", repr(rule))

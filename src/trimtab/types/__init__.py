@@ -1,28 +1,35 @@
-"""The things that flow from a prompt to a token, and back to a better guide; on five pages."""
+"""The things that flow from a prompt to a token, and back to a better guide."""
 
-from trimtab.types.candidates import (
+from trimtab.types.inputs import (
     Candidates,
-    Outside,
-    Proposal,
-    Samples,
-    Tail,
-    TopK,
-    Vocabulary,
-    is_eos,
-)
-from trimtab.types.completions import Alternative, Completion, FinishReason, Step
-from trimtab.types.costs import Cost, Tally, TotalCost
-from trimtab.types.groups import Group, Ledger, Response
-from trimtab.types.prompts import (
+    Cost,
     Message,
+    Outside,
     Prompt,
     PromptLike,
+    Proposal,
     Sample,
+    Samples,
     Split,
+    Tail,
+    Tally,
     Template,
+    TopK,
+    TotalCost,
     Vocab,
+    Vocabulary,
     asked,
+    is_eos,
     pad_ids,
+)
+from trimtab.types.records import (
+    Alternative,
+    Completion,
+    FinishReason,
+    Group,
+    Ledger,
+    Response,
+    Step,
 )
 
 __all__ = [

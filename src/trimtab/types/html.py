@@ -21,22 +21,14 @@ _OPACITY = 0.65  # of the strongest tint: text stays readable on it
 
 @dataclass(frozen=True)
 class TintedToken:
-    """What one step added to a text.
-
-    Attributes:
-        text: the characters.
-        push: log(pi / pi_ref) of the choice in nats; None where nothing steered it.
-        score: of the guide; None without a guide.
-        logprob: log pi of the choice; None where a whole block was chosen.
-        alternatives: the likeliest candidates under pi, where they were kept: text, log pi_ref,
-            score and log pi of each.
-    """
+    """What one step added to a text."""
 
     text: str
-    push: float | None = None
-    score: float | None = None
-    logprob: float | None = None
+    push: float | None = None  # log(pi / pi_ref) in nats; None where nothing steered it
+    score: float | None = None  # of the guide; None without one
+    logprob: float | None = None  # log pi of the choice; None where a whole block was chosen
     alternatives: tuple[tuple[str, float, float, float], ...] = ()
+    """The likeliest candidates, where they were kept: text, log pi_ref, score, log pi of each."""
 
 
 def token_html(token: TintedToken) -> str:

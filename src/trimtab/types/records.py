@@ -1,15 +1,174 @@
-"""The one record: a prompt with its responses, their rewards and the ledger of their decoding."""
+"""What comes out of a decode: steps, completions, and the one record that is kept of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any, Literal, TypeAlias
 
 from trimtab.errors import DataError, check_word
-from trimtab.types.completions import Alternative, Completion, FinishReason, Step
 from trimtab.types.html import TintedToken, text_html
-from trimtab.types.prompts import Prompt
+from trimtab.types.inputs import Prompt
+
+FinishReason: TypeAlias = Literal["eos", "length", "stop"]
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token that could have been chosen.
+
+    Attributes:
+        token: its id.
+        ref_logprob: log pi_ref of it.
+        score: the guide's score of it.
+        logprob: log pi of it, after rule, temperature and nucleus.
+        text: the token as text, filled in where a response is recorded; "" while it is decoded.
+    """
+
+    token: int
+    ref_logprob: float
+    score: float
+    logprob: float
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one row gained in one turn of the loop; plain numbers, ready to stream.
+
+    Attributes:
+        row: index of the sequence among all of the call (prompt-major: prompt i, sample j is
+            row `i * n + j`).
+        tokens: the ids appended: one for token-wise methods, several for blocks.
+        text: what they add to the text (complete characters only).
+        logprob: log pi of the choice (nats).
+        ref_logprob: log pi_ref of the choice (nats).
+        score: the guide's score of the choice (for the tail: the mean of the k).
+        kl: exact KL(pi || pi_ref) of this step in nats; None for sampled blocks, whose law has
+            no closed form.
+        alternatives: the likeliest candidates under pi, when asked for.
+        base_tokens: the row's share of the tokens that the base model read for this step.
+        guide_tokens: the row's share of the tokens that the guide read for this step.
+        failed: the guide's scores were not finite and the base policy chose alone
+            (`on_guide_error="base"`).
+        finish: set on the row's last step.
+    """
+
+    row: int
+    tokens: tuple[int, ...]
+    text: str
+    logprob: float
+    ref_logprob: float
+    score: float
+    kl: float | None
+    alternatives: tuple[Alternative, ...]
+    base_tokens: float
+    guide_tokens: float
+    failed: bool = False
+    finish: FinishReason | None = None
+
+    def tinted(self, guided: bool) -> TintedToken:
+        """The step as a page or a notebook shows it: without a guide, no push and no score."""
+        single = self.kl is not None  # of a block, `logprob` is that of the choice, not the text's
+        return TintedToken(
+            self.text,
+            self.logprob - self.ref_logprob if guided and single else None,
+            self.score if guided else None,
+            self.logprob if single else None,
+            tuple(
+                (a.text or str(a.token), a.ref_logprob, a.score, a.logprob)
+                for a in self.alternatives
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One finished response with its ledger.
+
+    Attributes:
+        prompt: what it answers.
+        sample: which of the n samples of that prompt.
+        text: the response, without EOS and cut before a stop string.
+        tokens: all token ids, EOS and stop string included.
+        finish: why it ended: "eos", "length" (token budget) or "stop" (stop string).
+        steps: the turns of the loop that made it.
+    """
+
+    prompt: Prompt
+    sample: int
+    text: str
+    tokens: tuple[int, ...]
+    finish: FinishReason
+    steps: tuple[Step, ...] = field(repr=False)
+
+    @property
+    def kl(self) -> float | None:
+        """Sum over steps of the exact KL(pi || pi_ref), in nats; None if any step has none."""
+        return _sum_or_none([step.kl for step in self.steps])
+
+    @property
+    def logprob(self) -> float:
+        """log pi of the response (nats)."""
+        return sum(step.logprob for step in self.steps)
+
+    @property
+    def ref_logprob(self) -> float:
+        """log pi_ref of the response (nats)."""
+        return sum(step.ref_logprob for step in self.steps)
+
+    @property
+    def base_tokens(self) -> float:
+        """Tokens the base model read for this row after the prompt."""
+        return sum(step.base_tokens for step in self.steps)
+
+    @property
+    def guide_tokens(self) -> float:
+        """Tokens the guide read for this row after the prompt."""
+        return sum(step.guide_tokens for step in self.steps)
+
+    def _repr_html_(self) -> str:
+        guided = any(step.guide_tokens for step in self.steps)
+        kl = "" if self.kl is None else f"KL {self.kl:.2f} nats, "
+        facts = f"{kl}{len(self.tokens)} tokens, finish: {self.finish}"
+        return text_html((step.tinted(guided) for step in self.steps), facts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The completion and its ledger as plain JSON types."""
+        return {
+            "prompt": self.prompt.text,
+            "messages": self.prompt.messages and [dict(m) for m in self.prompt.messages],
+            "sample": self.sample,
+            "text": self.text,
+            "finish": self.finish,
+            "tokens": list(self.tokens),
+            "kl": self.kl,
+            "logprob": self.logprob,
+            "ref_logprob": self.ref_logprob,
+            "base_tokens": self.base_tokens,
+            "guide_tokens": self.guide_tokens,
+            "steps": [
+                {
+                    "tokens": list(step.tokens),
+                    "text": step.text,
+                    "score": step.score,
+                    "kl": step.kl,
+                    "logprob": step.logprob,
+                    "ref_logprob": step.ref_logprob,
+                    "alternatives": [vars(a) for a in step.alternatives],
+                }
+                for step in self.steps
+            ],
+        }
+
+
+def _sum_or_none(parts: Sequence[float | None]) -> float | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+# --- the record ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -60,13 +219,7 @@ class Ledger:
         )
 
     def steps(self, tokens: Sequence[int], finish: FinishReason, row: int = 0) -> tuple[Step, ...]:
-        """The reverse of `of`.
-
-        Args:
-            tokens: of the response; the steps share them out by their lengths.
-            finish: why the response ended: the last step says it.
-            row: the place of the response in its call.
-        """
+        """The reverse of `of`: steps share out a response's tokens, and the last one ends it."""
         ends = list(accumulate(self.lengths))
         return tuple(
             Step(
@@ -119,11 +272,7 @@ class Response:
         )
 
     def completion(self, prompt: Prompt, sample: int = 0) -> Completion:
-        """The reverse of `of`.
-
-        Args:
-            prompt: what it answers.
-            sample: which of the responses to that prompt it is.
+        """The reverse of `of`: which of the responses to which prompt it is.
 
         Raises:
             DataError: no ledger is known of it.
@@ -150,10 +299,7 @@ class Response:
     @property
     def kl(self) -> float | None:
         """Sum over steps of the exact KL(pi || pi_ref), in nats; None where a step has none."""
-        if self.ledger is None:
-            return None
-        parts = [part for part in self.ledger.kl if part is not None]
-        return sum(parts) if len(parts) == len(self.ledger.kl) else None
+        return None if self.ledger is None else _sum_or_none(self.ledger.kl)
 
     def _repr_html_(self) -> str:
         tokens = [TintedToken(self.text)]

@@ -25,12 +25,7 @@ Beta: TypeAlias = float | Sequence[float] | Float[Tensor, "..."]
 
 
 def encode_all(lm: LanguageModel[Any], prompts: Iterable[PromptLike]) -> list[Prompt]:
-    """Every prompt as ids; they may come from a generator.
-
-    Raises:
-        UsageError: one prompt where a list of them is meant: its letters would be the prompts.
-        PromptError: something among them that is no prompt.
-    """
+    """Every prompt as ids; they may come from a generator."""
     given: Any = prompts
     single = isinstance(given, str | bytes | Prompt | Mapping)
     if single or not isinstance(given, Iterable):
@@ -57,11 +52,7 @@ def encode_all(lm: LanguageModel[Any], prompts: Iterable[PromptLike]) -> list[Pr
 
 
 def stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
-    """The strings that end a response; one alone may stand without a list.
-
-    Raises:
-        UsageError: an empty one, which every text contains, or something that is no string.
-    """
+    """The strings that end a response; one alone may stand without a list."""
     strings: tuple[Any, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
     for string in strings:
         if not isinstance(string, str) or not string:
@@ -74,15 +65,7 @@ def stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def strengths(beta: Beta, prompts: int | None = None) -> float | Float[Tensor, "P 1"]:
-    """Finite strengths: one as a float, several as a column.
-
-    Args:
-        beta: as a user may write it.
-        prompts: how many prompts there are, where that is known.
-
-    Raises:
-        UsageError: no finite numbers, or not as many as prompts.
-    """
+    """Finite strengths as a user may write them: one as a float, several as a column."""
     given: Any = beta
     try:
         column = torch.as_tensor(given, dtype=torch.float64)
@@ -107,11 +90,7 @@ def strengths(beta: Beta, prompts: int | None = None) -> float | Float[Tensor, "
 
 
 def samples_drawn(drawn: Sequence[int] | None, prompts: int) -> Sequence[int]:
-    """For each prompt the samples that were drawn before; none where nothing is said.
-
-    Raises:
-        UsageError: not one count for each prompt.
-    """
+    """For each prompt the samples that were drawn before; none where nothing is said."""
     if drawn is None:
         return [0] * prompts
     if len(drawn) != prompts or any(before < 0 for before in drawn):
@@ -124,7 +103,7 @@ def samples_drawn(drawn: Sequence[int] | None, prompts: int) -> Sequence[int]:
 
 
 def check_is_method(method: object) -> None:
-    """Raise a `UsageError` for a method's name, or whatever else is no `Method`."""
+    """Refuse a method's name, or whatever else is no `Method`."""
     if not isinstance(method, Method):
         guess = method if isinstance(method, str) and method in METHODS else "vas"
         raise UsageError(
@@ -135,7 +114,7 @@ def check_is_method(method: object) -> None:
 
 
 def check_parts(lm: object, guide: object, method: object) -> None:
-    """Raise a `UsageError` unless a base, a guide and a method stand where they should."""
+    """Refuse anything but a base, a guide and a method, in this order."""
     check_is_method(method)
     if isinstance(guide, Method) or not isinstance(guide, Guide | None):
         swapped = isinstance(guide, LanguageModel) and isinstance(lm, Guide)
@@ -155,42 +134,6 @@ def check_parts(lm: object, guide: object, method: object) -> None:
 # --- whether they fit together -------------------------------------------------------------------
 
 
-class SharedContext(NamedTuple):
-    """How long a prompt and its response may be together.
-
-    Attributes:
-        tokens: at most; None if unlimited.
-        message: whose that is, and how many, for errors.
-        of_guide: whether it is the guide's.
-    """
-
-    tokens: int | None
-    message: str
-    of_guide: bool
-
-
-def shared_context(lm: LanguageModel[Any], guide: Guide[Any] | None) -> SharedContext:
-    """The shorter one of the contexts of a base and of a guide that reads its ids."""
-    tokens = guide.context if guide is not None and isinstance(guide, Bounded) else None
-    if guide is None or tokens is None or (lm.context is not None and lm.context <= tokens):
-        return SharedContext(lm.context, f"the model's context of {lm.context} tokens", False)
-    base = "unlimited" if lm.context is None else f"{lm.context}"
-    message = f"the context of guide {guide.name!r} of {tokens} tokens (the model's: {base})"
-    return SharedContext(tokens, message, True)
-
-
-def warn_of_context(context: SharedContext, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
-    """Say in the log that a guide's context may end responses before their budget does."""
-    most = max(len(prompt.ids) for prompt in prompts) + max_new_tokens
-    if context.of_guide and context.tokens is not None and most > context.tokens:
-        log.warning(
-            "responses end at %s: the longest prompt and max_new_tokens=%d would be %d",
-            context.message,
-            max_new_tokens,
-            most,
-        )
-
-
 def check_call(
     lm: LanguageModel[Any],
     guide: Guide[Any] | None,
@@ -198,20 +141,12 @@ def check_call(
     prompts: Sequence[Prompt],
     n: int,
     max_new_tokens: int,
-    stop_at_eos: bool,
+    stop_at_eos: bool = True,
     first_prompt: int = 0,
-) -> None:
-    """Raise a `UsageError` unless model, guide, method and prompts fit together.
+) -> list[int]:
+    """Refuse what does not fit together; how many new tokens each prompt has room for.
 
-    Args:
-        lm: the base.
-        guide: as passed to `decode`.
-        method: the parts.
-        prompts: encoded.
-        n: responses per prompt.
-        max_new_tokens: their budget.
-        stop_at_eos: whether EOS ends a response.
-        first_prompt: the number of the first prompt in errors.
+    Errors number prompts from `first_prompt`.
     """
     check_parts(lm, guide, method)
     check_whole("max_new_tokens", max_new_tokens, 1)
@@ -227,43 +162,71 @@ def check_call(
         )
     if isinstance(method.proposal, TopK):
         check_k(method.proposal.k, lm.vocab.size)
-    if guide is not None:
-        check_vocab(lm, guide)
-    context = shared_context(lm, guide if method.guided else None)
+    if guide is not None and guide.vocab is not None and not guide.vocab.reads(lm.vocab):
+        raise IncompatibleError(
+            f"guide {guide.name!r} must read the base's token ids",
+            got=f"vocabulary {guide.vocab} for a base with {lm.vocab}",
+            do="use a guide made for this base, or wrap it as a TextGuide, which reads text",
+        )
+    context = _shared_context(lm, guide if method.guided else None)
     for number, prompt in enumerate(prompts, first_prompt):
-        check_prompt(number, prompt, lm.vocab.size, context, max_new_tokens if blocks else None)
+        _check_prompt(number, prompt, lm.vocab.size, context, max_new_tokens if blocks else None)
+    if context.tokens is None:
+        return [max_new_tokens] * len(prompts)
+    return [min(max_new_tokens, context.tokens - len(prompt.ids)) for prompt in prompts]
 
 
 def check_k(k: int, vocabulary: int) -> None:
-    """Raise `UsageError` for more candidates than there are tokens."""
+    """Refuse more candidates than there are tokens."""
     if k > vocabulary:
         raise UsageError(
             f"k must be at most the vocabulary's {vocabulary} tokens", got=f"k = {k}", do="lower k"
         )
 
 
-def check_vocab(lm: LanguageModel[Any], guide: Guide[Any]) -> None:
-    """Raise `IncompatibleError` when a guide that reads ids does not share the base's tokens."""
-    if guide.vocab is not None and not guide.vocab.reads(lm.vocab):
-        raise IncompatibleError(
-            f"guide {guide.name!r} must read the base's token ids",
-            got=f"vocabulary {guide.vocab} for a base with {lm.vocab}",
-            do="use a guide made for this base, or wrap it as a TextGuide, which reads text",
+class _Context(NamedTuple):
+    """How long a prompt and its response may be together: None if unlimited; and whose that is."""
+
+    tokens: int | None
+    message: str
+
+
+def _shared_context(lm: LanguageModel[Any], guide: Guide[Any] | None) -> _Context:
+    """The shorter one of the contexts of a base and of a guide that reads its ids."""
+    tokens = guide.context if guide is not None and isinstance(guide, Bounded) else None
+    if guide is None or tokens is None or (lm.context is not None and lm.context <= tokens):
+        return _Context(lm.context, f"the model's context of {lm.context} tokens")
+    base = "unlimited" if lm.context is None else f"{lm.context}"
+    return _Context(
+        tokens, f"the context of guide {guide.name!r} of {tokens} tokens (the model's: {base})"
+    )
+
+
+def warn_of_context(
+    lm: LanguageModel[Any],
+    guide: Guide[Any] | None,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+) -> None:
+    """Say in the log that a guide's context may end responses before their budget does."""
+    context = _shared_context(lm, guide)
+    most = max(len(prompt.ids) for prompt in prompts) + max_new_tokens
+    if context.tokens is not None and context.tokens != lm.context and most > context.tokens:
+        log.warning(
+            "responses end at %s: the longest prompt and max_new_tokens=%d would be %d",
+            context.message,
+            max_new_tokens,
+            most,
         )
 
 
-def check_prompt(
-    number: int, prompt: Prompt, vocabulary: int, context: SharedContext, room: int | None = None
+def _check_prompt(
+    number: int, prompt: Prompt, vocabulary: int, context: _Context, room: int | None
 ) -> None:
-    """Raise `PromptError` for a prompt that a base cannot read, or not go on from.
+    """Refuse a prompt that a base cannot read, or not go on from for `room` tokens.
 
-    Args:
-        number: of the prompt, for the error.
-        prompt: encoded.
-        vocabulary: number of the base's token ids.
-        context: how long prompt and response may be together.
-        room: new tokens that must fit: all rows draw blocks of one length, so a row short of room
-            would shorten its batch-mates'. None where one token is enough.
+    All rows draw blocks of one length, so a row short of room would shorten its batch-mates'; None
+    where one token is enough.
     """
     if not prompt.ids:
         raise PromptError(f"prompt {number} must not be empty", got="no tokens", do="write one")
