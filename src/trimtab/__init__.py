@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     )
     from trimtab.errors import TrimtabError
     from trimtab.evaluation.experiment import evaluate
-    from trimtab.evaluation.measure import measure
-    from trimtab.evaluation.report.write import report
+    from trimtab.evaluation.report import report
     from trimtab.evaluation.sweep import sweep
+    from trimtab.evaluation.table import measure
     from trimtab.guides import (
         Center,
         Clamp,

@@ -152,7 +152,7 @@ def steer(
     check_keywords("steer", settings, [field.name for field in fields(Plan)])
     plan = prompts if isinstance(prompts, Plan) else Plan(prompts, reward, out, **settings)
     from trimtab.decoding.methods import sampling, vas
-    from trimtab.evaluation.report import write
+    from trimtab.evaluation.report import report as write_report
     from trimtab.evaluation.sweep import sweep
     from trimtab.guides.manifest import guide_folder
     from trimtab.runs import Processes, collect, find_prompts
@@ -216,7 +216,7 @@ def steer(
         processes=processes,
         on=partial(_told, tell, "sweep"),
     )
-    report = tuple(write.report(plan.folder("results"), plan.folder("report")))
+    report = tuple(write_report(plan.folder("results"), plan.folder("report")))
     return Steered(guide, done, report)
 
 

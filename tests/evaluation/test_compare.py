@@ -13,7 +13,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.comparison import (
+from trimtab.evaluation.statistics import (
+    Scores,
     bootstrap,
     holm,
     paired_differences,
@@ -23,7 +24,6 @@ from trimtab.evaluation.comparison import (
     wilcoxon,
     win_tie_lose,
 )
-from trimtab.evaluation.statistics import Scores
 
 
 def against_zero(d: np.ndarray) -> tuple[Scores, Scores]:

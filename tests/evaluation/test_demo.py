@@ -13,8 +13,8 @@ from tests.needs import needs_asset
 from tests.shell import trimtab
 from trimtab.evaluation.demo import BASE_TEMPERATURE, Demo, Opinions
 from trimtab.evaluation.experiment import Evaluation
-from trimtab.evaluation.report.reading import read_results
-from trimtab.evaluation.report.strengths import curves
+from trimtab.evaluation.results import read_results
+from trimtab.evaluation.words import curves
 from trimtab.rewards.sentiment import sentiment
 
 SMALL = Demo(

@@ -33,8 +33,8 @@ from trimtab.errors import (
     UsageError,
 )
 from trimtab.evaluation.experiment import Evaluation, evaluate, items_of
-from trimtab.evaluation.report.reading import read_results
-from trimtab.evaluation.report.write import compose
+from trimtab.evaluation.report import compose
+from trimtab.evaluation.results import read_results
 from trimtab.evaluation.table import Table
 from trimtab.protocols import LanguageModel
 from trimtab.rewards.similarity import exact

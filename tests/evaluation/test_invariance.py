@@ -18,16 +18,19 @@ from trimtab.evaluation.best_of import (
     best_of_n_scores,
     best_of_n_weights,
 )
-from trimtab.evaluation.comparison import (
+from trimtab.evaluation.results import COMPUTED, Entry, Sheet
+from trimtab.evaluation.statistics import (
+    Scores,
     bootstrap,
+    estimate,
     holm,
+    levels,
     paired_differences,
+    ratio,
     sign_flips,
     wilcoxon,
     win_tie_lose,
 )
-from trimtab.evaluation.report.reading import COMPUTED, Entry, Sheet
-from trimtab.evaluation.statistics import Scores, estimate, levels, ratio
 from trimtab.evaluation.sweep import choose, frontier
 from trimtab.evaluation.table import Row
 

@@ -13,7 +13,7 @@ from tests.evaluation.test_experiment import run
 from tests.runs import world
 from trimtab import report
 from trimtab.errors import ResultsError, UnknownNameError
-from trimtab.evaluation.measure import measure
+from trimtab.evaluation.table import measure
 from trimtab.runs import collect, read_groups, read_manifest, write_groups
 from trimtab.training.data import base_temperature
 

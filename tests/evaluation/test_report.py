@@ -22,13 +22,11 @@ from tests.shell import trimtab
 from trimtab.errors import ResultsError, UsageError
 from trimtab.evaluation.experiment import evaluate
 from trimtab.evaluation.metrics import Metric
-from trimtab.evaluation.report.reading import Texts, read_results
-from trimtab.evaluation.report.samples import comparisons
-from trimtab.evaluation.report.sentences import verdict
-from trimtab.evaluation.report.strengths import curves, find_peak
-from trimtab.evaluation.report.write import compose, page
+from trimtab.evaluation.presentation import number
+from trimtab.evaluation.report import compose, page
+from trimtab.evaluation.results import Texts, comparisons, read_results
 from trimtab.evaluation.sweep import sweep
-from trimtab.evaluation.text import number
+from trimtab.evaluation.words import curves, find_peak, verdict
 from trimtab.runs.resolve import Scorer, find_methods
 from trimtab.types import Sample
 from trimtab.types.html import TintedToken, tinted_html

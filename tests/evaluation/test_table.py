@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import trimtab as tt
-from trimtab.evaluation.table import Table, TextTable
-from trimtab.evaluation.text import number, p_value, with_error
+from trimtab.evaluation.presentation import TextTable, number, p_value, with_error
+from trimtab.evaluation.table import Table
 from trimtab.types import Response
 
 ROWS = (

@@ -240,14 +240,14 @@ STATISTICS = (
     ),
     Fault(
         "adjusted p-values may fall",
-        "evaluation/comparison.py",
+        "evaluation/statistics.py",
         "largest = max(largest, min(1.0, (len(p) - i) * p[name]))",
         "largest = min(1.0, (len(p) - i) * p[name])",
         ("tests/evaluation/test_compare.py",),
     ),
     Fault(
         "rounding counts as a difference",
-        "evaluation/comparison.py",
+        "evaluation/statistics.py",
         "return np.where(np.abs(d) <= noise, 0.0, d), noise",
         "return d, noise",
         ("tests/evaluation/test_compare.py", "tests/evaluation/test_invariance.py"),

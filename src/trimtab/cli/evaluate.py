@@ -158,9 +158,9 @@ def report(
         folder: What `trimtab evaluate`, `trimtab sweep` or `trimtab collect` wrote.
         out: Folder of the report; default: FOLDER/report.
     """
-    from trimtab.evaluation.report import write
+    from trimtab.evaluation.report import report as write_report
 
-    paths = [str(path) for path in write.report(folder, out)]
+    paths = [str(path) for path in write_report(folder, out)]
     if output.json:
         print_json(paths)
     elif not output.quiet:

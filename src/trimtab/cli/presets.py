@@ -66,7 +66,7 @@ def demo(
         threads: CPU threads; more help only where cores are idle.
     """
     from trimtab.evaluation.demo import BASE_TEMPERATURE, TOPICS, Demo
-    from trimtab.evaluation.report import write
+    from trimtab.evaluation.report import report
     from trimtab.plugins import optional
 
     optional("matplotlib", "demo", user="the demonstration's picture")  # said before the work
@@ -83,7 +83,7 @@ def demo(
     else:
         show_table(result.table)
         print("\n".join(_words(out)))
-    (page, *_) = write.report(out)
+    (page, *_) = report(out)
     show_counts(result, out, output)
     if not output.json and not output.quiet:
         print(f"wrote {page}", file=sys.stderr)
@@ -91,9 +91,8 @@ def demo(
 
 def _words(folder: Path) -> Iterator[str]:
     """What the table says, and the base's answer beside the best method's to one prompt."""
-    from trimtab.evaluation.report.reading import Texts, read_results
-    from trimtab.evaluation.report.samples import comparisons
-    from trimtab.evaluation.report.sentences import facts
+    from trimtab.evaluation.results import Texts, comparisons, read_results
+    from trimtab.evaluation.words import facts
 
     sheet, texts = read_results(folder).head, Texts(folder)
     for fact in facts(sheet, texts):

@@ -23,16 +23,6 @@ if TYPE_CHECKING:
         monte_carlo_kl,
         perplexity,
     )
-    from trimtab.evaluation.comparison import (
-        bootstrap,
-        holm,
-        paired_differences,
-        paired_power,
-        sample_size,
-        sign_flips,
-        wilcoxon,
-        win_tie_lose,
-    )
     from trimtab.evaluation.cost import Flops, Shape, forward, kaplan, shape_of, spent
     from trimtab.evaluation.experiment import Evaluation, Options, evaluate
     from trimtab.evaluation.metrics import (
@@ -44,7 +34,20 @@ if TYPE_CHECKING:
         pairwise_rouge_l,
         repetition,
     )
-    from trimtab.evaluation.statistics import Estimate, by_prompt, estimate, ratio
+    from trimtab.evaluation.statistics import (
+        Estimate,
+        bootstrap,
+        by_prompt,
+        estimate,
+        holm,
+        paired_differences,
+        paired_power,
+        ratio,
+        sample_size,
+        sign_flips,
+        wilcoxon,
+        win_tie_lose,
+    )
     from trimtab.evaluation.sweep import Choice, Sweep
     from trimtab.evaluation.table import Table
 

@@ -21,9 +21,8 @@ from trimtab.decoding.checks import check_call, check_is_method
 from trimtab.decoding.methods import Method
 from trimtab.errors import IncompatibleError, PromptError, UsageError, check_keywords, check_word
 from trimtab.evaluation.cost import WallTime, shape_of
-from trimtab.evaluation.measure import make_table, wall_times
 from trimtab.evaluation.metrics import Metric, find_metrics
-from trimtab.evaluation.table import Table
+from trimtab.evaluation.table import Table, make_table, wall_times
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide, LanguageModel, Reward, Task
 from trimtab.runs.batches import (

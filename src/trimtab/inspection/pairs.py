@@ -12,8 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from trimtab.errors import DataError
-from trimtab.evaluation.comparison import holm
-from trimtab.evaluation.statistics import by_prompt, estimate
+from trimtab.evaluation.statistics import by_prompt, estimate, holm
 from trimtab.inspection.audit import Finding
 from trimtab.inspection.fit import Figure
 from trimtab.inspection.scores import SHARES, WHOLE, Scoring, prefix_points

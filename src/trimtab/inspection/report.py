@@ -9,10 +9,21 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from trimtab.errors import UsageError
-from trimtab.evaluation.html import render
-from trimtab.evaluation.report.drawing import COLOURS, GREY, LINE, MARKERS, Drawing, draw
-from trimtab.evaluation.table import TextTable
-from trimtab.evaluation.text import NONE, number, p_value, rounded, with_error
+from trimtab.evaluation.presentation import (
+    COLOURS,
+    GREY,
+    LINE,
+    MARKERS,
+    NONE,
+    Drawing,
+    TextTable,
+    draw,
+    number,
+    p_value,
+    render,
+    rounded,
+    with_error,
+)
 from trimtab.files import write_atomic
 from trimtab.guides import Manifest, RewardGuide
 from trimtab.inspection.audit import Finding, Level

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from trimtab.evaluation.report.drawing import COLOURS, GREY, LINE, MARKERS, Drawing, draw
-from trimtab.evaluation.report.reading import COMPUTED, Entry, Sheet
-from trimtab.evaluation.report.strengths import Curve, Peak
+from trimtab.evaluation.presentation import COLOURS, GREY, LINE, MARKERS, Drawing, draw
+from trimtab.evaluation.results import COMPUTED, Entry, Sheet
+from trimtab.evaluation.words import Curve, Peak
 
 TICKS = (0, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 

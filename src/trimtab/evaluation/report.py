@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trimtab.evaluation.html import render
-from trimtab.evaluation.report import tables
-from trimtab.evaluation.report.drawing import Drawing
-from trimtab.evaluation.report.figures import drawings, gain
-from trimtab.evaluation.report.reading import Results, Sheet, Texts, read_results
-from trimtab.evaluation.report.samples import Comparison, comparisons
-from trimtab.evaluation.report.sentences import Fact, facts, opening, silence, verdict, warnings
-from trimtab.evaluation.report.strengths import curves, find_peak
-from trimtab.evaluation.table import Table, TextTable
+from trimtab.evaluation import words
+from trimtab.evaluation.pictures import drawings, gain
+from trimtab.evaluation.presentation import Drawing, TextTable, render
+from trimtab.evaluation.results import Comparison, Results, Sheet, Texts, comparisons, read_results
+from trimtab.evaluation.table import Table
+from trimtab.evaluation.words import (
+    Fact,
+    curves,
+    facts,
+    find_peak,
+    opening,
+    silence,
+    verdict,
+    warnings,
+)
 from trimtab.files import write_atomic
 
 
@@ -83,10 +89,10 @@ def compose(results: Results) -> Report:
 
 def _tables(sheet: Sheet, texts: Texts) -> tuple[TextTable, ...]:
     every = [
-        tables.methods(sheet),
-        tables.differences(sheet),
-        tables.costs(sheet, texts),
-        tables.best_of(sheet),
+        words.methods(sheet),
+        words.differences(sheet),
+        words.costs(sheet, texts),
+        words.best_of(sheet),
     ]
     return tuple(table for table in every if table and table.rows)
 
@@ -94,8 +100,8 @@ def _tables(sheet: Sheet, texts: Texts) -> tuple[TextTable, ...]:
 def _strengths(results: Results) -> tuple[TextTable, ...]:
     if results.grid is results.head:
         return ()
-    chosen = tables.choices(results)
-    return (*([chosen] if chosen else []), tables.methods(results.grid))
+    chosen = words.choices(results)
+    return (*([chosen] if chosen else []), words.methods(results.grid))
 
 
 def _manifest(results: Results) -> dict[str, Any]:
