@@ -214,12 +214,10 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
 """A call with a keyword that is nearly one, and the one that it should offer."""
 
 INNER = {
-    "cache.forward.packed_attention": "called by transformers",
-    "cache.expanded.ExpandedReader": "arguments of a network's forward",
-    "cache.reader.open_reader": "arguments of a network's forward",
-    "cache.slots.Recorder.update": "called by transformers",
+    "cache.reader.CachedReader": "arguments of a network's forward",
+    "cache.reader.TreeReader": "arguments of a network's forward",
     "cache.slots.StepView.update": "called by transformers",
-    "cache.tree.TreeReader": "arguments of a network's forward",
+    "cache.trial.open_reader": "arguments of a network's forward",
     "evaluation.html.render": "what a template shows; jinja2 refuses one that lacks something",
     "guides.cached.Identity": "torch's own module",
     "guides.cached.LogProbabilityHead": "torch's own module",

@@ -40,7 +40,7 @@ OPTIMIZED = 0x1
 """The flag of functions' code; bodies of modules and classes lack it."""
 
 LOOP = "decoding/loop.py"
-TRIALS = ("cache/selfcheck.py", "cache/verified.py")
+TRIALS = ("cache/trial.py",)
 
 STEERED = ("--guide", "guide", "--beta", "2", "--k", "5")
 TINY = ("--model", "model", "--max-new-tokens", "6")

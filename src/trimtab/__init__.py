@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         save_guide,
     )
     from trimtab.inspection import inspect_guide
-    from trimtab.models.table import TableLM
+    from trimtab.models.proposals import TableLM
     from trimtab.models.transformers import TransformersLM
     from trimtab.runs import Processes, collect, read_groups
     from trimtab.steering import steer

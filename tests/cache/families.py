@@ -15,8 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from trimtab.cache.reader import KINDS
-from trimtab.cache.selfcheck import check
+from trimtab.cache import trial
 from trimtab.errors import IncompatibleError
 from trimtab.files import write_atomic
 
@@ -72,11 +71,8 @@ def unborn(family: str) -> PreTrainedModel:
 
 def refusal(net: PreTrainedModel, way: str) -> IncompatibleError | None:
     """Why a network of this class and config is not opened in a way; None where it is."""
-    try:
-        check(net, way, KINDS[way])
-    except IncompatibleError as error:
-        return error
-    return None
+    wrong = trial.refusal(net, way)
+    return IncompatibleError(**wrong) if wrong else None
 
 
 def row(family: str) -> str:

@@ -11,8 +11,7 @@ import torch
 import trimtab as tt
 from tests import shapes, toys
 from tests.cache.nets import apart, longrope, net, plain, text
-from trimtab.cache.configs import context_of
-from trimtab.cache.selfcheck import layer_windows
+from trimtab.cache.networks import context_of
 from trimtab.errors import PromptError
 from trimtab.guides import ScalarHead
 
@@ -42,12 +41,12 @@ def test_a_rows_law_depends_on_nothing_else_up_to_the_limit(kind: str, attention
     lm = language_model(model, attention)
     assert lm.context == 32
     rows = [text(n, seed=n) for n in (5, 20, 30, 32)]
-    for row, law in zip(rows, lm.prefill(rows).logprobs, strict=True):
+    for row, law in zip(rows, lm.prefill(rows).last, strict=True):
         assert apart(law, plain(model, row.ids)) < 1e-5
     state = lm.prefill(rows[1:3])
     new = torch.tensor([[9, 10], [11, 12]])
     state = lm.extend(state, new, torch.tensor([1, 2]))
-    for row, n, law in zip(rows[1:3], (1, 2), state.logprobs, strict=True):
+    for row, n, law in zip(rows[1:3], (1, 2), state.last, strict=True):
         ids = [*row.ids, *new[0 if n == 1 else 1, :n].tolist()]
         assert apart(law, plain(model, ids)) < 1e-5
 
@@ -109,11 +108,5 @@ def test_other_rotary_scalings_depend_on_no_length(kind: str) -> None:
     lm = language_model(model)
     assert lm.context == 256
     rows = [text(20), text(60)]
-    for row, law in zip(rows, lm.prefill(rows).logprobs, strict=True):
+    for row, law in zip(rows, lm.prefill(rows).last, strict=True):
         assert apart(law, plain(model, row.ids)) < 1e-5
-
-
-def test_a_window_counts_where_the_architecture_looks_at_it() -> None:
-    assert layer_windows(net("llama", sliding_window=32)) == [None] * 4
-    assert layer_windows(net("mistral", sliding_window=32)) == [32] * 4
-    assert layer_windows(net("gemma3_text")) == [32, None, 32, None]

@@ -22,9 +22,9 @@ from transformers.models.llama import modeling_llama
 
 from tests import toys
 from tests.cache.nets import longrope, net, shape
-from trimtab.cache import configs, expanded, masks, selfcheck, slots, twin
-from trimtab.cache.configs import Context
-from trimtab.cache.reader import open_reader, reads_trees
+from trimtab.cache import expanded, networks, slots, trial
+from trimtab.cache.networks import Context, QueryLayout
+from trimtab.cache.trial import open_reader, reads_trees
 from trimtab.errors import IncompatibleError
 from trimtab.testing.fixture import Fixture, some_prompts
 
@@ -32,7 +32,7 @@ from trimtab.testing.fixture import Fixture, some_prompts
 @pytest.fixture
 def afresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No verdict is known."""
-    monkeypatch.setattr(selfcheck, "_verdicts", {})
+    monkeypatch.setattr(trial, "_verdicts", {})
     return monkeypatch
 
 
@@ -116,27 +116,27 @@ def _no_window(visible: Any, query: Tensor, key: Tensor) -> Tensor:
     return torch.ones_like(query[..., None] - key, dtype=torch.bool)
 
 
-def _by_place(lanes: masks.QueryLayout) -> Tensor:
+def _by_place(lanes: QueryLayout) -> Tensor:
     return lanes.at.masked_fill(~lanes.real, 0)
 
 
-def _everything(lanes: masks.QueryLayout, width: int, visible: Any) -> Tensor:
+def _everything(lanes: QueryLayout, width: int, visible: Any) -> Tensor:
     return torch.ones(*lanes.at.shape, width, dtype=torch.bool)[:, None]
 
 
 FAULTS: dict[str, tuple[str, Any]] = {
     "a window is lost": (
         "mistral",
-        lambda p: p.setattr(masks, "within", _no_window),
+        lambda p: p.setattr(networks, "within", _no_window),
     ),
-    "a chunk is lost": ("llama4", lambda p: p.setattr(masks, "within", _no_window)),
+    "a chunk is lost": ("llama4", lambda p: p.setattr(networks, "within", _no_window)),
     "a position is wrong": (
         "llama",
-        lambda p: p.setattr(masks.QueryLayout, "position", property(_by_place)),
+        lambda p: p.setattr(QueryLayout, "position", property(_by_place)),
     ),
     "branches see each other": (
         "llama",
-        lambda p: p.setattr("trimtab.cache.forward.see", _everything),
+        lambda p: p.setattr(QueryLayout, "see", _everything),
     ),
     "a chosen candidate is not kept": (
         "llama",
@@ -149,8 +149,8 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "a rotary switch is passed": (
         "phi3",
         lambda p: (
-            p.setattr("trimtab.cache.tree.context_of", lambda _: Context(None)),
-            p.setattr(twin, "_switch", lambda _: 24),
+            p.setattr("trimtab.cache.reader.context_of", lambda _: Context(None)),
+            p.setattr(trial, "_switch", lambda _: 24),
         ),
     ),
 }
@@ -162,7 +162,7 @@ def test_a_fault_of_ours_is_seen(fault: str, afresh: pytest.MonkeyPatch) -> None
     few = {"sliding_window": 32} if family == "mistral" else {}
     model = longrope() if family == "phi3" else net(family, **few)
     assert reads_trees(model)
-    selfcheck._verdicts.clear()
+    trial._verdicts.clear()
     inject(afresh)
     assert not reads_trees(model)
 
@@ -180,8 +180,8 @@ def test_opening_touches_no_weights_and_tries_a_config_once(afresh: pytest.Monke
     with torch.device("meta"):  # as large as it is, it has no numbers
         large = LlamaForCausalLM(LlamaConfig(num_hidden_layers=2, attn_implementation="sdpa"))
     made = []
-    make = twin.make_twin
-    afresh.setattr(selfcheck, "make_twin", lambda *a: (made.append(a), make(*a))[1])
+    make = trial.make_twin
+    afresh.setattr(trial, "make_twin", lambda *a: (made.append(a), make(*a))[1])
     before = torch.get_rng_state()
     for _ in range(3):
         open_reader(large, logits)
@@ -291,15 +291,9 @@ def test_published_configs_pass_at_their_size(name: str) -> None:
     model = kind.__new__(kind)
     model.__dict__["config"] = config
     for attention in ("tree", "expanded"):
-        selfcheck.check(model, attention, _reader(attention))
+        assert trial.refusal(model, attention) is None
     if name == "Phi-4-mini":
-        assert configs.context_of(config).tokens == 4096
-
-
-def _reader(attention: str) -> Any:
-    from trimtab.cache.reader import KINDS
-
-    return KINDS[attention]
+        assert networks.context_of(config).tokens == 4096
 
 
 # --- who is refused ------------------------------------------------------------------------------

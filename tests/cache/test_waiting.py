@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests import toys
-from trimtab.cache.tree import TreeReader
+from trimtab.cache.reader import TreeReader
 from trimtab.errors import PromptError
 from trimtab.testing import check_guide, check_model, rows
 
@@ -18,11 +18,11 @@ from trimtab.testing import check_guide, check_model, rows
 def test_extending_by_no_tokens_reads_nothing(attention: Any) -> None:
     lm = toys.language_model(attention=attention, base_temperature=0.7, base_top_p=0.9)
     state = lm.prefill(toys.prompts(4, 9))
-    before, cost = state.logprobs.clone(), dataclasses.astuple(lm.cost)
+    before, cost = state.last.clone(), dataclasses.astuple(lm.cost)
     for width in (0, 3):
         tokens, none = torch.full((2, width), 7), torch.zeros(2, dtype=torch.int64)
         state = lm.extend(state, tokens, none)
-        assert torch.equal(state.logprobs, before)
+        assert torch.equal(state.last, before)
     assert dataclasses.astuple(lm.cost) == cost
 
 

@@ -43,9 +43,9 @@ def test_laws_are_those_of_plain_forwards_before_and_past_the_window(
     state = lm.prefill(prompts)
     ids = [list(p.ids) for p in prompts]
     for _ in range(2):
-        for row, law in zip(ids, state.logprobs, strict=True):
+        for row, law in zip(ids, state.last, strict=True):
             assert apart(law, plain(model, row)) < 1e-5
-        new = state.logprobs.argmax(-1)
+        new = state.last.argmax(-1)
         state = lm.extend(state, new[:, None], torch.ones(3, dtype=torch.int64))
         ids = [[*row, token] for row, token in zip(ids, new.tolist(), strict=True)]
 
@@ -58,7 +58,7 @@ def test_a_window_counts_only_where_the_architecture_uses_one(
     model = net(family, **window)
     lm = tt.TransformersLM(model, toys.tokenizer(), template="none", attention=attention)
     prompt = text(40)
-    assert apart(lm.prefill([prompt]).logprobs[0], plain(model, prompt.ids)) < 1e-5
+    assert apart(lm.prefill([prompt]).last[0], plain(model, prompt.ids)) < 1e-5
 
 
 def scores_of(guide: tt.ValueGuide) -> torch.Tensor:

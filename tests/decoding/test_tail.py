@@ -37,9 +37,9 @@ def test_an_empty_tail_is_never_chosen(
 ) -> None:
     prompts = toys.prompts(*range(2, 18))
     state = narrow.prefill(prompts)
-    support = torch.isfinite(state.logprobs).sum(-1)
+    support = torch.isfinite(state.last).sum(-1)
     assert 1 < int(support.max()) < 40, "the nucleus is what this test is about"
-    tail = top_k(state.logprobs, tt.TopK(40, "mean"), narrow.eos_ids).tail
+    tail = top_k(state.last, tt.TopK(40, "mean"), narrow.eos_ids).tail
     assert tail is not None
     assert torch.isneginf(tail.logprob).all()
     method = tt.vas(beta=beta, k=40, temperature=temperature)

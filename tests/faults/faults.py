@@ -46,9 +46,9 @@ FUZZ = ("tests/fuzz",)
 CACHE = (
     Fault(
         "the chosen candidate's keys are not moved behind the prefix",
-        "cache/tree.py",
-        "self.store.move(state.index, state.lengths + index, state.lengths)",
-        "self.store.move(state.index, state.lengths, state.lengths)",
+        "cache/reader.py",
+        "self.store.move(rows, state.lengths + index, state.lengths, missed)",
+        "self.store.move(rows, state.lengths, state.lengths, missed)",
         READERS,
     ),
     Fault(
@@ -84,28 +84,28 @@ CACHE = (
 MASKS = (
     Fault(
         "a window is one token too long",
-        "cache/masks.py",
-        "mask &= within(visible, lanes.position, torch",
-        "mask &= within(visible, lanes.position - 1, torch",
+        "cache/networks.py",
+        "mask &= within(visible, self.position, torch",
+        "mask &= within(visible, self.position - 1, torch",
         READERS,
     ),
     Fault(
         "candidates see each other",
-        "cache/masks.py",
+        "cache/networks.py",
         "chain = (s >= start) & (s <= at)",
         "chain = (s <= at)",
         READERS,
     ),
     Fault(
         "a candidate stands one position too far",
-        "cache/masks.py",
+        "cache/networks.py",
         "return (self.prefix[:, None] + self.at - self.start).masked_fill(~self.real, 0)",
         "return (self.prefix[:, None] + self.at - self.start + 1).masked_fill(~self.real, 0)",
         READERS,
     ),
     Fault(
         "candidates of several tokens share one chain",
-        "cache/masks.py",
+        "cache/networks.py",
         "start = prefix[:, None] + lane // length * length",
         "start = prefix[:, None] + 0 * lane",
         READERS,

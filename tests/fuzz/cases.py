@@ -14,7 +14,7 @@ import trimtab as tt
 from tests import toys
 from tests.fuzz.oracle import Oracle
 from tests.fuzz.worlds import KINDS, SHAPES, SINGLE_PRECISION, SIZE, Ids, causal, prompt, weighted
-from trimtab.cache import expanded, tree
+from trimtab.cache import expanded, reader
 from trimtab.types import TopK
 
 Spelled = tuple[str, dict[str, Any]]
@@ -147,12 +147,12 @@ def cases(draw: Any) -> Case:
 @contextlib.contextmanager
 def in_pieces(size: int) -> Iterator[None]:
     """Long readings go in pieces of so many tokens, many candidates in pieces of so many rows."""
-    before = tree.CHUNK, expanded.COPIES
-    tree.CHUNK, expanded.COPIES = size, size
+    before = reader.CHUNK, expanded.COPIES
+    reader.CHUNK, expanded.COPIES = size, size
     try:
         yield
     finally:
-        tree.CHUNK, expanded.COPIES = before
+        reader.CHUNK, expanded.COPIES = before
 
 
 def base(case: Case) -> tt.TransformersLM:

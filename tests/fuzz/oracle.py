@@ -137,7 +137,7 @@ class Oracle:
         state = self.lm.prefill([Prompt(ids)])
         proposed = self.lm.propose(state, TopK(k, "mean"), self._rng(ids, 0, 0))
         assert proposed.tail is not None
-        outside = state.logprobs[0].double()
+        outside = state.last[0].double()
         outside[proposed.tokens[0, :, 0]] = -math.inf
         mass = float(outside.logsumexp(-1))
         close("log of the tail's mass", float(proposed.tail.logprob[0]), mass, 1e-5)

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 import trimtab as tt
 from trimtab.errors import GuideError, UsageError
-from trimtab.models.text import Codec
+from trimtab.models.transformers import Codec
 from trimtab.types import Candidates, Prompt
 
 

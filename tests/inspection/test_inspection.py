@@ -39,7 +39,7 @@ from trimtab.inspection.fit import (
 from trimtab.inspection.fit import spearman as rank_correlation
 from trimtab.inspection.pairs import check_pairs, pair_accuracy, sign_test
 from trimtab.inspection.scores import POINTS, Units, units_of, without_center
-from trimtab.models.text import Codec
+from trimtab.models.transformers import Codec
 from trimtab.runs.identity import identify
 from trimtab.runs.store import write_groups
 from trimtab.training.batches import collate, to_batch, to_network, token_scores

@@ -14,7 +14,7 @@ from tests.guides.test_reward import classifier
 from trimtab.errors import IncompatibleError
 from trimtab.guides import ScalarHead, VocabularyHead
 from trimtab.integrations.transformers import GuidedLogitsProcessor
-from trimtab.models.text import Codec
+from trimtab.models.transformers import Codec
 from trimtab.types import Vocab
 
 TOKENS = 60
@@ -81,7 +81,7 @@ def test_a_guide_of_other_padding_steers_and_padding_is_never_said(
 def test_pi_ref_is_the_models_law_over_the_tokens() -> None:
     lm = base()
     assert lm.vocab == Vocab(TOKENS, vocab(0).fingerprint, rows=BASE)
-    law = lm.prefill(PROMPTS[:1]).logprobs
+    law = lm.prefill(PROMPTS[:1]).last
     with torch.inference_mode():
         logits = toys.causal_lm(vocabulary=BASE)(torch.tensor([PROMPTS[0].ids])).logits[:, -1]
     torch.testing.assert_close(law, logits[:, :TOKENS].log_softmax(-1), atol=1e-5, rtol=1e-5)

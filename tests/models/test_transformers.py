@@ -27,7 +27,7 @@ from trimtab.errors import (
     UnknownNameError,
     UsageError,
 )
-from trimtab.models.text import Codec
+from trimtab.models.transformers import Codec
 from trimtab.rng import Rng
 from trimtab.types import Sample
 
@@ -212,7 +212,7 @@ def test_half_precision_models_decode(dtype: torch.dtype) -> None:
     lm = tt.TransformersLM(net, toys.tokenizer())
     (done,) = tt.decode(lm, None, tt.sampling(), toys.prompts(6), max_new_tokens=5)
     assert len(done.tokens) <= 5
-    assert lm.prefill(toys.prompts(6)).logprobs.dtype == torch.float32, "pi_ref is kept in float32"
+    assert lm.prefill(toys.prompts(6)).last.dtype == torch.float32, "pi_ref is kept in float32"
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ B rows of this forward, Q tokens per row of it, W positions that its attention r
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -45,9 +45,8 @@ class SlotStore:
 
     def __init__(self, slots: int = 1, length: int = 64) -> None:
         self.slots, self.length = slots, length
-        self._free = list(range(slots))  # a heap
+        self._free = set(range(slots))
         self._returned: deque[int] = deque()
-        self._used: set[int] = set()
         self._stacks: list[Tensor] = []  # each [P, S, T, H, D]
         self._where: dict[tuple[int, int], tuple[int, int]] = {}  # (layer, 0|1) -> (stack, plane)
 
@@ -83,29 +82,31 @@ class SlotStore:
         self._collect()
         while len(self._free) < n:
             self._grow(slots=2 * self.slots, length=self.length)
-        slots = tuple(Slot(heapq.heappop(self._free), self._returned) for _ in range(n))
-        again = [slot.index for slot in slots if slot.index in self._used]
-        for stack in self._stacks if again else ():
+        lowest = sorted(self._free)[:n]
+        for stack in self._stacks:
             # A masked key weighs zero, but zero times a NaN of a former row would still be NaN.
-            stack[:, again] = 0
-        self._used.update(slot.index for slot in slots)
-        return slots
+            stack[:, lowest] = 0
+        return tuple(self._claim(index) for index in lowest)
 
     def _collect(self) -> None:
         """Put the slots that were given back among the free ones."""
         while self._returned:
-            heapq.heappush(self._free, self._returned.popleft())
+            self._free.add(self._returned.popleft())
+
+    def _claim(self, index: int) -> Slot:
+        self._free.remove(index)
+        return Slot(index, self._returned)
 
     def close_up(self, slots: tuple[Slot, ...], length: int) -> tuple[Slot, ...]:
         """The same rows side by side, by filling the gaps that dropped rows left; once per drop.
 
         Rows stay as they are when they are out of order or a gap belongs to another state.
         """
-        at, n = [slot.index for slot in slots], len(slots)
-        wanted = range(at[0], at[0] + n)
+        at = [slot.index for slot in slots]
+        wanted = range(at[0], at[0] + len(at))
         gaps = set(wanted) - set(at)
         self._collect()
-        if not gaps or at != sorted(at) or not gaps <= set(self._free):
+        if not gaps or at != sorted(at) or not gaps <= self._free:
             return slots
         claims = {slot.index: slot for slot in slots} | {i: self._claim(i) for i in gaps}
         for source, target in zip(at, wanted, strict=True):  # downwards: nothing is overwritten
@@ -113,13 +114,6 @@ class SlotStore:
                 stack[:, target, :length] = stack[:, source, :length]
                 stack[:, target, length:] = 0
         return tuple(claims[i] for i in wanted)
-
-    def _claim(self, index: int) -> Slot:
-        """A slot by number; it must be free."""
-        self._free.remove(index)
-        heapq.heapify(self._free)
-        self._used.add(index)
-        return Slot(index, self._returned)
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot."""
@@ -132,8 +126,7 @@ class SlotStore:
             new = old.new_zeros((planes, slots, length, heads, dim))
             new[:, :s, :t] = old
             self._stacks[i] = new
-        for i in range(self.slots, slots):
-            heapq.heappush(self._free, i)
+        self._free.update(range(self.slots, slots))
         self.slots, self.length = slots, length
 
     def copy(self, source: Sequence[Slot], target: Sequence[Slot], length: int) -> None:
@@ -143,23 +136,22 @@ class SlotStore:
             stack[:, dst, :length] = stack[:, src, :length]
 
     def move(
-        self, rows: Int[Tensor, "B"], source: Int[Tensor, "B"], target: Int[Tensor, "B"]
+        self,
+        rows: Int[Tensor, "B"],
+        source: Int[Tensor, "B"],
+        target: Int[Tensor, "B"],
+        missed: Bool[Tensor, "B"] | None = None,
     ) -> None:
-        """In slot rows[b], position source[b] becomes position target[b]."""
+        """In slot rows[b], position source[b] becomes position target[b].
+
+        Where that was not what is wanted (`missed`) it becomes NaN, which cannot go unseen.
+        """
         for stack in self._stacks:
             at = rows.to(stack.device)
-            stack[:, at, target.to(stack.device)] = stack[:, at, source.to(stack.device)]
-
-    def poison(self, rows: Int[Tensor, "B"], target: Int[Tensor, "B"], bad: Tensor) -> None:
-        """NaN at one position of the rows that are `bad`, so that a wrong use cannot go unseen."""
-        for stack in self._stacks:
-            at, t = rows.to(stack.device), target.to(stack.device)
-            nan = bad.to(stack.device)[None, :, None, None]
-            stack[:, at, t] = stack[:, at, t].masked_fill(nan, torch.nan)
-
-    def view(self, slots: Sequence[Slot], at: Int[Tensor, "B Q"], width: int) -> StepView:
-        """What one forward sees: writes at `at`, reads positions below `width`."""
-        return StepView(self, [s.index for s in slots], at, width)
+            moved = stack[:, at, source.to(stack.device)]
+            if missed is not None:
+                moved = moved.masked_fill(missed.to(stack.device)[:, None, None], torch.nan)
+            stack[:, at, target.to(stack.device)] = moved
 
     def plane(self, layer: int, kind: int) -> Float[Tensor, "S T H D"]:
         """Keys (kind 0) or values (kind 1) of a layer."""
@@ -167,38 +159,56 @@ class SlotStore:
         return self._stacks[stack][plane]
 
 
-class _Shape:
-    """What transformers' networks ask of a cache besides keys and values.
+@dataclass(frozen=True)
+class Scored:
+    """What the last `branch` left behind each row's prefix."""
 
-    They use it only where they get no position ids and no mask of ours.
+    tokens: Int[Tensor, "B K"]  # the candidates, one token each
+    out: Float[Tensor, "B K D"]  # the network's output at each
+    closed: bool  # whether the next token is certain to be among them (the tail was dropped)
+
+
+@dataclass
+class TreeState:
+    """Rows that have been read."""
+
+    slots: tuple[Slot, ...]
+    lengths: Int[Tensor, "B"]  # tokens read, on the device
+    bounds: list[int]  # the same on the host; more where an accelerator was not asked
+    last: Float[Tensor, "B D"]
+    scored: Scored | None = None
+
+    def rows(self, rows: Sequence[int]) -> TreeState:
+        """The same for some rows, each at most once."""
+        at = torch.tensor(rows, dtype=torch.int64).to(self.lengths.device)
+        scored = self.scored and Scored(
+            self.scored.tokens[at], self.scored.out[at], self.scored.closed
+        )
+        return TreeState(
+            tuple(self.slots[i] for i in rows),
+            self.lengths[at],
+            [self.bounds[i] for i in rows],
+            self.last[at],
+            scored,
+        )
+
+
+class StepView:
+    """The cache as transformers' attention layers see it during one forward.
+
+    Besides `update`, networks ask it for sizes only where they get no position ids and no mask of
+    ours.
     """
 
-    width: int
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """How many tokens are stored, to number new ones by: ours have numbers."""
-        return 0
-
-    def get_query_offset(self, layer_idx: int | None = 0) -> int:
-        """Where queries begin in a mask: ours say where they stand."""
-        return 0
-
-    def get_mask_sizes(self, query: object, layer_idx: int | None = 0) -> tuple[int, int]:
-        """How wide a mask is, and where it begins."""
-        return self.width, 0
-
-
-class StepView(_Shape):
-    """The cache as transformers' attention layers see it during one forward."""
-
     def __init__(
-        self, store: SlotStore, slots: Sequence[int], at: Int[Tensor, "B Q"], width: int
+        self, store: SlotStore, slots: Sequence[Slot], at: Int[Tensor, "B Q"], width: int
     ) -> None:
-        self._store, self._at, self.width = store, at, width
-        first, n = slots[0], len(slots)
+        self._store, self._at, self._width = store, at, width
+        rows = [slot.index for slot in slots]
+        first, end = rows[0], rows[0] + len(rows)
         # Rows side by side are read as a view; only scattered rows have to be gathered.
-        self._span = slice(first, first + n) if list(slots) == [*range(first, first + n)] else None
-        self._rows = torch.tensor(slots, device=at.device)
+        self._span = slice(first, end) if rows == [*range(first, end)] else None
+        self._rows = torch.tensor(rows, device=at.device)
 
     def update(
         self,
@@ -215,20 +225,17 @@ class StepView(_Shape):
         plane = self._store.plane(layer, kind)
         rows, at = self._rows.to(plane.device), self._at.to(plane.device)
         plane[rows[:, None], at] = new.transpose(1, 2)
-        read = plane[self._span, : self.width] if self._span else plane[rows, : self.width]
+        read = plane[self._span, : self._width] if self._span else plane[rows, : self._width]
         return read.transpose(1, 2)
 
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many tokens are stored, to number new ones by: ours have numbers."""
+        return 0
 
-class Recorder(_Shape):
-    """A cache that keeps nothing but the shapes that one token shows it."""
+    def get_query_offset(self, layer_idx: int | None = 0) -> int:
+        """Where queries begin in a mask: ours say where they stand."""
+        return 0
 
-    def __init__(self) -> None:
-        self.width = 1
-        self.seen: dict[tuple[int, int], Tensor] = {}
-
-    def update(
-        self, keys: Tensor, values: Tensor, layer_idx: int, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Note a layer's shapes."""
-        self.seen |= {(layer_idx, 0): keys, (layer_idx, 1): values}
-        return keys, values
+    def get_mask_sizes(self, query: object, layer_idx: int | None = 0) -> tuple[int, int]:
+        """How wide a mask is, and where it begins."""
+        return self._width, 0

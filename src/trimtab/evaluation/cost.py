@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from trimtab.cache.configs import text_config
+from trimtab.cache.networks import text_config
 from trimtab.evaluation.statistics import ROUNDING
 from trimtab.guides.cached import ValueGuide, VocabularyGuide
 from trimtab.guides.reward import RewardGuide

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from trimtab.cache.configs import text_config, text_decoder
-from trimtab.cache.reader import Attention, CachedReader, open_reader
+from trimtab.cache.networks import text_config, text_decoder
+from trimtab.cache.reader import Attention, CachedReader
+from trimtab.cache.trial import open_reader
 from trimtab.errors import IncompatibleError, UsageError, check_keywords
 from trimtab.guides.transforms import Delegate
 from trimtab.types import Candidates, Prompt, Vocab

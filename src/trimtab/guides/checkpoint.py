@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from trimtab.cache.configs import text_config, text_decoder
+from trimtab.cache.networks import text_config, text_decoder
 from trimtab.errors import (
     CheckpointError,
     FetchError,

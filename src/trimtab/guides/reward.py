@@ -15,16 +15,25 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trimtab.cache.configs import text_config
-from trimtab.cache.reader import Attention, open_reader
-from trimtab.cache.state import TreeState
+from trimtab.cache.networks import text_config
+from trimtab.cache.reader import Attention
+from trimtab.cache.slots import TreeState
+from trimtab.cache.trial import open_reader
 from trimtab.errors import IncompatibleError, check_keywords, check_word
 from trimtab.guides.cached import ValueGuide
 from trimtab.guides.text import UNFINISHED, TextGuide, appended_ids
 from trimtab.guides.transforms import Delegate
-from trimtab.models.classifier import Label, PairScorer, body, causal_head, load_classifier
+from trimtab.models.classifier import (
+    ChatTemplate,
+    Label,
+    PairScorer,
+    RewardTemplate,
+    body,
+    causal_head,
+    load_classifier,
+)
 from trimtab.models.loading import load_tokenizer
-from trimtab.models.text import ChatTemplate, Codec, RewardTemplate
+from trimtab.models.transformers import Codec
 from trimtab.protocols import Guide, LanguageModel
 from trimtab.types import Candidates, Cost, Prompt, Vocab, pad_ids
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from trimtab.assets import locate
-from trimtab.cache.configs import text_config
+from trimtab.cache.networks import text_config
 from trimtab.decoding.forced import forced
 from trimtab.errors import (
     AssetError,
@@ -21,8 +21,7 @@ from trimtab.errors import (
     UsageError,
 )
 from trimtab.guides import Manifest
-from trimtab.models.text import Codec
-from trimtab.models.transformers import TransformersLM
+from trimtab.models.transformers import Codec, TransformersLM
 from trimtab.protocols import Guide
 from trimtab.runs.identity import identify
 from trimtab.training.data import base_temperature

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from trimtab.lazy import door
 
 if TYPE_CHECKING:
-    from trimtab.models.table import TableLM
-    from trimtab.models.text import ChatTemplate
+    from trimtab.models.classifier import ChatTemplate
+    from trimtab.models.proposals import TableLM
     from trimtab.models.transformers import TransformersLM
 
 __all__ = ["ChatTemplate", "TableLM", "TransformersLM"]

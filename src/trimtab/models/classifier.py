@@ -1,6 +1,7 @@
 """Sequence-classification models of transformers, as rewards and as guides read them.
 
 A decoder's head is applied at any token; an encoder reads each pair of prompt and response whole.
+`ChatTemplate` writes both as one model was trained to read them.
 
 Legend: C labels; leading dimensions `*rows` are kept.
 """
@@ -9,9 +10,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -23,45 +24,34 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from trimtab.cache.configs import text_config
-from trimtab.errors import GuideError, IncompatibleError, UnknownNameError, UsageError
+from trimtab.cache.networks import text_config
+from trimtab.errors import (
+    GuideError,
+    IncompatibleError,
+    PromptError,
+    UnknownNameError,
+    UsageError,
+    check_word,
+)
 from trimtab.locks import lock_of
-from trimtab.models.loading import check_loading, default_device, from_pretrained
-from trimtab.types import Cost
+from trimtab.models.loading import load_network
+from trimtab.models.transformers import without_empty_beginning
+from trimtab.types import Cost, Message, Prompt, Template
 
 log = logging.getLogger("trimtab")
 
 
 def load_classifier(name: str, loading: Mapping[str, Any] | None = None) -> PreTrainedModel:
-    """A sequence-classification model in eval mode, on an accelerator if there is one.
-
-    Args:
-        name: folder or Hub id.
-        loading: passed to `from_pretrained` (dtype, device_map, quantization_config, ...).
-
-    Raises:
-        FetchError: it could not be had.
-        IncompatibleError: a checkpoint whose weights lack the classification head.
-    """
-    loading = loading or {}
-    check_loading(loading)
-    model, info = from_pretrained(
-        AutoModelForSequenceClassification,
-        name,
-        "reward model",
-        output_loading_info=True,
-        **loading,
-    )
-    if missing := sorted(info["missing_keys"]):
+    """A sequence-classification model in eval mode, whose weights hold its head."""
+    kind = AutoModelForSequenceClassification
+    model, missing = load_network(kind, name, "reward model", **(loading or {}))
+    if missing:
         raise IncompatibleError(
             "a reward model must bring the weights of its classification head",
             got=f"{name!r} without {', '.join(missing)}",
             do="pass a model that was trained as a classifier",
         )
-    if not loading.keys() & {"device_map", "quantization_config"}:
-        model = model.to(default_device())
-    loaded: PreTrainedModel = model.eval()
-    return loaded
+    return model
 
 
 def causal_head(model: PreTrainedModel) -> nn.Linear | None:
@@ -85,12 +75,9 @@ def body(model: PreTrainedModel) -> PreTrainedModel:
 
 @dataclass(frozen=True)
 class Label:
-    """One label of a classifier as a score.
+    """One output of a classifier as a score: as it is, or by its odds.
 
-    Attributes:
-        index: which output.
-        odds: log P(label) / P(not label) = z_label - log sum_{others} e^z, for labels that exclude
-            each other; False takes the output as it is.
+    Of labels that exclude each other, log P(label) / P(not label) = z_label - log sum_{others} e^z.
     """
 
     index: int
@@ -98,11 +85,7 @@ class Label:
 
     @classmethod
     def of(cls, config: PreTrainedConfig, label: int | str | None) -> Label:
-        """The label that is meant: the only output, or the one that is named.
-
-        Raises:
-            UsageError: several labels and none is named, or no such label.
-        """
+        """The label that is meant: the only output, or the one that is named."""
         names = {int(i): str(name) for i, name in (config.id2label or {}).items()}
         count = config.num_labels or len(names)
         exclusive = config.problem_type in (None, "single_label_classification")
@@ -145,18 +128,10 @@ _POSITIONS_AFTER_PAD = frozenset(
 
 
 class PairScorer:
-    """`(prompts, texts) -> scores`: each pair read as one sequence, all of them in one batch.
+    """`(prompts, texts) -> scores`: each pair read by an encoder as one sequence, in one batch.
 
     Where a pair is longer than the model can read, the prompt loses its beginning: the response is
     what is judged. The first time is said in the log.
-
-    Args:
-        model: an encoder with a classification head; it pools as it was trained to.
-        tokenizer: its own.
-        label: which of its outputs is the score.
-
-    Raises:
-        UsageError: a tokenizer that cannot pad.
     """
 
     def __init__(
@@ -175,11 +150,7 @@ class PairScorer:
 
     @torch.inference_mode()
     def __call__(self, prompts: list[str], texts: list[str]) -> list[float]:
-        """One score per pair.
-
-        Raises:
-            GuideError: a response that alone is longer than the model can read.
-        """
+        """One score per pair."""
         with self._lock:
             batch = self._encode(prompts, texts)
         self.cost.add(scored=int(batch["attention_mask"].sum()), forwards=1)
@@ -228,3 +199,94 @@ def _limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     if config.model_type in _POSITIONS_AFTER_PAD:
         limit -= (config.pad_token_id or 0) + 1
     return int(min(limit, tokenizer.model_max_length))
+
+
+# --- what it was trained to read -----------------------------------------------------------------
+
+RewardTemplate: TypeAlias = Template | Callable[[Prompt], str]
+"""What stands before a response that a reward model reads: by the tokenizer's chat template where
+it has one ("auto"), the user's text as it is ("none"), or whatever a function makes of the prompt.
+"""
+
+
+class ChatTemplate:
+    """Prompts and responses as one reward model was trained to read them.
+
+    Args:
+        tokenizer: the reward model's.
+        template: what stands before the response.
+        decode: the base's ids to text, for prompts that came as ids alone.
+
+    Attributes:
+        own: whether prompts get a template here, or stand as the user wrote them.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: RewardTemplate,
+        decode: Callable[[Sequence[int]], str],
+    ) -> None:
+        if not callable(template):
+            check_word("template", template, Template)
+        self.tokenizer, self.template, self.decode = tokenizer, template, decode
+        self._lock = lock_of(tokenizer)
+        self.chat = template == "auto" and bool(tokenizer.chat_template)
+        self.own = self.chat or callable(template)
+        empty = tokenizer.encode("", add_special_tokens=True)
+        bos = tokenizer.bos_token_id
+        self._lead = [bos] if bos in empty and not self.chat else []
+
+    def opening(self, prompt: Prompt) -> str:
+        """Everything that stands before the response."""
+        if callable(self.template):
+            return self.template(prompt)
+        if not self.chat:
+            return self._plain_text(prompt)
+        messages, begun = without_empty_beginning(self._messages(prompt))
+        return self._render(messages, add_generation_prompt=not begun, continue_final_message=begun)
+
+    def closed(self, prompt: Prompt, response: str) -> str:
+        """The whole text of a finished response, its turn closed as the template closes it."""
+        if not self.chat:
+            return self.opening(prompt) + response + (self.tokenizer.eos_token or "")
+        messages = self._messages(prompt)
+        if messages[-1]["role"] == "assistant":
+            response = messages.pop()["content"] + response
+        return self._render([*messages, {"role": "assistant", "content": response}])
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of whole texts; BOS where the model expects one and the text brings none.
+
+        Raises:
+            PromptError: a text of no tokens.
+        """
+        with self._lock:
+            rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        bos = self.tokenizer.bos_token
+        ids = [
+            row if bos and text.startswith(bos) else [*self._lead, *row]
+            for text, row in zip(texts, rows, strict=True)
+        ]
+        if not all(ids):
+            raise PromptError(
+                "a reward model must have something to read", got="no tokens", do="write a prompt"
+            )
+        return ids
+
+    def _messages(self, prompt: Prompt) -> list[dict[str, str]]:
+        if prompt.messages is not None:
+            return [dict(message) for message in prompt.messages]
+        return [{"role": "user", "content": self._plain_text(prompt)}]
+
+    def _plain_text(self, prompt: Prompt) -> str:
+        """A prompt without a template: its text; several turns as "role: text" lines."""
+        if prompt.messages is not None and len(prompt.messages) > 1:
+            return "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages)
+        return prompt.text if prompt.text is not None else self.decode(prompt.ids)
+
+    def _render(self, messages: Sequence[Message], **options: Any) -> str:
+        plain = [dict(message) for message in messages]
+        text = self.tokenizer.apply_chat_template(plain, tokenize=False, **options)
+        assert isinstance(text, str)
+        return text

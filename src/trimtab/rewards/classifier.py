@@ -19,9 +19,16 @@ import torch
 from transformers import PreTrainedModel
 
 from trimtab.errors import GuideError, RewardError, UsageError
-from trimtab.models.classifier import Label, PairScorer, body, causal_head, load_classifier
+from trimtab.models.classifier import (
+    ChatTemplate,
+    Label,
+    PairScorer,
+    body,
+    causal_head,
+    load_classifier,
+)
 from trimtab.models.loading import load_tokenizer
-from trimtab.models.text import ChatTemplate, Codec
+from trimtab.models.transformers import Codec
 from trimtab.types import Prompt, Sample, pad_ids
 
 Read: TypeAlias = Callable[[Sequence[Sample], Sequence[str]], list[float]]

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from trimtab.errors import UsageError
-from trimtab.models.table import TableLM
+from trimtab.models.proposals import TableLM
 from trimtab.models.transformers import TransformersLM
 
 VALUES = 64

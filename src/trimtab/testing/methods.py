@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trimtab.decoding.loop import decode
 from trimtab.decoding.methods import Method
-from trimtab.models.table import TableLM
+from trimtab.models.proposals import TableLM
 from trimtab.rng import Rng
 from trimtab.testing.fixture import hold, same
 from trimtab.testing.rules import BOUND, DRAWS, Outcomes

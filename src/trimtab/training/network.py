@@ -18,9 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from trimtab.cache.configs import text_config, text_decoder
-from trimtab.cache.masks import Visible, answering, within
-from trimtab.cache.reader import reads_trees
+from trimtab.cache.networks import Visible, answering, text_config, text_decoder, within
+from trimtab.cache.trial import reads_trees
 from trimtab.guides import (
     AdvantageHead,
     DuelingHead,

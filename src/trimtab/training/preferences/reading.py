@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 import jinja2
 
 from trimtab.errors import DataError, TemplateError, UsageError
-from trimtab.models.text import Codec
+from trimtab.models.transformers import Codec
 from trimtab.tasks.files import HubData, Row, mapped, rows_of
 from trimtab.training.examples import KeptCounts
 from trimtab.training.preferences.formats import Preference, format_of, preference, uniform
