@@ -194,6 +194,10 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: home("models.loading").load_causal_lm(sys.argv[1], revison="main"),
         "revision",
     ),
+    "models.loading.load_network": (
+        lambda: home("models.loading").load_network(Loaded, "x", "model", dtpye="float32"),
+        "dtype",
+    ),
     "models.transformers.TransformersLM": (
         lambda: trimtab.TransformersLM(sys.argv[1], toys.tokenizer(), dtpye="float32"),
         "dtype",
@@ -214,6 +218,7 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
 """A call with a keyword that is nearly one, and the one that it should offer."""
 
 INNER = {
+    "cache.expanded.ExpandedReader": "arguments of a network's forward",
     "cache.reader.CachedReader": "arguments of a network's forward",
     "cache.reader.TreeReader": "arguments of a network's forward",
     "cache.slots.StepView.update": "called by transformers",

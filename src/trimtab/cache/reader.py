@@ -97,7 +97,7 @@ class CachedReader(ABC, Generic[S]):
             )
             for i in range(0, k, many)
         ]
-        self.cost.add(scored=_count(candidates.lengths))
+        self.cost.add(scored=b * k if length == 1 else _count(candidates.lengths))
         return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
 
     def _call(self, tokens: Int[Tensor, "B Q"], cache: Any, **where: Tensor) -> Any:

@@ -85,11 +85,10 @@ def load_network(
         check_word("dtype", dtype, ("auto", *kinds))
     if isinstance(device, str):
         check_device(device)
-    model, info = from_pretrained(kind, name, what, output_loading_info=True, **loading)
+    model, info = from_pretrained(kind, name, what, **loading, output_loading_info=True)
     if not loading.keys() & {"device_map", "quantization_config"}:
-        model = model.to(
-            device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
-        )
+        found = torch.accelerator.current_accelerator(check_available=True)
+        model = model.to(device or found or "cpu")
     return model.eval(), sorted(info["missing_keys"])
 
 
