@@ -30,14 +30,16 @@ from trimtab.inspection.fit import (
     bootstrapped,
     ceiling,
     check_fits,
+    check_pairs,
     fit,
     fit_labels,
     fit_responses,
     mse,
+    pair_accuracy,
     r2,
+    sign_test,
 )
 from trimtab.inspection.fit import spearman as rank_correlation
-from trimtab.inspection.pairs import check_pairs, pair_accuracy, sign_test
 from trimtab.inspection.scores import POINTS, Units, units_of, without_center
 from trimtab.models.transformers import Codec
 from trimtab.runs.identity import identify
@@ -136,9 +138,7 @@ def test_token_scores_are_summed_where_a_prefix_is_their_sum():
 
 def points(predicted: list[float], labels: list[float], noise: float = math.nan) -> Points:
     n = len(labels)
-    return Points(
-        np.array(predicted), np.array(labels), np.full(n, noise), np.arange(n), np.ones(n)
-    )
+    return Points(np.array(predicted), np.array(labels), np.full(n, noise), np.arange(n))
 
 
 def test_errors_and_correlations_by_hand():
@@ -174,7 +174,7 @@ def test_prefixes_of_one_prompt_are_drawn_together():
     single = points([0.0] * 50, each.tolist())
     four = Points(
         np.zeros(200), np.repeat(each, 4), np.full(200, np.nan),
-        np.arange(200) // 4, np.ones(200),
+        np.arange(200) // 4,
     )  # fmt: skip
     (a,), (b,) = bootstrapped(single, [mse]), bootstrapped(four, [mse])
     assert a is not None

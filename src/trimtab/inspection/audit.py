@@ -1,9 +1,9 @@
-"""A guide's card and its data against the base that it is to steer."""
+"""Whether a guide's card and its data fit the base that it is to steer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
@@ -30,11 +30,8 @@ from trimtab.types import Group, Prompt
 
 Level: TypeAlias = Literal["ok", "warning", "error"]
 
-LINES = 6
-"""Lines of a template's difference that are shown."""
-
-MANY = 200
-"""Prompts of the data that are looked at."""
+LINES = 6  # of a template's difference that are shown
+MANY = 200  # prompts of the data that are looked at
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,11 @@ class Finding:
 
     def __str__(self) -> str:
         """One line that can be searched for."""
-        return f"{self.level.upper()}: {self.about}: {self.message}" + f"; {self.do}" * bool(
-            self.do
-        )
+        line = f"{self.level.upper()}: {self.about}: {self.message}"
+        return f"{line}; {self.do}" if self.do else line
 
 
-# --- the card ------------------------------------------------------------------------------------
+# --- the card against the base -------------------------------------------------------------------
 
 
 def audit_card(card: Manifest, lm: TransformersLM) -> list[Finding]:
@@ -92,22 +88,22 @@ def tokenizer(card: Manifest, lm: TransformersLM) -> Finding:
 
 def template(mine: str | None, theirs: Any) -> Finding:
     """Whether a conversation becomes the same text; the lines that differ where it does not."""
-    about, do = "template", "use the tokenizer that the guide was trained with"
     theirs = theirs or None
     if mine == theirs:
-        return Finding("ok", about, "as the base's" if mine else "none, as the base's")
+        return Finding("ok", "template", "as the base's" if mine else "none, as the base's")
     if mine is None or theirs is None:
         which = ("none", "one") if mine is None else ("one", "none")
         message = f"the guide was trained with {which[0]} and the base has {which[1]}"
-        return Finding("warning", about, message, do)
-    lines = [
-        line if len(line) <= 72 else line[:69] + "..."
-        for line in unified_diff(mine.splitlines(), str(theirs).splitlines(), n=0, lineterm="")
-        if not line.startswith(("---", "+++", "@@"))
-    ]
-    more = f"; {len(lines) - LINES} more lines" if len(lines) > LINES else ""
-    message = f"differs (- guide, + base): {'; '.join(lines[:LINES])}{more}"
-    return Finding("warning", about, message, do)
+    else:
+        lines = [
+            line if len(line) <= 72 else line[:69] + "..."
+            for line in unified_diff(mine.splitlines(), str(theirs).splitlines(), n=0, lineterm="")
+            if not line.startswith(("---", "+++", "@@"))
+        ]
+        more = f"; {len(lines) - LINES} more lines" if len(lines) > LINES else ""
+        message = f"differs (- guide, + base): {'; '.join(lines[:LINES])}{more}"
+    do = "use the tokenizer that the guide was trained with"
+    return Finding("warning", "template", message, do)
 
 
 def base(card: Manifest, lm: TransformersLM) -> Finding:
@@ -123,10 +119,20 @@ def base(card: Manifest, lm: TransformersLM) -> Finding:
         return Finding("warning", "base", message, "a value is of one policy: use that base")
     if card.base is None:
         return Finding("warning", "base", "the card names none", "save the guide with base=...")
-    if _located(card.base) == _located(lm.model.name_or_path or ""):
+    here = lm.model.name_or_path or ""
+    if _located(card.base) == _located(here):
         return Finding("ok", "base", f"{card.base}, by its name")
-    message = f"the card names {card.base}; this is {lm.model.name_or_path or mine.name}"
+    message = f"the card names {card.base}; this is {here or mine.name}"
     return Finding("warning", "base", message, "pass --model with the base that is meant")
+
+
+def _located(name: str) -> str:
+    """A model's folder or Hub id, whichever way it was written."""
+    try:
+        name = locate(name)
+        return str(Path(name).resolve()) if name and Path(name).exists() else name
+    except (AssetError, UsageError, OSError):  # not on this machine; longer than any path
+        return name
 
 
 def revision(card: Manifest, lm: TransformersLM) -> list[Finding]:
@@ -179,7 +185,7 @@ def policy(card: Manifest, lm: TransformersLM) -> list[Finding]:
 
 def validation(card: Manifest) -> list[Finding]:
     """Whether training left the guide better than a constant, where the card says both."""
-    figures: Mapping[str, Any] = card.objective.get("validation", {})
+    figures: Mapping[str, float] = card.objective.get("validation", {})
     if not {"error", "constant"} <= figures.keys():
         return []
     error, constant = figures["error"], figures["constant"]
@@ -189,22 +195,12 @@ def validation(card: Manifest) -> list[Finding]:
     return [Finding("ok", "validation", message)]
 
 
-def sources(card: Manifest) -> Sequence[Mapping[str, Any]]:
+def sources(card: Manifest) -> list[Mapping[str, Any]]:
     """What made the rollouts that a guide was trained on; empty for files of preferences."""
-    listed: Iterable[Any] = card.data.get("sources") or ()
-    return [about for about in listed if isinstance(about, Mapping)]
+    return [about for about in card.data.get("sources") or () if isinstance(about, Mapping)]
 
 
-def _located(name: str) -> str:
-    """A model's folder or Hub id, whichever way it was written."""
-    try:
-        name = locate(name)
-        return str(Path(name).resolve()) if name and Path(name).exists() else name
-    except (AssetError, UsageError, OSError):  # not on this machine; longer than any path
-        return name
-
-
-# --- the data ------------------------------------------------------------------------------------
+# --- the data against the base -------------------------------------------------------------------
 
 
 def audit_data(
@@ -237,7 +233,6 @@ def encoding(prompts: Sequence[Prompt], lm: TransformersLM) -> list[Finding]:
         codec = Codec(lm.tokenizer, kind)
         if kind != lm.codec.template and all(_ids(p, codec) == p.ids for p in other):
             do = f"they are those of --template {kind}: pass that, and decode with it"
-            break
     return [Finding("warning", "prompts", message, do)]
 
 
@@ -258,19 +253,17 @@ def bos(prompts: Sequence[Prompt], lm: TransformersLM) -> list[Finding]:
     if token is None:
         return [Finding("ok", "BOS", "the tokenizer has none")]
     writes = token in lm.tokenizer.encode("", add_special_tokens=True)
-    kinds = {"of the data": prompts[:MANY], "as encoded now": [lm.encode("Hello")]}
     findings = []
+    kinds = {"of the data": prompts[:MANY], "as encoded now": [lm.encode("Hello")]}
     for kind, several in kinds.items():
         twice = sum(p.ids[:2] == (token, token) for p in several)
         none = sum(p.ids[:1] != (token,) for p in several)
+        of = f"of {len(several)} prompts {kind}"
         if twice:
-            message = f"{twice} of {len(several)} prompts {kind} begin with BOS twice"
             do = "leave BOS out of the text or of the template: one of them adds it already"
-            findings.append(Finding("warning", "BOS", message, do))
+            findings.append(Finding("warning", "BOS", f"{twice} {of} begin with BOS twice", do))
         elif none and writes:
-            message = (
-                f"{none} of {len(several)} prompts {kind} lack the BOS that the tokenizer writes"
-            )
+            message = f"{none} {of} lack the BOS that the tokenizer writes"
             do = "have the template begin with bos_token, if the base was trained with it"
             findings.append(Finding("warning", "BOS", message, do))
     fine = "once, at the beginning" if writes else "never twice; the tokenizer adds none itself"
@@ -287,14 +280,14 @@ def eos(
         return [Finding("warning", "EOS", "the base has none: only length ends a response", do)]
     findings = [_eos_scores(guide, lm, (prompts or [lm.encode("Hello")])[0], ids)]
     responses = [r for group in groups for r in group.responses if r.tokens]
-    if not responses:
-        return findings
-    ended = sum(r.tokens[-1] in lm.eos_ids for r in responses)
-    message = f"ends {ended} of {len(responses)} responses of the data"
-    if ended:
-        return [*findings, Finding("ok", "EOS", message)]
-    do = "a guide of such data never saw a finished response: collect with a larger "
-    return [*findings, Finding("warning", "EOS", message, do + "--max-new-tokens")]
+    if responses:
+        ended = sum(r.tokens[-1] in lm.eos_ids for r in responses)
+        message = f"ends {ended} of {len(responses)} responses of the data"
+        do = "a guide of such data never saw a finished response: collect with a larger "
+        do += "--max-new-tokens"
+        found = Finding("warning", "EOS", message, do)
+        findings.append(Finding("ok", "EOS", message) if ended else found)
+    return findings
 
 
 def _eos_scores(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,8 +12,13 @@ from trimtab.errors import UsageError
 from trimtab.guides import Manifest, verify
 from trimtab.guides.manifest import guide_folder
 from trimtab.inspection.audit import Finding, audit_card, audit_data, sources
-from trimtab.inspection.fit import check_fits, fit_labels, fit_responses
-from trimtab.inspection.pairs import check_pairs, pair_accuracy
+from trimtab.inspection.fit import (
+    check_fits,
+    check_pairs,
+    fit_labels,
+    fit_responses,
+    pair_accuracy,
+)
 from trimtab.inspection.report import Inspection, facts_of
 from trimtab.inspection.scores import Scoring, units_of, without_center
 from trimtab.models.transformers import TransformersLM
@@ -32,6 +36,7 @@ PER_GROUP = 4
 """Pairs of a group, as in training."""
 
 Source: TypeAlias = str | Path
+Groups: TypeAlias = tuple[Group, ...]
 OnProgress: TypeAlias = Callable[[int, int], object]
 """Called with responses that have been scored, and how many there are."""
 
@@ -79,29 +84,45 @@ def inspect_guide(
     training: Mapping[str, Any] = card.objective.get("training", {}) if card is not None else {}
     longest = max_length or training.get("max_length") or MAX_LENGTH
     reader = _Reader(card, lm, learn or (card.data.get("reward") if card else None), longest, seed)
-    read = reader.read(data, validation, pairs, limit, ranked=units.pairs)
-    prompts = [group.prompt for group in (*read.groups, *read.pairs, *read.labels)]
+    responses, labelled, reward = reader.groups(data, validation)
+    ranked = tuple(pair for source in pairs for pair in reader.pairs(str(source)))
+    if units.pairs and not pairs and data:
+        ranked, _ = pairs_of(responses[:limit], reward, per_group=PER_GROUP, seed=seed)
+    responses, labelled, ranked = responses[:limit], labelled[:limit], ranked[:limit]
     findings = [
         *(audit_card(card, lm) if card is not None else ()),
         *problems,
-        *audit_data(opened, lm, prompts, read.groups or read.pairs),
+        *audit_data(
+            opened, lm, [g.prompt for g in (*responses, *ranked, *labelled)], responses or ranked
+        ),
         *reader.findings,
     ]
     inspection = Inspection(name, facts_of(card, opened), tuple(findings))
     if opened is None or inspection.worst == "error":
         return inspection
-    counter = _counter(read, on) if on is not None else None
-    scoring = Scoring(opened, lm, units, read.reward, longest, rows=rows, seed=seed, on=counter)
-    return _measured(inspection, read, scoring)
+    total = sum(len(group.responses) for group in (*responses, *ranked)) + len(labelled)
+    counter = _counter(total, on) if on is not None else None
+    scoring = Scoring(opened, lm, units, reward, longest, rows=rows, seed=seed, on=counter)
+    values, prompt = fit_responses(responses, scoring) if responses else ((), None)
+    labels = fit_labels(labelled, scoring) if labelled else ()
+    accuracies = pair_accuracy(ranked, scoring) if ranked else ()
+    findings += check_fits("labels", labels) if labels else []
+    findings += check_fits("responses", values) if values else []
+    findings += [check_pairs(accuracies, name)] if accuracies else []
+    return replace(
+        inspection,
+        findings=tuple(findings),
+        compared=units.text if values or labels or accuracies else "",
+        reward=reward,
+        values=values,
+        prompt=prompt,
+        labels=labels,
+        pairs=accuracies,
+    )
 
 
 def base_named(guide: str) -> str | None:
-    """The base that a guide's card names; None where there is no card, or none is named.
-
-    Raises:
-        CheckpointError: a card that is broken.
-        UnknownNameError: a name that can be no guide's.
-    """
+    """The base that a guide's card names; None where there is no card, or none is named."""
     guide_kind(guide)
     folder = guide_folder(guide)
     return None if folder is None else verify(folder).base
@@ -124,77 +145,67 @@ def _open(
         return card.name, card, None, [Finding("error", "loading", str(error), error.do)]
 
 
-# --- what it is measured on ----------------------------------------------------------------------
+def _counter(total: int, on: OnProgress) -> Callable[[int], object]:
+    """Adds up what single batches report."""
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        on(done, total)
+
+    return more
 
 
-@dataclass(frozen=True)
-class _Read:
-    """Plain responses, labelled prefixes, pairs (the better response first), and the reward."""
-
-    groups: tuple[Group, ...]
-    labels: tuple[Group, ...]
-    pairs: tuple[Group, ...]
-    reward: str
-
-
+@dataclass
 class _Reader:
     """Reads run folders and preferences, and notes what is to be known of them."""
 
-    def __init__(
-        self, card: Manifest | None, lm: TransformersLM, reward: str | None, longest: int, seed: int
-    ) -> None:
-        self.card, self.lm, self.reward = card, lm, reward
-        self.longest, self.seed = longest, seed
-        self.findings: list[Finding] = []
+    card: Manifest | None
+    lm: TransformersLM
+    reward: str | None
+    longest: int
+    seed: int
+    findings: list[Finding] = field(default_factory=list)
 
-    def read(
-        self,
-        data: Sequence[Source],
-        validation: Sequence[Source],
-        pairs: Sequence[Source],
-        limit: int | None,
-        *,
-        ranked: bool,
-    ) -> _Read:
-        """All of it; of groups, pairs are made too where a guide that ranks has no others."""
-        groups: tuple[Group, ...] = ()
-        labels: tuple[Group, ...] = ()
+    def groups(
+        self, data: Sequence[Source], validation: Sequence[Source]
+    ) -> tuple[Groups, Groups, str]:
+        """Plain responses, labelled prefixes, and the reward of both."""
+        responses: Groups = ()
+        labelled: Groups = ()
         name = ""
         if data:
-            groups, name = self._unseen(read_folders([str(folder) for folder in data]), self.reward)
+            responses, name = self._unseen(read_folders([str(f) for f in data]), self.reward)
         if validation:
             collected = read_folders([str(folder) for folder in validation])
-            labels, name = chosen_reward(collected.groups, self.reward or name or None)
-        groups, labels = groups[:limit], labels[:limit]
-        both = tuple(chain.from_iterable(self._pairs(str(source)) for source in pairs))
-        if ranked and not pairs and groups:
-            both, _ = pairs_of(groups, name, per_group=PER_GROUP, seed=self.seed)
-        return _Read(groups, labels, both[:limit], name)
+            labelled, name = chosen_reward(collected.groups, self.reward or name or None)
+        return responses, labelled, name
 
-    def _pairs(self, source: str) -> tuple[Group, ...]:
-        """Pairs of one source, cleaned as for training."""
+    def pairs(self, source: str) -> Groups:
+        """Pairs of one source, the better response first, cleaned as for training."""
         if not is_folder(source):
-            groups, dropped = read_preferences(source, self.lm)
-            kept, cleaned = clean(groups, max_tokens=self.longest)
-            counts = f"{source}: {cleaned.after(dropped.left_out)}"
-            self.findings.append(Finding("ok", "pairs read", counts))
-            return kept
-        collected = read_folders([source])
-        names = {name for group in collected.groups for r in group.responses for name in r.rewards}
-        reward = self.reward or (PREFERENCE if PREFERENCE in names else None)
-        groups, reward = self._unseen(collected, reward)
-        made, dropped = pairs_of(groups, reward, per_group=PER_GROUP, seed=self.seed)
-        self.findings.append(Finding("ok", "pairs read", f"{source} by {reward}: {dropped}"))
-        return made
+            read, dropped = read_preferences(source, self.lm)
+            pairs, cleaned = clean(read, max_tokens=self.longest)
+            message = f"{source}: {cleaned.after(dropped.left_out)}"
+        else:
+            collected = read_folders([source])
+            names = {n for group in collected.groups for r in group.responses for n in r.rewards}
+            reward = self.reward or (PREFERENCE if PREFERENCE in names else None)
+            groups, reward = self._unseen(collected, reward)
+            pairs, counts = pairs_of(groups, reward, per_group=PER_GROUP, seed=self.seed)
+            message = f"{source} by {reward}: {counts}"
+        self.findings.append(Finding("ok", "pairs read", message))
+        return pairs
 
-    def _unseen(self, collected: Collected, reward: str | None) -> tuple[tuple[Group, ...], str]:
+    def _unseen(self, collected: Collected, reward: str | None) -> tuple[Groups, str]:
         """The groups with that reward that the guide was not trained on, as far as can be told.
 
         Training that held topics out of this very data held them out by their names alone, so they
         are found again; where other folders had a say in it, all groups are kept, with a warning.
         """
         groups, name = chosen_reward(collected.groups, reward)
-        learnt = list(sources(self.card)) if self.card is not None else []
+        learnt = sources(self.card) if self.card is not None else []
         seen = [about in learnt for about in collected.about]
         if self.card is None or not any(seen):
             return groups, name
@@ -210,37 +221,3 @@ class _Reader:
         do = "measure it on groups of other prompts"
         self.findings.append(Finding("warning", "data", message, do))
         return groups, name
-
-
-def _measured(inspection: Inspection, read: _Read, scoring: Scoring) -> Inspection:
-    """With the figures, and what they say."""
-    values, prompt = fit_responses(read.groups, scoring) if read.groups else ((), None)
-    labels = fit_labels(read.labels, scoring) if read.labels else ()
-    pairs = pair_accuracy(read.pairs, scoring) if read.pairs else ()
-    findings = list(inspection.findings)
-    for about, fits in (("labels", labels), ("responses", values)):
-        findings += check_fits(about, fits) if fits else []
-    findings += [check_pairs(pairs, inspection.name)] if pairs else []
-    return replace(
-        inspection,
-        findings=tuple(findings),
-        compared=scoring.units.text if values or labels or pairs else "",
-        reward=read.reward,
-        values=values,
-        prompt=prompt,
-        labels=labels,
-        pairs=pairs,
-    )
-
-
-def _counter(read: _Read, on: OnProgress) -> Callable[[int], object]:
-    """Adds up what single batches report."""
-    total = sum(len(group.responses) for group in (*read.groups, *read.pairs)) + len(read.labels)
-    done = 0
-
-    def more(count: int) -> None:
-        nonlocal done
-        done += count
-        on(done, total)
-
-    return more

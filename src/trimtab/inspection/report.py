@@ -27,8 +27,7 @@ from trimtab.evaluation.presentation import (
 from trimtab.files import write_atomic
 from trimtab.guides import Manifest, RewardGuide
 from trimtab.inspection.audit import Finding, Level
-from trimtab.inspection.fit import Figure, Fit
-from trimtab.inspection.pairs import TEST, Accuracy
+from trimtab.inspection.fit import TEST, Accuracy, Figure, Fit
 from trimtab.inspection.scores import FIRST, SHARES
 from trimtab.protocols import Guide
 from trimtab.training.examples import KeptCounts
@@ -43,6 +42,7 @@ PAIRS = (
     f"prompts; p: {TEST}."
 )
 BINS = "Tenths by what the guide predicts; ± standard error over prompts."
+CAPTION = "Calibration, and how good the guide is along the response; bars: one standard error."
 HEIGHT = 3.9
 """Of each half of the picture, in inches."""
 
@@ -112,7 +112,28 @@ class Inspection:
         Raises:
             UsageError: nothing was measured, or matplotlib is not installed.
         """
-        return _picture(self)
+        panels = [panel for panel in (_calibrated(self), _along(self)) if panel.curves]
+        if not panels:
+            raise UsageError(
+                "a picture needs something measured",
+                got="no --data, --validation or --pairs",
+                do="add one of them",
+            )
+
+        def paint(figure: Any) -> None:
+            for i, panel in enumerate(panels, start=1):
+                axes = figure.add_subplot(len(panels), 1, i)
+                panel.paint(axes)
+                if i > 1:  # the first one's legend stands below them all
+                    axes.legend(frameon=False, fontsize=9)
+
+        curves = [curve for panel in panels for curve in panel.curves.items()]
+        points = [
+            f"{name}: " + ", ".join(f"{_shown(y)} at {x:.3g}" for x, y in curve)
+            for name, curve in curves
+        ]
+        height = HEIGHT * len(panels)
+        return draw("inspect", self.name, CAPTION, "; ".join(points), paint, height=height)
 
     def to_markdown(self) -> str:
         """The whole report; a line of its own for each warning, so that it can be searched for."""
@@ -215,55 +236,28 @@ def _accuracies(pairs: Sequence[Accuracy]) -> TextTable:
 
 # --- the picture ---------------------------------------------------------------------------------
 
-Curve: TypeAlias = Sequence[tuple[float, Figure]]
-
 
 @dataclass(frozen=True)
 class _Panel:
     """Curves by name, with bars of one standard error, and a line that they are held against."""
 
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, Sequence[tuple[float, Figure]]]
     x: str
     y: str
     line: str = ""
     ends: tuple[tuple[float, float], tuple[float, float]] = ((0, 1), (0, 1))
 
-
-def _picture(inspection: Inspection) -> Drawing:
-    panels = [p for p in (_calibrated(inspection), _along(inspection)) if p.curves]
-    if not panels:
-        raise UsageError(
-            "a picture needs something measured",
-            got="no --data, --validation or --pairs",
-            do="add one of them",
-        )
-
-    def paint(figure: Any) -> None:
-        for i, panel in enumerate(panels, start=1):
-            axes = figure.add_subplot(len(panels), 1, i)
-            _paint(axes, panel)
-            if i > 1:  # the first one's legend stands below them all
-                axes.legend(frameon=False, fontsize=9)
-
-    curves = [curve for panel in panels for curve in panel.curves.items()]
-    points = [
-        f"{name}: " + ", ".join(f"{_shown(y)} at {x:.3g}" for x, y in curve)
-        for name, curve in curves
-    ]
-    caption = "Calibration, and how good the guide is along the response; bars: one standard error."
-    height = HEIGHT * len(panels)
-    return draw("inspect", inspection.name, caption, "; ".join(points), paint, height=height)
-
-
-def _paint(axes: Any, panel: _Panel) -> None:
-    for (name, curve), colour, marker in zip(panel.curves.items(), COLOURS, MARKERS, strict=False):
-        xs, ys, errors = zip(*((x, y.value, y.se or 0.0) for x, y in curve), strict=True)
-        style = LINE | {"color": colour, "marker": marker, "label": name}
-        axes.errorbar(xs, ys, yerr=errors, **style)
-    if panel.line:
-        axes.plot(*panel.ends, ls="--", lw=1.2, color=GREY, label=panel.line)
-    axes.set_xlabel(panel.x)
-    axes.set_ylabel(panel.y)
+    def paint(self, axes: Any) -> None:
+        """On axes of matplotlib."""
+        styles = zip(self.curves.items(), COLOURS, MARKERS, strict=False)
+        for (name, curve), colour, marker in styles:
+            xs, ys, errors = zip(*((x, y.value, y.se or 0.0) for x, y in curve), strict=True)
+            style = LINE | {"color": colour, "marker": marker, "label": name}
+            axes.errorbar(xs, ys, yerr=errors, **style)
+        if self.line:
+            axes.plot(*self.ends, ls="--", lw=1.2, color=GREY, label=self.line)
+        axes.set_xlabel(self.x)
+        axes.set_ylabel(self.y)
 
 
 def _calibrated(inspection: Inspection) -> _Panel:
@@ -294,17 +288,37 @@ def _along(inspection: Inspection) -> _Panel:
 
 # --- facts ---------------------------------------------------------------------------------------
 
+_READS = {
+    "shared": "the base's ids",
+    "retokenised": "text, in its own tokens",
+    "pairs": "text, as pairs of prompt and response",
+}
+
 
 def facts_of(card: Manifest | None, guide: Guide[Any] | None) -> Facts:
     """Names and values, the most telling first; without a card, what the model itself says."""
-    if card is None:
-        return _of_model(guide)
+    if card is not None:
+        facts = _of_card(card)
+    elif isinstance(guide, RewardGuide):
+        model_type = guide.model.config.model_type
+        facts = {
+            "guide": f"{guide.name}, a reward model of transformers ({model_type})",
+            "reads": _READS[guide.way],
+            "unit of the score": "the model's own output",
+        }
+    else:
+        facts = {} if guide is None else {"guide": f"{guide.name}, {type(guide).__name__}"}
+    return tuple((name, text) for name, text in facts.items() if text)
+
+
+def _of_card(card: Manifest) -> dict[str, str]:
     transforms = "".join(f", through {transform['kind']}" for transform in card.transforms)
-    facts = {
+    settings = ", ".join(f"{k}={v}" for k, v in card.objective.get("settings", {}).items())
+    return {
         "guide": f"{card.name}, {card.kind} ({card.head['kind']} head){transforms}",
-        "objective": _objective(card.objective),
+        "objective": card.objective.get("name", "") + (f" ({settings})" if settings else ""),
         "learning rate": _rate(card.objective),
-        "validation": _numbers(card.objective.get("validation", {})),
+        "validation": _validation(card.objective.get("validation", {})),
         "data": _data(card.data),
         "reward": _reward(card.reward),
         "unit of the score": _unit(card),
@@ -312,31 +326,8 @@ def facts_of(card: Manifest | None, guide: Guide[Any] | None) -> Facts:
         "network": f"{card.model_type}, {card.layers} layers "
         + ("stored with it" if card.storage == "full" else "on the base's layers")
         + (", by an adapter" if card.adapter else ""),
-        "trimtab": card.version,
+        "trimtab": card.version or "",
     }
-    return tuple((name, text) for name, text in facts.items() if text)
-
-
-def _of_model(guide: Guide[Any] | None) -> Facts:
-    if not isinstance(guide, RewardGuide):
-        return () if guide is None else (("guide", f"{guide.name}, {type(guide).__name__}"),)
-    kind = f"a reward model of transformers ({guide.model.config.model_type})"
-    ways = {
-        "shared": "the base's ids",
-        "retokenised": "text, in its own tokens",
-        "pairs": "text, as pairs of prompt and response",
-    }
-    unit = "the model's own output"
-    return (
-        ("guide", f"{guide.name}, {kind}"),
-        ("reads", ways[guide.way]),
-        ("unit of the score", unit),
-    )
-
-
-def _objective(objective: Mapping[str, Any]) -> str:
-    inside = ", ".join(f"{k}={v}" for k, v in objective.get("settings", {}).items())
-    return f"{objective.get('name', '')}" + (f" ({inside})" if inside else "")
 
 
 def _rate(objective: Mapping[str, Any]) -> str:
@@ -350,10 +341,9 @@ def _rate(objective: Mapping[str, Any]) -> str:
     return rate
 
 
-def _numbers(validation: Mapping[str, Any]) -> str:
+def _validation(figures: Mapping[str, Any]) -> str:
     names = {"error": "error", "constant": "a constant's", "loss": "loss", "accuracy": "accuracy"}
-    figures = [(name, validation.get(key)) for key, name in names.items()]
-    return ", ".join(f"{name} {x:.4g}" for name, x in figures if isinstance(x, int | float))
+    return ", ".join(f"{name} {figures[key]:.4g}" for key, name in names.items() if key in figures)
 
 
 def _data(data: Mapping[str, Any]) -> str:
@@ -367,10 +357,9 @@ def _reward(reward: Mapping[str, Any]) -> str:
     if not {"name", "n", "mean", "std", "within", "least", "most"} <= reward.keys():
         return ""
     return (
-        f"{reward['name']}: mean {reward['mean']:.4g}, std {reward['std']:.4g} "
-        f"({reward['within']:.4g} within prompts), {reward['least']:.4g} to {reward['most']:.4g}, "
-        f"{reward['n']} responses"
-    )
+        "{name}: mean {mean:.4g}, std {std:.4g} ({within:.4g} within prompts), "
+        "{least:.4g} to {most:.4g}, {n} responses"
+    ).format(**reward)
 
 
 def _unit(card: Manifest) -> str:

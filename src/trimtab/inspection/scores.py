@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any
 
 from trimtab.decoding.forced import ROWS, OnRows, prefix_scores
 from trimtab.errors import UsageError
@@ -24,52 +24,25 @@ from trimtab.training.objectives import Objective, Rad, objective
 from trimtab.training.targets import RewardStatistics, labels, unit_interval
 from trimtab.types import Group, Prompt
 
-Number: TypeAlias = Callable[[float], float]
-
 FIRST, WHOLE = "first token", "100%"
 SHARES = {"10%": 0.10, "25%": 0.25, "50%": 0.50, "75%": 0.75, WHOLE: 1.0}
 POINTS = (FIRST, *SHARES)
 """Where a response is scored. Of the prompt alone a guide says nothing: it scores candidates."""
 
 
-def prefix_points(length: int) -> tuple[int, ...]:
-    """How many of so many tokens each of `POINTS` is: shares rounded up, one at least.
-
-    >>> prefix_points(30)
-    (1, 3, 8, 15, 23, 30)
-    >>> prefix_points(2)
-    (1, 1, 1, 1, 2, 2)
-    """
-    return (1, *(math.ceil(round(share * length, 6)) for share in SHARES.values()))
-
-
 # --- units ---------------------------------------------------------------------------------------
-
-
-def same(value: float) -> float:
-    """The number as it is."""
-    return value
 
 
 @dataclass(frozen=True)
 class Units:
-    """How scores and rewards become two numbers that should agree.
+    """How scores and rewards become two numbers that should agree."""
 
-    Attributes:
-        text: what is compared, in words.
-        exact: whether both are of one unit; else only their order means something.
-        predicted: of a score.
-        label: of a reward.
-        summed: whether a prefix is worth the sum of its tokens' scores (GenARM).
-        pairs: whether the guide ranks responses, and so is judged by pairs.
-    """
-
-    text: str
-    exact: bool
-    predicted: Number = same
-    label: Number = same
-    summed: bool = False
-    pairs: bool = False
+    text: str  # what is compared, in words
+    exact: bool  # whether both are of one unit; else only their order means something
+    predicted: Callable[[float], float] = float  # of a score
+    label: Callable[[float], float] = float  # of a reward
+    summed: bool = False  # whether a prefix is worth the sum of its tokens' scores (GenARM)
+    pairs: bool = False  # whether the guide ranks responses, and so is judged by pairs
 
 
 def units_of(card: Manifest | None) -> Units:
@@ -128,39 +101,32 @@ def _probability(card: Manifest, statistics: RewardStatistics | None) -> Units:
     return Units(text, True, math.exp, labels(statistics, threshold, tau))
 
 
-def without_center(guide: Guide[Any]) -> Guide[Any]:
-    """The guide without `Center`, which makes a single candidate's score zero."""
-    inner, transforms = unwrap(guide)
-    kept = [transform for transform in transforms if transform["kind"] != "center"]
-    return guide if len(kept) == len(transforms) else wrap(inner, kept)
-
-
 # --- scores --------------------------------------------------------------------------------------
+
+
+def prefix_points(length: int) -> tuple[int, ...]:
+    """How many of so many tokens each of `POINTS` is: shares rounded up, one at least.
+
+    >>> prefix_points(30)
+    (1, 3, 8, 15, 23, 30)
+    >>> prefix_points(2)
+    (1, 1, 1, 1, 2, 2)
+    """
+    return (1, *(math.ceil(round(share * length, 6)) for share in SHARES.values()))
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What scores prefixes, and how.
-
-    Attributes:
-        guide: as decoding reads it.
-        lm: the base.
-        units: scores beside labels.
-        reward: of the groups, which is predicted; "" where none is asked.
-        max_length: most tokens of a prompt and a response; longer ones are left out.
-        rows: responses that are read side by side.
-        seed: of the bootstrap.
-        on: told after each batch.
-    """
+    """What scores prefixes, and how."""
 
     guide: Guide[Any]
     lm: LanguageModel[Any]
     units: Units
-    reward: str
-    max_length: int
-    rows: int = ROWS
-    seed: int = 0
-    on: OnRows | None = None
+    reward: str  # of the groups, which is predicted; "" where none is asked
+    max_length: int  # of prompt and response, in tokens; longer ones are left out
+    rows: int = ROWS  # responses that are read side by side
+    seed: int = 0  # of the bootstrap
+    on: OnRows | None = None  # told after each batch
 
     def scores(
         self, responses: Sequence[tuple[Prompt, tuple[int, ...]]], at: Sequence[Sequence[int]]
@@ -184,3 +150,10 @@ class Scoring:
     def fits(self, group: Group, tokens: Sequence[int]) -> bool:
         """Whether prompt, prefix and these tokens are short enough."""
         return len(group.prompt.ids) + len(group.prefix) + len(tokens) <= self.max_length
+
+
+def without_center(guide: Guide[Any]) -> Guide[Any]:
+    """The guide without `Center`, which makes a single candidate's score zero."""
+    inner, transforms = unwrap(guide)
+    kept = [transform for transform in transforms if transform["kind"] != "center"]
+    return guide if len(kept) == len(transforms) else wrap(inner, kept)
