@@ -30,12 +30,18 @@ from torch import nn
 import trimtab as tt
 from trimtab.files import write_atomic
 from trimtab.training import TrainConfig
-from trimtab.training.batches import LikeLengths, collate, to_batch, to_network
-from trimtab.training.data import Data
-from trimtab.training.examples import Example, Material, Row
-from trimtab.training.fit import fit
+from trimtab.training.examples import (
+    Example,
+    LikeLengths,
+    Material,
+    Row,
+    collate,
+    to_batch,
+    to_network,
+)
 from trimtab.training.network import GuideNetwork, make_network
 from trimtab.training.objectives import TDLambda
+from trimtab.training.run import fit
 
 HERE = Path(__file__).parent
 HEADS = ("prompt", "bare, one response a row", "bare, shared prompts", "trainer", "trainer / bare",
@@ -164,7 +170,7 @@ def trained(
         evaluations=1, bf16=options.bf16,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        fit(config, 1e-4, TDLambda(), Data(material, None, {}), lm, Path(folder), on_progress=note)
+        fit(config, 1e-4, TDLambda(), material, lm, Path(folder), on_progress=note)
     return [after - before for before, after in pairwise(marks[1:])]
 
 

@@ -14,8 +14,7 @@ from tests import toys
 from tests.cache.nets import apart, net, plain, text
 from trimtab.errors import UsageError
 from trimtab.guides import ScalarHead
-from trimtab.training.batches import collate, to_batch, to_network, token_scores
-from trimtab.training.examples import Example, Row
+from trimtab.training.examples import Example, Row, collate, to_batch, to_network, token_scores
 from trimtab.training.network import make_network
 from trimtab.types import Candidates
 

@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from trimtab.training.batches import Batch, Outputs
+from trimtab.training.examples import Batch, Outputs
 from trimtab.training.objectives import Objective
 
 SIZE, LONGEST = 3, 3

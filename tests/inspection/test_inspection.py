@@ -44,11 +44,10 @@ from trimtab.inspection.scores import POINTS, Units, units_of, without_center
 from trimtab.models.transformers import Codec
 from trimtab.runs.identity import identify
 from trimtab.runs.store import write_groups
-from trimtab.training.batches import collate, to_batch, to_network, token_scores
-from trimtab.training.examples import Example, Row
-from trimtab.training.network import make_network
+from trimtab.training.examples import Example, Row, collate, to_batch, to_network, token_scores
+from trimtab.training.network import make_guide, make_network
 from trimtab.training.objectives import ILQL, OBJECTIVES, Fudge, Rad, objective
-from trimtab.training.run import make_guide, train
+from trimtab.training.run import train
 from trimtab.types import Group, Prompt, Response, Sample, Vocab
 
 # Trainings of a blink know little, and say so.

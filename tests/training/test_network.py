@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from tests import toys
-from trimtab.training.batches import LikeLengths, collate, to_batch, to_network, token_scores
-from trimtab.training.examples import Example, Row
+from trimtab.training.examples import (
+    Example,
+    LikeLengths,
+    Row,
+    collate,
+    to_batch,
+    to_network,
+    token_scores,
+)
 from trimtab.training.network import GuideNetwork, make_head, make_network, rescale
 
 EXAMPLES = [

@@ -8,7 +8,7 @@ import pytest
 
 from tests.runs import world
 from trimtab.runs.store import read_groups
-from trimtab.training.targets import statistics
+from trimtab.training.objectives.base import statistics
 
 
 def test_a_card_and_a_manifest_say_the_same_of_a_reward(tmp_path: Path) -> None:

@@ -35,8 +35,7 @@ from trimtab.runs.store import read_groups, write_groups
 from trimtab.training.config import make_config, read_config
 from trimtab.training.objectives import OBJECTIVES, objective
 from trimtab.training.run import Trained, train
-from trimtab.training.schedule import rate
-from trimtab.training.trainer import GuideTrainer
+from trimtab.training.trainer import GuideTrainer, rate
 from trimtab.types import Group, Response, Sample
 
 # Trainings of a blink know little; where that must be said, `pytest.warns` asks for it.

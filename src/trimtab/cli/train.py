@@ -136,7 +136,7 @@ def _watch(meter: Meter) -> OnRun:
 
 def _print(done: Trained) -> None:
     """Every run's validation error, what was left out, and whether anything was learnt."""
-    from trimtab.training.fit import DO
+    from trimtab.training.run import DO
 
     for each in done.runs:
         mark = "*" if each is done.best else " "

@@ -25,7 +25,7 @@ from trimtab.models.transformers import Codec, TransformersLM
 from trimtab.protocols import Guide
 from trimtab.runs.identity import identify
 from trimtab.training.data import base_temperature
-from trimtab.training.fit import DO, no_better
+from trimtab.training.run import DO, no_better
 from trimtab.types import Group, Prompt
 
 Level: TypeAlias = Literal["ok", "warning", "error"]

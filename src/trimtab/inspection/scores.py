@@ -20,8 +20,8 @@ from trimtab.errors import UsageError
 from trimtab.guides import Manifest
 from trimtab.guides.checkpoint import unwrap, wrap
 from trimtab.protocols import Guide, LanguageModel
-from trimtab.training.objectives import Objective, Rad, objective
-from trimtab.training.targets import RewardStatistics, labels, unit_interval
+from trimtab.training.examples import RewardStatistics
+from trimtab.training.objectives import Fudge, Objective, Rad, objective
 from trimtab.types import Group, Prompt
 
 FIRST, WHOLE = "first token", "100%"
@@ -63,7 +63,7 @@ def units_of(card: Manifest | None) -> Units:
     if isinstance(trained_by, Rad) and statistics is not None:
         least, most = statistics.least, statistics.most
         text = f"score and (reward - {least:g}) / {most - least:g}"
-        return Units(text, True, label=unit_interval(statistics))
+        return Units(text, True, label=trained_by.target(statistics))
     if card.reward.get("unit") == "std" and statistics is not None:
         text = f"score and reward / {statistics.std:g}, the reward in its standard deviations"
         return Units(text, True, label=lambda reward: reward / statistics.std)
@@ -98,7 +98,7 @@ def _probability(card: Manifest, statistics: RewardStatistics | None) -> Units:
     else:
         bound = statistics.mean if threshold is None else threshold
         text = f"P = exp(score) and how often reward > {bound:g}"
-    return Units(text, True, math.exp, labels(statistics, threshold, tau))
+    return Units(text, True, math.exp, Fudge(threshold, tau).target(statistics))
 
 
 # --- scores --------------------------------------------------------------------------------------

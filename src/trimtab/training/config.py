@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 from trimtab.errors import UnknownNameError, UsageError
-from trimtab.schema import (
-    above,
-    anything,
-    check,
-    check_settings,
-    mapping_of,
-    whole,
-)
+from trimtab.schema import above, anything, check, check_settings, mapping_of, whole
 
 Unit: TypeAlias = Literal["reward", "std"]
 """What one unit of a guide's score is: one of the reward, or one standard deviation of it."""
@@ -101,7 +94,7 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        _check(vars(self))
+        check_settings(TrainConfig, vars(self), of="a training setting", do="correct that value")
         if self.batch_size % self.accumulation:
             raise UsageError(
                 "accumulation must divide the batch",
@@ -137,12 +130,7 @@ def read_config(path: str | Path, **instead: Any) -> TrainConfig:
 
 
 def make_config(values: Mapping[str, Any]) -> TrainConfig:
-    """A config from plain values, as YAML and flags give them.
-
-    Raises:
-        UnknownNameError: a name that `TrainConfig` does not have; near names are offered.
-        UsageError: one that must be there is missing, or a value is of the wrong kind.
-    """
+    """A config from plain values, as YAML and flags give them; errors as of `read_config`."""
     names = [f.name for f in fields(TrainConfig)]
     for name in values:
         if name not in names:
@@ -156,23 +144,12 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
             plain[name] = (plain[name],)
         elif isinstance(plain.get(name), list):
             plain[name] = tuple(plain[name])
-    numbers = [name for name, hint in get_type_hints(TrainConfig).items() if float in _types(hint)]
-    for name in numbers:
-        if isinstance(plain.get(name), tuple):
-            plain[name] = tuple(map(_number, plain[name]))
-        elif name in plain:
-            plain[name] = _number(plain[name])
-    _check(plain)
+    for name, hint in get_type_hints(TrainConfig).items():
+        if float in (hint, *get_args(hint)) and name in plain:
+            value = plain[name]
+            several = isinstance(value, tuple)
+            plain[name] = tuple(map(_number, value)) if several else _number(value)
     return TrainConfig(**plain)
-
-
-def _check(values: Mapping[str, Any]) -> None:
-    """Raise `UsageError` that names a setting which is not what it must be."""
-    check_settings(TrainConfig, values, of="a training setting", do="correct that value")
-
-
-def _types(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) or (hint,)
 
 
 def _number(value: Any) -> Any:

@@ -26,22 +26,7 @@ LABELLED = "of topics that the labels are of"
 """Why groups are left out where labels are given: their topics are for validation."""
 
 
-@dataclass(frozen=True)
-class Data:
-    """What was read.
-
-    Attributes:
-        material: examples.
-        temperature: of the base policy that wrote the rollouts; None for texts of others.
-        facts: what the guide's card says of it, as plain JSON types.
-    """
-
-    material: Material
-    temperature: float | None
-    facts: Mapping[str, Any]
-
-
-def read_data(objective: Objective, config: TrainConfig, lm: TransformersLM) -> Data:
+def read_data(objective: Objective, config: TrainConfig, lm: TransformersLM) -> Material:
     """Read what an objective learns from.
 
     Raises:
@@ -52,7 +37,7 @@ def read_data(objective: Objective, config: TrainConfig, lm: TransformersLM) -> 
     length = config.max_length if lm.context is None else min(config.max_length, lm.context)
     folders = [source for source in config.data if is_folder(source)]
     if len(folders) == len(config.data):
-        return _from_groups(objective, config, lm, length)
+        return _from_groups(objective, config, lm.vocab, length)
     if folders or not objective.pairs:
         raise UsageError(
             "data must be folders of groups"
@@ -63,48 +48,45 @@ def read_data(objective: Objective, config: TrainConfig, lm: TransformersLM) -> 
     return _from_preferences(objective, config, lm, length)
 
 
-def _from_groups(
-    objective: Objective, config: TrainConfig, lm: TransformersLM, length: int
-) -> Data:
+def _from_groups(objective: Objective, config: TrainConfig, vocab: Vocab, length: int) -> Material:
     collected = read_folders(config.data)
-    check_tokenizer(collected.about, lm.vocab)
+    check_tokenizer(collected.about, vocab)
     groups, reward = chosen_reward(collected.groups, config.learn)
     labelled: tuple[Group, ...] = ()
     if config.validation is not None:
         labelled, _ = chosen_reward(read_folders([config.validation]).groups, reward)
-    apart = {group.topic for group in labelled}
-    gone = [group for group in groups if group.topic in apart]
-    others = [group for group in groups if group.topic not in apart]
-    train, validation = hold_out(others, config.held_out, seed=config.seed)
+    train, gone = _apart(groups, {group.topic for group in labelled})
+    train, validation = hold_out(train, config.held_out, seed=config.seed)
     material = objective.prepare(
         SplitGroups(train, validation, labelled, reward, length, config.seed)
     )
     lost = len(gone) if objective.pairs else sum(len(group.responses) for group in gone)
     first, *rest = material.counts
-    rows = sum(len(example.rows) for example in material.train)
-    facts = {
-        "groups": len(train),
-        "reward": reward,
-        "sources": list(collected.about),
-        **({"pairs": len(material.train)} if objective.pairs else {"responses": rows}),
-    }
-    material = replace(material, counts=(first.after({LABELLED: lost}), *rest))
-    return Data(material, base_temperature(collected.about), facts)
+    responses = sum(len(example.rows) for example in material.train)
+    learnt = {"pairs": len(material.train)} if objective.pairs else {"responses": responses}
+    sources = list(collected.about)
+    return replace(
+        material,
+        counts=(first.after({LABELLED: lost}), *rest),
+        temperature=base_temperature(collected.about),
+        facts={"groups": len(train), "reward": reward, "sources": sources, **learnt},
+    )
 
 
 def _from_preferences(
     objective: Objective, config: TrainConfig, lm: TransformersLM, length: int
-) -> Data:
+) -> Material:
     read = [read_preferences(source, lm) for source in config.data]
     of_rows = reduce(add, (counts for _, counts in read))
     pairs, of_pairs = clean([pair for part, _ in read for pair in part], max_tokens=length)
     train, validation = split(pairs, config.held_out, seed=config.seed)
-    groups = SplitGroups(train, validation, max_length=length, seed=config.seed)
-    material = objective.prepare(groups)
+    material = objective.prepare(
+        SplitGroups(train, validation, max_length=length, seed=config.seed)
+    )
     (counts,) = material.counts
     counts = counts.after(of_pairs.after(of_rows.left_out).left_out)
     facts = {"pairs": len(material.train), "sources": list(config.data)}
-    return Data(replace(material, counts=(counts,)), None, facts)
+    return replace(material, counts=(counts,), facts=facts)
 
 
 # --- folders of groups ---------------------------------------------------------------------------
@@ -112,12 +94,7 @@ def _from_preferences(
 
 @dataclass(frozen=True)
 class Collected:
-    """Groups of several folders, and what made them.
-
-    Attributes:
-        groups: all of them.
-        about: what their manifests say of the job, folder by folder.
-    """
+    """Groups of several folders, and what their manifests say of the job, folder by folder."""
 
     groups: tuple[Group, ...]
     about: tuple[Mapping[str, Any], ...]
@@ -129,11 +106,7 @@ def is_folder(source: str) -> bool:
 
 
 def read_folders(folders: Sequence[str]) -> Collected:
-    """The groups of folders.
-
-    Raises:
-        DataError: a folder is not there, or not complete.
-    """
+    """The groups of folders; a `DataError` where one is not there, or not complete."""
     groups = tuple(group for folder in folders for group in read_groups(folder, ledger=False))
     return Collected(groups, tuple(read_manifest(folder)["about"] for folder in folders))
 
@@ -141,13 +114,8 @@ def read_folders(folders: Sequence[str]) -> Collected:
 def chosen_reward(groups: Sequence[Group], name: str | None) -> tuple[tuple[Group, ...], str]:
     """The groups with the reward that is learnt, and its name.
 
-    Args:
-        groups: with rewards.
-        name: one of them, or a sum such as "sentiment + 0.5*similarity", which is added to every
-            response that has all of its terms; None is the only one.
-
-    Raises:
-        UsageError: several rewards and none was named.
+    A sum such as "sentiment + 0.5*similarity" is added to every response that has all of its terms;
+    None is the only reward that there is.
     """
     names = sorted({name for group in groups for r in group.responses for name in r.rewards})
     if name is None:
@@ -182,11 +150,7 @@ def _with_sum(group: Group, terms: Sequence[tuple[float, str]], name: str) -> Gr
 
 
 def base_temperature(about: Sequence[Mapping[str, Any]]) -> float | None:
-    """The temperature of the policy that wrote the groups; None where it is not known.
-
-    Raises:
-        DataError: the folders are of different policies.
-    """
+    """The temperature of the one policy that wrote the groups; None where it is not known."""
     found = {a.get("model", {}).get("base_temperature") for a in about} - {None}
     if len(found) > 1:
         raise DataError(
@@ -219,9 +183,6 @@ def hold_out(groups: Sequence[Group], share: float, *, seed: int = 0) -> Sides:
 
     Topics that a task keeps for validation are held out as they are; where there are none, or no
     others, a share of all topics is.
-
-    Raises:
-        DataError: one side would be empty.
     """
     topics = {group.topic for group in groups}
     named = {topic for topic in topics if split_of(topic) == "validation"}
@@ -260,8 +221,9 @@ def split(groups: Sequence[Group], share: float = 0.1, *, seed: int = 0) -> Side
 
 
 def _apart(groups: Sequence[Group], topics: set[str]) -> Sides:
-    train = tuple(group for group in groups if group.topic not in topics)
-    return train, tuple(group for group in groups if group.topic in topics)
+    """The groups of other topics, and those of these."""
+    others = tuple(group for group in groups if group.topic not in topics)
+    return others, tuple(group for group in groups if group.topic in topics)
 
 
 def _place(topic: str, seed: int) -> float:

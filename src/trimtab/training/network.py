@@ -1,17 +1,17 @@
 """What is trained: a copy of the base's first layers, in full or by LoRA, with a head on top.
 
 Legend: B prompts, L tokens of a prompt and its branches, R responses, S states of the longest,
-D hidden size.
+T its tokens, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,25 +26,25 @@ from trimtab.guides import (
     Identity,
     LogProbabilityHead,
     ScalarHead,
+    ValueGuide,
+    VocabularyGuide,
     VocabularyHead,
 )
 from trimtab.guides.cached import truncated
-from trimtab.training.batches import Outputs
-from trimtab.training.objectives import Head
-
-
-def branches(
-    chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"], visible: Visible
-) -> Bool[Tensor, "B 1 L L"]:
-    """True where a token attends: to its own branch and to the prompt, up to itself.
-
-    `visible` is what the architecture lets a token see of its own text.
-    """
-    place = torch.arange(chain.shape[1], device=chain.device)
-    before = place <= place[:, None]
-    own = (chain[:, None, :] == chain[:, :, None]) | (chain == 0)[:, None, :]
-    return (before & own & within(visible, position, position[:, None, :]))[:, None]
-
+from trimtab.models.transformers import TransformersLM
+from trimtab.protocols import Guide
+from trimtab.training.examples import (
+    Example,
+    Outputs,
+    Tensors,
+    collate,
+    next_scores,
+    to_batch,
+    to_network,
+    token_scores,
+)
+from trimtab.training.objectives import Head, Objective
+from trimtab.training.objectives.preferences import at_end
 
 _LOGITS = (LogProbabilityHead, Identity)
 """Heads that read a causal LM's own outputs."""
@@ -53,12 +53,9 @@ _LOGITS = (LogProbabilityHead, Identity)
 class GuideNetwork(nn.Module):
     """A backbone and a head; says what the head makes of every state of a response.
 
-    Its `state_dict` holds what is trained and nothing else: a checkpoint of a LoRA run is small.
-
-    Args:
-        backbone: a decoder, or a `peft` wrapping of one; a causal LM where the head needs its
-            outputs.
-        head: of `trimtab.guides`.
+    The backbone is a decoder, or a `peft` wrapping of one; a causal LM where the head needs its
+    outputs. Its `state_dict` holds what is trained and nothing else: a checkpoint of a LoRA run is
+    small.
     """
 
     _keys_to_ignore_on_save = None  # transformers' Trainer asks for it
@@ -88,15 +85,7 @@ class GuideNetwork(nn.Module):
         sequence: Int[Tensor, "R"],
         place: Int[Tensor, "R S"],
     ) -> Outputs:
-        """What the head says of every state of every response.
-
-        Args:
-            ids: prompts, each with its responses as branches (see `trimtab.training.examples`).
-            chain: 0 in the prompt, j in its j-th response, -1 in padding.
-            position: of each token in its own text.
-            sequence: which row of `ids` a response is in.
-            place: where its states are there.
-        """
+        """What the head says of every state of every response; arguments are those of `collate`."""
         with self._masks(chain, position):
             out = self.backbone(
                 input_ids=ids,
@@ -125,6 +114,22 @@ class GuideNetwork(nn.Module):
         """Put trained tensors back; what is frozen stays, and is not missed."""
         keys = super().load_state_dict(state_dict, strict=False)
         return type(keys)([], keys.unexpected_keys)
+
+
+def branches(
+    chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"], visible: Visible
+) -> Bool[Tensor, "B 1 L L"]:
+    """True where a token attends: to its own branch and to the prompt, up to itself.
+
+    `visible` is what the architecture lets a token see of its own text.
+    """
+    place = torch.arange(chain.shape[1], device=chain.device)
+    before = place <= place[:, None]
+    own = (chain[:, None, :] == chain[:, :, None]) | (chain == 0)[:, None, :]
+    return (before & own & within(visible, position, position[:, None, :]))[:, None]
+
+
+# --- heads ---------------------------------------------------------------------------------------
 
 
 def read(head: nn.Module, hidden: Float[Tensor, "R S D"]) -> Outputs:
@@ -163,6 +168,9 @@ def rescale(head: nn.Module, size: float, shift: float) -> None:
         rescale(head.q, size, shift)
 
 
+# --- from the base to a network ------------------------------------------------------------------
+
+
 def make_network(
     base: PreTrainedModel,
     kind: Head,
@@ -173,17 +181,10 @@ def make_network(
     start: float = 0.0,
     seed: int = 0,
 ) -> GuideNetwork:
-    """A network whose backbone is a float32 copy of the base's first layers.
+    """A network whose backbone is a float32 copy of the base's first layers, or of all.
 
-    Args:
-        base: the causal LM that is steered; not touched.
-        kind: of the head.
-        layers: how many of its layers; None takes all.
-        lora_rank: of the adapter on every linear map of them; 0 trains the layers themselves. The
-            embeddings stay as they are.
-        lora_alpha: the adapter is scaled by this over the rank.
-        start: what a scalar head says of everything before it has learnt.
-        seed: of the adapter's start.
+    A `lora_rank` of 0 trains the layers themselves; the embeddings stay as they are. `start` is
+    what a scalar head says of everything before it has learnt.
     """
     body = base if kind == "causal" else text_decoder(base)
     backbone: Any = copy.deepcopy(truncated(body, layers)).float()
@@ -220,3 +221,65 @@ def adapted(backbone: PreTrainedModel, rank: int, alpha: int, seed: int) -> Any:
             "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
         )
         return get_peft_model(backbone, config)
+
+
+Reference: TypeAlias = Callable[[Tensors], Float[Tensor, "R S V"]]
+"""log pi_ref of every next token after every state of a batch."""
+
+
+def reference(base: PreTrainedModel, temperature: float | None) -> Reference:
+    """log pi_ref by the base itself, at the rollouts' temperature."""
+    network = GuideNetwork(base, Identity())
+
+    @torch.no_grad()
+    def logprobs(tensors: Tensors) -> Float[Tensor, "R S V"]:
+        scores = next_scores(network(**to_network(tensors)))
+        return (scores / (temperature or 1.0)).log_softmax(-1)
+
+    return logprobs
+
+
+# --- from a network to a guide -------------------------------------------------------------------
+
+
+def to_guide(
+    network: GuideNetwork, objective: Objective, lm: TransformersLM, name: str, dtype: torch.dtype
+) -> Guide[Any]:
+    """The guide that a trained network is, whose trained weights are rounded to a precision."""
+    with torch.no_grad():
+        for weights in network.parameters():
+            if weights.requires_grad:
+                weights.copy_(weights.to(dtype))
+    guide = make_guide(network, objective, lm, name)
+    if network.adapter is not None:  # merged by now: what is left of it goes to the disk
+        for parameter, weights in network.adapter.named_parameters():
+            if "lora_" in parameter:
+                weights.data = weights.data.to(dtype)
+    return guide
+
+
+def make_guide(
+    network: GuideNetwork, objective: Objective, lm: TransformersLM, name: str
+) -> Guide[Any]:
+    """The guide that a network is as it stands; the adapter is merged into a copy of the layers."""
+    backbone: Any = network.backbone
+    if network.adapter is not None:
+        backbone = copy.deepcopy(backbone).merge_and_unload()
+    kind = ValueGuide if objective.head == "scalar" else VocabularyGuide
+    guide: Guide[Any] = kind(backbone, network.head, vocab=lm.vocab, name=name)
+    return objective.wrap(guide)
+
+
+@torch.no_grad()
+def final_spread(network: GuideNetwork, examples: Sequence[Example]) -> float:
+    """Standard deviation of the scores of finished responses."""
+    network.eval()
+    device = next(network.parameters()).device
+    scores = []
+    for start in range(0, len(examples), 8):
+        tensors = collate(examples[start : start + 8], shared=network.shares)
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+        each = token_scores(network(**to_network(tensors)), to_batch(tensors))
+        scores.append(at_end(each, tensors["lengths"] - 1))
+    every = torch.cat(scores).double()
+    return float(every.std()) if len(every) > 1 else 0.0

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from trimtab.training.batches import (
+from trimtab.files import apply_umask
+from trimtab.plugins import optional
+from trimtab.training.config import TrainConfig
+from trimtab.training.examples import (
     Batch,
+    Example,
     LikeLengths,
+    Material,
     Outputs,
     Tensors,
     collate,
@@ -23,28 +29,16 @@ from trimtab.training.batches import (
     to_network,
     token_scores,
 )
-from trimtab.training.examples import Example, Material
-from trimtab.training.network import GuideNetwork
+from trimtab.training.network import GuideNetwork, Reference
 from trimtab.training.objectives import Objective
 from trimtab.training.objectives.values import within
-from trimtab.training.schedule import rate
 
-Reference: TypeAlias = Callable[[Tensors], Float[Tensor, "B S V"]]
-"""log pi_ref of every next token after every state of a batch."""
+OnProgress: TypeAlias = Callable[[int, int, Mapping[str, float]], object]
+"""Called with updates done, updates in all, and what was reported now (often nothing)."""
 
 
 class GuideTrainer(Trainer):
-    """One trainer for all objectives.
-
-    Args:
-        network: what is trained.
-        objective: what it is trained by.
-        material: what it learns from and is validated on; labelled prefixes, where there are some,
-            decide which weights are best.
-        head_lr: learning rate of the head; the backbone's is that of `args`.
-        reference: log pi_ref, for objectives that take expectations.
-        **options: of `Trainer`.
-    """
+    """One trainer for all objectives; `head_lr` is the head's rate, the backbone's is `args`'."""
 
     def __init__(
         self,
@@ -53,44 +47,35 @@ class GuideTrainer(Trainer):
         material: Material,
         *,
         head_lr: float,
-        reference: Reference | None = None,
-        **options: Any,
+        reference: Reference | None,
+        args: TrainingArguments,
+        log: Log,
     ) -> None:
         self.network: GuideNetwork = network
-        self.collate = partial(collate, shared=network.shares)
         self.objective: Objective = objective
-        self.reference: Reference | None = reference
-        self.head_lr = head_lr
         self.material = material
+        self.head_lr = head_lr
+        self.reference: Reference | None = reference
+        self.collate = partial(collate, shared=network.shares)
         super().__init__(
             model=network,
             train_dataset=cast("Any", material.train),
             eval_dataset=cast("Any", material.validation),
             data_collator=self.collate,
-            **options,
+            args=args,
+            callbacks=[log],
         )
+        self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
 
-    # --- the loss --------------------------------------------------------------------------------
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Tensors,
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: Tensors, *_: Any, **__: Any) -> Any:
         """The objective of what the network says."""
-        outputs = model(**to_network(inputs))
-        loss, _metrics = self.objective(outputs, self.batch(inputs))
-        return (loss, outputs) if return_outputs else loss
+        loss, _metrics = self.objective(model(**to_network(inputs)), self.batch(inputs))
+        return loss
 
     def batch(self, inputs: Tensors) -> Batch:
         """The part of a batch that the objective reads."""
-        reference = None
-        if self.objective.reference and self.reference is not None:
-            reference = self.reference(inputs)
-        return to_batch(inputs, reference)
+        return to_batch(inputs, None if self.reference is None else self.reference(inputs))
 
     # --- order and rates -------------------------------------------------------------------------
 
@@ -101,13 +86,16 @@ class GuideTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with a learning rate for the backbone and one for the head."""
         if self.optimizer is None:
-            head, body = split_parameters(self.network if model is None else model)
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-            decay = self.args.weight_decay
+            head, body = [], []
+            for name, weights in (model or self.network).named_parameters():
+                if weights.requires_grad:
+                    of_head = name.removeprefix("module.").startswith("head.")
+                    (head if of_head else body).append(weights)
             parts = [
-                {"params": body, "weight_decay": decay},
+                {"params": body, "weight_decay": self.args.weight_decay},
                 {"params": head, "weight_decay": 0.0, "lr": self.head_lr},
             ]
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = kind([part for part in parts if part["params"]], **options)
         return self.optimizer
 
@@ -115,18 +103,15 @@ class GuideTrainer(Trainer):
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """The rates of `rate`; transformers' warm-up begins at 0."""
-        if self.lr_scheduler is None:
-            warmup = self.args.get_warmup_steps(num_training_steps)
-            course = partial(rate, warmup=warmup, updates=num_training_steps)
-            chosen = self.optimizer if optimizer is None else optimizer
-            assert chosen is not None, "the optimizer is made first"
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, course)
-            self._created_lr_scheduler = True
+        warmup = self.args.get_warmup_steps(num_training_steps)
+        course = partial(rate, warmup=warmup, updates=num_training_steps)
+        chosen: Any = optimizer or self.optimizer
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, course)
         return self.lr_scheduler
 
     # --- validation ------------------------------------------------------------------------------
 
-    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The loss on held-out examples, and the error that decides which weights are best.
 
         The error is that of the score after every token against the reward that came, or against
@@ -138,7 +123,7 @@ class GuideTrainer(Trainer):
             measured["error"] = self._measure(self.material.labelled, last=True)["error"]
         elif self.objective.validated == "loss":
             measured["error"] = measured["loss"]
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+        metrics = {f"eval_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -162,42 +147,31 @@ class GuideTrainer(Trainer):
     def _measure(
         self, examples: Sequence[Example], *, last: bool = False, value: float | None = None
     ) -> dict[str, float]:
-        """Means over examples, each process reading its share of the batches.
+        """Mean loss, error and accuracy over examples, each process reading its share of them.
 
-        Args:
-            examples: what is asked.
-            last: of each response's last token alone.
-            value: what to put in the place of all that the network says.
+        The error of all tokens, or of each response's `last` alone; `value` stands in the place of
+        all that the network says.
         """
-        sums: dict[str, Tensor] = {}
+        sums = {name: torch.zeros(2) for name in ("loss", "error", "accuracy")}  # and their numbers
         for part in self._shares(examples):
             inputs = self._prepare_inputs(self.collate(part))
+            batch = self.batch(inputs)
             if value is None:
                 with self.compute_loss_context_manager():
                     outputs: Outputs = self.network(**to_network(inputs))
             else:
                 outputs = Outputs(torch.full_like(inputs["place"], value, dtype=torch.float32))
-            batch = self.batch(inputs)
-            measured: dict[str, Tensor] = {}
             if self.objective.validated == "error":
-                measured = squared_errors(outputs, batch, last=last)
+                sums["error"] += squared_errors(outputs, batch, last=last).cpu()
             if self.objective.validated == "loss" or (value is None and not last):
-                measured |= self._losses(outputs, batch, len(part))
-            for name, pair in measured.items():
-                sums[name] = sums.get(name, torch.zeros_like(pair)) + pair
-        names = ["loss", "error", "accuracy"]
-        table = torch.stack([sums.get(n, torch.zeros(2)).cpu().double() for n in names])
-        total: Any = self.accelerator.reduce(table.to(self.args.device), "sum")
-        return {
-            name: float(row[0] / row[1])
-            for name, row in zip(names, total, strict=True)
-            if row[1] > 0
-        }
-
-    def _losses(self, outputs: Outputs, batch: Batch, n: int) -> dict[str, Tensor]:
-        loss, metrics = self.objective(outputs, batch)
-        kept = {"loss": loss} | {k: v for k, v in metrics.items() if k == "accuracy"}
-        return {k: torch.stack([v.float() * n, torch.tensor(n).to(v)]) for k, v in kept.items()}
+                loss, metrics = self.objective(outputs, batch)
+                for name, mean in {"loss": loss, **metrics}.items():
+                    if name in sums:
+                        sums[name] += torch.tensor([float(mean) * len(part), len(part)])
+        table = torch.stack(list(sums.values())).double().to(self.args.device)
+        total: Any = self.accelerator.reduce(table, "sum")
+        means = zip(sums, total.tolist(), strict=True)
+        return {name: total / count for name, (total, count) in means if count}
 
     def _shares(self, examples: Sequence[Example]) -> Iterator[list[Example]]:
         """Batches of like lengths; every process has every n-th."""
@@ -214,19 +188,95 @@ def rows_of(examples: Sequence[Example], *, last: bool = False) -> list[tuple[fl
     return [(row.target, 1 if last else len(row.tokens)) for row in rows]
 
 
-def split_parameters(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trained weights of the head, and of the backbone."""
-    trained = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
-    head = [p for name, p in trained if name.removeprefix("module.").startswith("head.")]
-    body = [p for name, p in trained if not name.removeprefix("module.").startswith("head.")]
-    return head, body
-
-
-def squared_errors(outputs: Outputs, batch: Batch, *, last: bool) -> dict[str, Tensor]:
+def squared_errors(outputs: Outputs, batch: Batch, *, last: bool) -> Tensor:
     """Sum and number of (score after a token - target)^2: of all tokens, or of each row's last."""
     each = token_scores(outputs, batch)
     where = within(batch.lengths, each.shape[1])
     if last:
         where = where & ~within(batch.lengths - 1, each.shape[1])
     errors = ((each - batch.rewards[:, None]) ** 2).masked_fill(~where, 0.0)
-    return {"error": torch.stack([errors.sum(), where.sum().to(errors)])}
+    return torch.stack([errors.sum(), where.sum().to(errors)])
+
+
+# --- how long, how fast and in what parts --------------------------------------------------------
+
+
+def arguments(
+    config: TrainConfig, objective: Objective, folder: Path, lr: float, examples: int, device: str
+) -> TrainingArguments:
+    """A run's settings as transformers' own; `lr` is the backbone's at its highest."""
+    if config.tensorboard:  # transformers would pass over its absence with a warning, or fail
+        optional("tensorboard", "train", user="a log for TensorBoard")
+    args = TrainingArguments(
+        output_dir=str(folder),
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=lr,
+        num_train_epochs=config.epochs,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.clip,
+        seed=config.seed,
+        bf16=config.bf16,
+        use_cpu=device == "cpu",  # even where there is an accelerator
+        report_to="tensorboard" if config.tensorboard else "none",
+        metric_for_best_model="error",
+        greater_is_better=False,
+        eval_strategy="steps",
+        save_strategy="steps",
+        logging_strategy="steps",
+        save_total_limit=1,  # beside the best one
+        load_best_model_at_end=True,
+        remove_unused_columns=False,
+        label_names=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
+    )
+    world = max(1, args.world_size)
+    # Examples of an update on this process: as many parts as accumulate, of one size.
+    part = max(1, config.batch_size // objective.share // world // config.accumulation)
+    updates = math.ceil(examples / (part * config.accumulation * world))
+    args.per_device_train_batch_size = part
+    args.eval_steps = args.save_steps = max(1, updates // config.evaluations)
+    args.logging_steps = max(1, args.eval_steps // 5)
+    args.warmup_steps = math.ceil(config.warmup * updates * config.epochs)
+    return args
+
+
+def rate(update: int, *, warmup: int, updates: int) -> float:
+    """The learning rate of an update, counted from 0, over its highest.
+
+    It rises in equal steps to the highest, which the last update of the warm-up has, and falls in
+    equal steps to 0, which the update after the last one would have: none has 0, so none is void.
+
+    >>> [rate(i, warmup=2, updates=5) for i in range(5)]
+    [0.5, 1.0, 1.0, 0.6666666666666666, 0.3333333333333333]
+    """
+    if update < warmup:
+        return (update + 1) / warmup
+    return max(0.0, (updates - update) / max(1, updates - warmup))
+
+
+class Log(TrainerCallback):
+    """Writes what the trainer reports, a line at a time, and tells how far it is."""
+
+    def __init__(self, path: Path, on_progress: OnProgress | None) -> None:
+        self.path, self.on_progress = path, on_progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """A report: loss and rate, or a validation."""
+        if state.is_world_process_zero and logs:
+            line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **logs}
+            with self.path.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(line) + "\n")
+            if self.on_progress:
+                self.on_progress(state.global_step, state.max_steps, logs)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A checkpoint is there: others may read it, as any file."""
+        if state.is_world_process_zero:
+            apply_umask(self.path.parent / f"checkpoint-{state.global_step}")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """An update was made."""
+        if state.is_world_process_zero and self.on_progress:
+            self.on_progress(state.global_step, state.max_steps, {})

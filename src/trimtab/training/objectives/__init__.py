@@ -18,8 +18,15 @@ from trimtab.training.objectives.preferences import (
     GenARM,
     PartialBradleyTerry,
 )
-from trimtab.training.objectives.values import Fudge, Rad, TDLambda
-from trimtab.training.objectives.vocabulary import ILQL, DuelingQ, QLearning, ValueAdvantage
+from trimtab.training.objectives.values import (
+    ILQL,
+    DuelingQ,
+    Fudge,
+    QLearning,
+    Rad,
+    TDLambda,
+    ValueAdvantage,
+)
 
 __all__ = [
     "ILQL",

@@ -10,23 +10,32 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trimtab.schema import above
-from trimtab.training.batches import Batch, Outputs, next_scores, state_values, token_scores
-from trimtab.training.examples import KeptCounts, Material, SplitGroups
+from trimtab.training.examples import (
+    Batch,
+    KeptCounts,
+    Material,
+    Outputs,
+    SplitGroups,
+    next_scores,
+    state_values,
+    token_scores,
+)
 from trimtab.training.objectives.base import Head, Loss, Metrics, PairObjective
 from trimtab.training.objectives.values import mean_over, within
-from trimtab.training.preferences.prefixes import prefix_subset
-
-Padding = Literal["repeat", "cut"]
+from trimtab.training.preferences.pairs import prefix_subset
 
 
-def pairwise(margins: Float[Tensor, "P"]) -> tuple[Loss, Metrics]:
+def pairwise(
+    margins: Float[Tensor, "*P"], where: Bool[Tensor, "*P"] | None = None
+) -> tuple[Loss, Metrics]:
     """-log sigmoid(margin), and how often the chosen one is ahead (a tie counts half)."""
+    where = torch.ones_like(margins, dtype=torch.bool) if where is None else where
     ahead = (margins > 0).to(margins) + 0.5 * (margins == 0).to(margins)
-    return -F.logsigmoid(margins).mean(), {"accuracy": ahead.detach().mean()}
+    return mean_over(-F.logsigmoid(margins), where), {"accuracy": mean_over(ahead.detach(), where)}
 
 
 def at_end(scores: Float[Tensor, "B N"], last: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
@@ -61,7 +70,7 @@ class PartialBradleyTerry(PairObjective):
         prefixes_by_row: draw whole responses' prefixes together, as the authors' code does.
     """
 
-    padding: Padding = "repeat"
+    padding: Literal["repeat", "cut"] = "repeat"
     prefixes: Annotated[float, above(0)] | Literal["all"] = 2.0
     prefixes_by_row: bool = False
 
@@ -83,21 +92,15 @@ class PartialBradleyTerry(PairObjective):
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The loss over the chosen prefixes of all pairs."""
         values = state_values(outputs)
-        place = torch.arange(values.shape[1], device=values.device)
-        upto = torch.minimum(place, batch.lengths[:, None])
-        known = values.gather(1, upto)
-        margins = known[0::2] - known[1::2]
-        where = self._where(batch, values.shape[1])
-        loss = mean_over(-F.logsigmoid(margins), where)
-        ahead = (margins > 0).to(margins) + 0.5 * (margins == 0).to(margins)
-        return loss, {"accuracy": mean_over(ahead.detach(), where)}
-
-    def _where(self, batch: Batch, size: int) -> Tensor:
+        size = values.shape[1]
+        place = torch.arange(size, device=values.device)
+        known = values.gather(1, torch.minimum(place, batch.lengths[:, None]))
         either = torch.maximum if self.padding == "repeat" else torch.minimum
         where = within(either(batch.lengths[0::2], batch.lengths[1::2]) + 1, size)
-        where = where.clone()
-        where[:, 0] = False  # no token, no difference
-        return where if batch.prefixes is None else where & batch.prefixes[:, :size]
+        where = where & (place > 0)  # no token, no difference
+        if batch.prefixes is not None:
+            where = where & batch.prefixes[:, :size]
+        return pairwise(known[0::2] - known[1::2], where)
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,9 @@ class FaRMA(PairObjective):
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The sum of both."""
         each = token_scores(outputs, batch)
-        loss, metrics = pairwise(self._margins(each, batch.lengths))
+        final = at_end(each, batch.lengths - 1)
+        loss, metrics = pairwise(final[0::2] - final[1::2])
         best = next_scores(outputs)[:, 1:-1].amax(-1)
         where = within(batch.lengths - 1, best.shape[1])
         constraint = mean_over((each[:, :-1] - best) ** 2, where)
         return loss + self.weight * constraint, {**metrics, "constraint": constraint.detach()}
-
-    def _margins(self, each: Tensor, lengths: Tensor) -> Tensor:
-        final = at_end(each, lengths - 1)
-        return final[0::2] - final[1::2]

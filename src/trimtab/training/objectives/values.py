@@ -1,13 +1,14 @@
-"""Objectives of value guides: one number for each state; and the returns that values learn.
+"""Objectives that learn a reward: a number for each state, or for each next token; and returns.
 
 A response of T tokens visits states s_0 (the prompt) to s_T (the finished response). The reward
 comes once, at the end, and nothing is discounted.
 
-Legend: B responses, S states of the longest (T + 1), T its tokens, V vocabulary, N places.
+Legend: B responses, S states of the longest (T + 1), T its tokens, V vocabulary, N any places.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
@@ -22,11 +23,18 @@ from trimtab.errors import DataError, UsageError
 from trimtab.guides.transforms import Clamp, LogSigmoid
 from trimtab.protocols import Guide
 from trimtab.schema import above
-from trimtab.training.batches import Batch, Outputs, state_values
 from trimtab.training.config import Unit
-from trimtab.training.examples import Material, SplitGroups
-from trimtab.training.objectives.base import Loss, Metrics, RewardObjective, Rows, Share
-from trimtab.training.targets import RewardStatistics, labels, unit_interval
+from trimtab.training.examples import (
+    Batch,
+    Material,
+    Outputs,
+    RewardStatistics,
+    SplitGroups,
+    next_scores,
+    state_values,
+    token_scores,
+)
+from trimtab.training.objectives.base import Head, Loss, Metrics, RewardObjective, Rows, Share
 
 # --- returns -------------------------------------------------------------------------------------
 
@@ -34,6 +42,11 @@ from trimtab.training.targets import RewardStatistics, labels, unit_interval
 def within(lengths: Int[Tensor, "B"], size: int) -> Bool[Tensor, "B S"]:
     """Which of `size` places come before each row's length."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def mean_over(errors: Float[Tensor, "*N"], where: Bool[Tensor, "*N"]) -> Loss:
+    """The mean of the errors at some places."""
+    return errors.masked_fill(~where, 0.0).sum() / where.sum().clamp(min=1)
 
 
 def lambda_returns(
@@ -58,9 +71,6 @@ def lambda_returns(
 
     Returns:
         The targets; r at and after the last state. No gradient flows through them.
-
-    Raises:
-        UsageError: lambda_ is not in [0, 1].
     """
     if not 0 <= lambda_ <= 1:
         raise UsageError("lambda_ must be in [0, 1]", got=f"{lambda_}", do="the paper uses 0.95")
@@ -74,19 +84,7 @@ def lambda_returns(
     return torch.stack(columns[::-1], dim=1)
 
 
-def expectation(
-    scores: Float[Tensor, "B S V"], logprobs: Float[Tensor, "B S V"]
-) -> Float[Tensor, "B S"]:
-    """sum_v p(v | s) Q(s, v): V of each state, without a draw."""
-    return (logprobs.exp() * scores.detach()).sum(-1)
-
-
-def mean_over(errors: Float[Tensor, "B N"], where: Bool[Tensor, "B N"]) -> Loss:
-    """The mean of the errors at some places."""
-    return errors.masked_fill(~where, 0.0).sum() / where.sum().clamp(min=1)
-
-
-# --- objectives ----------------------------------------------------------------------------------
+# --- one number for each state -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,11 @@ class Fudge(LabelObjective):
 
     def target(self, known: RewardStatistics) -> Callable[[float], float]:
         """From a reward to the label."""
-        return labels(known, self.threshold, self.softness)
+        tau, most = self.softness, known.most
+        if tau is not None:
+            return lambda reward: math.exp((min(reward, most) - most) / tau)
+        bound = known.mean if self.threshold is None else self.threshold
+        return lambda reward: float(reward > bound)
 
     def prepare(self, groups: SplitGroups) -> Material:
         """Refuses responses that are all of one class."""
@@ -180,7 +182,8 @@ class Fudge(LabelObjective):
 class Rad(LabelObjective):
     """L = sum_t t (rho(s_t) - r)^2 / sum_t t: later prefixes weigh more.
 
-    RAD's cumulative squared error (Deng and Raffel 2023, Eq. 2). Decoded clamped to [0, 1].
+    RAD's cumulative squared error (Deng and Raffel 2023, Eq. 2), on rewards from 0, the lowest, to
+    1, the highest. Decoded clamped to [0, 1].
     """
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
@@ -194,7 +197,7 @@ class Rad(LabelObjective):
 
     def target(self, known: RewardStatistics) -> Callable[[float], float]:
         """From a reward to its place between the lowest and the highest."""
-        return unit_interval(known)
+        return lambda reward: (reward - known.least) / (known.most - known.least)
 
     def wrap(self, guide: Guide[Any]) -> Guide[Any]:
         """Clamped to where targets lie."""
@@ -203,3 +206,106 @@ class Rad(LabelObjective):
     def constant(self, rows: Rows) -> float:
         """The mean target: the weights of a response's states sum to one."""
         return fmean(target for target, _ in rows)
+
+
+# --- Q(s, v) of every next token (VAS, appendix B) -----------------------------------------------
+
+
+@dataclass(frozen=True)
+class QLearning(RewardObjective):
+    """L = mean_t (Q(s_t, y_{t+1}) - G_t)^2, with G bootstrapped from Q itself.
+
+    With lambda = 0 and an exact bootstrap this is CD-Q's one-step Bellman target of pi_ref.
+    Tokens that no rollout chose have no target: their scores are whatever the head makes of them.
+
+    Attributes:
+        lambda_: in [0, 1].
+        bootstrap: what stands for V(s_t) in the return: Q(s_t, y_{t+1}) of the token that came
+            ("sampled", better in the paper), or sum_v pi_ref(v | s_t) Q(s_t, v) ("exact").
+    """
+
+    lambda_: Share = 0.95
+    bootstrap: Literal["sampled", "exact"] = "sampled"
+    head: ClassVar[Head] = "vocabulary"
+
+    @property
+    def reference(self) -> bool:
+        """Whether it takes expectations under pi_ref."""
+        return self.bootstrap == "exact"
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
+        """The loss over the tokens of all responses."""
+        each = token_scores(outputs, batch)
+        if self.bootstrap == "sampled":
+            values = F.pad(each, (0, 1))  # s_T is never bootstrapped from
+        else:
+            assert batch.reference is not None, "an exact bootstrap needs log pi_ref"
+            values = (batch.reference.exp() * next_scores(outputs).detach()).sum(-1)
+        targets = lambda_returns(values, batch.rewards, batch.lengths, self.lambda_)[:, :-1]
+        return mean_over((each - targets) ** 2, within(batch.lengths, each.shape[1])), {}
+
+
+@dataclass(frozen=True)
+class DuelingQ(QLearning):
+    """The same on Q = V + A, with A zero at the start (Wang et al. 2016; VAS, appendix B)."""
+
+    head: ClassVar[Head] = "dueling"
+
+
+@dataclass(frozen=True)
+class ValueAdvantage(RewardObjective):
+    """Two regressions: V(s_t) on its lambda-return, and V(s_t) + A(s_t, y_{t+1}) on the next one's.
+
+    Value Advantage Learning (VAS, appendix B): V is trained as a value is; A explains what is left,
+    with V held fixed, so that a rare token's A stays near zero where nothing is known of it.
+
+    Attributes:
+        lambda_: in [0, 1].
+    """
+
+    lambda_: Share = 0.95
+    head: ClassVar[Head] = "dueling"
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
+        """The sum of both losses."""
+        values = state_values(outputs)
+        targets = lambda_returns(values, batch.rewards, batch.lengths, self.lambda_)
+        value = mean_over((values - targets) ** 2, within(batch.lengths + 1, values.shape[1]))
+        advantages = token_scores(outputs, batch) - values[:, :-1]
+        errors = (advantages - (targets[:, :-1] - values[:, :-1]).detach()) ** 2
+        advantage = mean_over(errors, within(batch.lengths, errors.shape[1]))
+        return value + advantage, {"value": value.detach(), "advantage": advantage.detach()}
+
+
+@dataclass(frozen=True)
+class ILQL(RewardObjective):
+    """Expectile V, one-step Q, and a conservative term (Snell et al. 2023), decoded as Q - V.
+
+        L_V = mean_t |tau - 1[Q < V]| (Q(s_t, y_{t+1}) - V(s_t))^2
+        L_Q = mean_t (Q(s_t, y_{t+1}) - V(s_{t+1}))^2, with r in place of V(s_T)
+        L_C = mean_t (log sum_v exp Q(s_t, v) - Q(s_t, y_{t+1}))
+
+    Without a slowly moving copy of Q; V is trained on Q as it stands.
+
+    Attributes:
+        tau: the expectile; 0.5 is the mean under the data, 1 the best token seen.
+        conservatism: weight of L_C.
+    """
+
+    tau: Share = 0.7
+    conservatism: float = 0.01
+    head: ClassVar[Head] = "advantage"
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
+        """The sum of the three."""
+        values, q = state_values(outputs), token_scores(outputs, batch)
+        where = within(batch.lengths, q.shape[1])
+        targets = lambda_returns(values, batch.rewards, batch.lengths, 0.0)[:, :-1]
+        gap = q.detach() - values[:, :-1]
+        expectile = mean_over(torch.where(gap < 0, 1 - self.tau, self.tau) * gap**2, where)
+        bellman = mean_over((q - targets) ** 2, where)
+        spread = next_scores(outputs)[:, :-1].logsumexp(-1) - q
+        conservative = mean_over(spread, where)
+        parts = {"expectile": expectile, "bellman": bellman, "conservative": conservative}
+        loss = expectile + bellman + self.conservatism * conservative
+        return loss, {name: part.detach() for name, part in parts.items()}

@@ -5,8 +5,7 @@ rejected one with 0. Human preferences are read from rows (`read_preferences`); 
 of any group (`pairs_of`).
 """
 
-from trimtab.training.preferences.pairs import clean, pairs_of
-from trimtab.training.preferences.prefixes import prefix_subset
+from trimtab.training.preferences.pairs import clean, pairs_of, prefix_subset
 from trimtab.training.preferences.reading import read_preferences
 
 __all__ = ["clean", "pairs_of", "prefix_subset", "read_preferences"]

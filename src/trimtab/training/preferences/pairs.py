@@ -1,16 +1,19 @@
-"""Pairs by a reward: of two responses to a prompt, the one that scored higher; and pairs cleaned.
+"""Pairs: groups of two, the chosen response first. Made by a reward, cleaned, and cut to prefixes.
 
-A pair is a group of two, the chosen response first.
+A pair's only reward is "preference".
 """
 
 from __future__ import annotations
 
 import math
+import random
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Literal, NamedTuple, TypeAlias
+from itertools import accumulate, permutations
+from typing import Literal, TypeAlias
 
 from trimtab.errors import DataError, UsageError, check_word
 from trimtab.training.examples import KeptCounts
@@ -21,13 +24,7 @@ PREFERENCE = "preference"
 
 Strategy: TypeAlias = Literal["random", "extremes"]
 
-
-class _Pair(NamedTuple):
-    """Which response scored higher, which lower, and by how much."""
-
-    better: int
-    worse: int
-    by: float
+# --- by a reward ---------------------------------------------------------------------------------
 
 
 def pairs_of(
@@ -72,17 +69,18 @@ def pairs_of(
     reasons: Counter[str] = Counter()
     for group in groups:
         scores = _scores(group, reward)
-        pairs = [
-            _Pair(i, j, a - b)
-            for i, a in scores.items()
-            for j, b in scores.items()
-            if a - b > margin
-        ]
+        pairs = [(i, j) for i, j in permutations(scores, 2) if scores[i] - scores[j] > margin]
         reasons["" if pairs else "tied" if len(scores) > 1 else "with fewer than two rewards"] += 1
         if per_group is not None:
-            order = _widest if strategy == "extremes" else _drawn(group, seed)
-            pairs = sorted(pairs, key=order)[:per_group]
-        made += [_preference(group, pair) for pair in sorted(pairs)]
+            if strategy == "extremes":
+                pairs.sort(key=lambda pair: scores[pair[1]] - scores[pair[0]])
+            else:
+                pairs = _shuffled(pairs, group, seed)
+            pairs = sorted(pairs[:per_group])
+        for better, worse in pairs:
+            chosen = replace(group.responses[better], rewards={PREFERENCE: 1.0})
+            rejected = replace(group.responses[worse], rewards={PREFERENCE: 0.0})
+            made.append(replace(group, responses=(chosen, rejected)))
     if not made:
         raise _nothing(groups, reward, margin)
     return tuple(made), KeptCounts("groups", reasons.pop("", 0), reasons)
@@ -94,22 +92,12 @@ def _scores(group: Group, reward: str) -> dict[int, float]:
     return {i: float(score) for i, score in scores.items() if math.isfinite(score)}
 
 
-def _widest(pair: _Pair) -> tuple[float, int, int]:
-    return -pair.by, pair.better, pair.worse
-
-
-def _drawn(group: Group, seed: int) -> Callable[[_Pair], bytes]:
+def _shuffled(pairs: list[tuple[int, int]], group: Group, seed: int) -> list[tuple[int, int]]:
     """The order of an even draw without replacement: by a hash of the seed, group and pair."""
     tokens = [list(r.tokens) for r in group.responses]
     text = f"{seed} {list(group.prompt.ids)} {list(group.prefix)} {tokens}"
     key = blake2b(text.encode(), digest_size=16).digest()
-    return lambda pair: blake2b(f"{pair.better} {pair.worse}".encode(), key=key).digest()
-
-
-def _preference(group: Group, pair: _Pair) -> Group:
-    chosen = replace(group.responses[pair.better], rewards={PREFERENCE: 1.0})
-    rejected = replace(group.responses[pair.worse], rewards={PREFERENCE: 0.0})
-    return replace(group, responses=(chosen, rejected))
+    return sorted(pairs, key=lambda p: blake2b(f"{p[0]} {p[1]}".encode(), key=key).digest())
 
 
 def _nothing(groups: Sequence[Group], reward: str, margin: float) -> DataError:
@@ -130,9 +118,7 @@ def _nothing(groups: Sequence[Group], reward: str, margin: float) -> DataError:
     )
 
 
-# --- what is fit for training --------------------------------------------------------------------
-
-_Key: TypeAlias = tuple[tuple[int, ...], ...]
+# --- cleaned -------------------------------------------------------------------------------------
 
 
 def clean(
@@ -170,42 +156,36 @@ def clean(
                 got=f"{len(group.responses)} to {group.prompt.text!r:.60}",
                 do="make pairs of larger groups with pairs_of",
             )
-    every = {_key(pair) for pair in pairs}
+    every = {_ids(pair) for pair in pairs}
     reasons: Counter[str] = Counter()
-    seen: set[_Key] = set()
-    kept: list[Group] = []
+    kept: dict[tuple[tuple[int, ...], ...], Group] = {}
     for pair in pairs:
-        key = _key(pair)
-        *prompt, chosen, rejected = key
+        *prompt, chosen, rejected = ids = _ids(pair)
         reason = _unfit(pair, min_tokens, max_tokens)
         if not reason and (*prompt, rejected, chosen) in every:
             reason = "contradictory"
-        elif not reason and key in seen:
+        elif not reason and ids in kept:
             reason = "repeated"
         reasons[reason] += 1
         if not reason:
-            kept.append(pair)
-            seen.add(key)
+            kept[ids] = pair
     counts = KeptCounts("pairs", reasons.pop("", 0), reasons)
-    return some_left(kept, counts), counts
+    return some_left(kept.values(), counts), counts
 
 
-def some_left(pairs: Sequence[Group], counts: KeptCounts) -> tuple[Group, ...]:
-    """The pairs, if there are any.
-
-    Raises:
-        DataError: there are none; the message says why.
-    """
-    if not pairs:
+def some_left(pairs: Iterable[Group], counts: KeptCounts) -> tuple[Group, ...]:
+    """The pairs; a `DataError` that says why there are none."""
+    left = tuple(pairs)
+    if not left:
         raise DataError(
             "some preferences must be left to train on",
             got=str(counts) if counts.read else "none to begin with",
             do="check the data, or loosen the limits",
         )
-    return tuple(pairs)
+    return left
 
 
-def _key(pair: Group) -> _Key:
+def _ids(pair: Group) -> tuple[tuple[int, ...], ...]:
     chosen, rejected = pair.responses
     return pair.prompt.ids, pair.prefix, chosen.tokens, rejected.tokens
 
@@ -222,3 +202,75 @@ def _unfit(pair: Group, least: int, most: int | None) -> str:
         return f"shorter than {least} tokens"
     too_long = most is not None and len(pair.prompt.ids) + max(lengths) > most
     return f"longer than {most} tokens" if too_long else ""
+
+
+# --- which prefixes partial Bradley-Terry is trained on ------------------------------------------
+
+
+def prefix_subset(
+    lengths: Sequence[tuple[int, int]],
+    multiple: float | Literal["all"],
+    *,
+    seed: int,
+    by_row: bool = False,
+) -> list[tuple[int, ...]]:
+    """A random subset of all prefixes of all pairs.
+
+    The set is {(pair, i) : 1 <= i <= max(|y_w|, |y_l|)}: past its end the shorter response stands
+    for its own prefix. `multiple` times the number of pairs are drawn from it, evenly and without
+    replacement, or all where there are no more. So long pairs give more prefixes than short ones,
+    some pairs give none, and a whole response is one prefix among the others.
+
+    Source: PARGS, appendix I ("we randomly sample a subset of the set of all partial sequences"):
+    2x on TL;DR, 1.5x elsewhere, where x is the number of pairs. `by_row` draws pairs instead, and
+    takes all prefixes of one before the next, until as many are drawn; of the last pair an even
+    draw. The same budget then shows few prompts, in neighbouring prefixes: it is there to be
+    compared with.
+
+    Args:
+        lengths: tokens of the chosen and the rejected response of each pair.
+        multiple: how many prefixes to draw, in numbers of pairs; "all" takes every one.
+        seed: of the draw.
+        by_row: draw pairs with all of their prefixes.
+
+    Returns:
+        For each pair the numbers of tokens to train on, ascending.
+
+    Raises:
+        UsageError: a response has no tokens, or nothing would be drawn.
+
+    >>> prefix_subset([(2, 3), (1, 1)], "all", seed=0)
+    [(1, 2, 3), (1,)]
+    >>> sum(map(len, prefix_subset([(20, 30), (9, 4)], 1.5, seed=0)))
+    3
+    """
+    for i, (chosen, rejected) in enumerate(lengths):
+        if min(chosen, rejected) < 1:
+            raise UsageError(
+                "both responses of a pair must have tokens",
+                got=f"{chosen} and {rejected} in pair {i}",
+                do="clean the preferences first",
+            )
+    sizes = [max(pair) for pair in lengths]
+    if isinstance(multiple, str):
+        check_word("multiple", multiple, ("all",))
+        return [tuple(range(1, size + 1)) for size in sizes]
+    budget = round(multiple * len(sizes)) if 0 < multiple < math.inf else 0
+    if budget < 1:
+        raise UsageError(
+            "multiple must draw at least one prefix",
+            got=f"{multiple} of {len(sizes)} pairs",
+            do='pass 1, 1.5, 2, 3 or "all"',
+        )
+    rng, left = random.Random(seed), min(budget, sum(sizes))
+    drawn: list[list[int]] = [[] for _ in sizes]
+    if by_row:
+        for pair in rng.sample(range(len(sizes)), len(sizes)):
+            drawn[pair] = rng.sample(range(1, sizes[pair] + 1), min(sizes[pair], left))
+            left -= len(drawn[pair])
+    else:  # all (pair, i) are numbered through without being listed
+        ends = list(accumulate(sizes))
+        for member in rng.sample(range(ends[-1]), left):
+            pair = bisect_right(ends, member)
+            drawn[pair].append(member - (ends[pair] - sizes[pair]) + 1)
+    return [tuple(sorted(prefixes)) for prefixes in drawn]
