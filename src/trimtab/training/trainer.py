@@ -86,11 +86,10 @@ class GuideTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with a learning rate for the backbone and one for the head."""
         if self.optimizer is None:
-            head, body = [], []
-            for name, weights in (model or self.network).named_parameters():
-                if weights.requires_grad:
-                    of_head = name.removeprefix("module.").startswith("head.")
-                    (head if of_head else body).append(weights)
+            named = (model or self.network).named_parameters()
+            trained = {name.removeprefix("module."): p for name, p in named if p.requires_grad}
+            head = [p for name, p in trained.items() if name.startswith("head.")]
+            body = [p for name, p in trained.items() if not name.startswith("head.")]
             parts = [
                 {"params": body, "weight_decay": self.args.weight_decay},
                 {"params": head, "weight_decay": 0.0, "lr": self.head_lr},

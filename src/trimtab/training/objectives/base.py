@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, stdev, variance
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -266,8 +267,14 @@ class PairObjective(Objective):
         """People's pairs as they are; of other groups, pairs by the reward."""
         sides, counts = [groups.train, groups.validation], []
         if groups.reward is not None:
-            options = {"margin": self.margin, "per_group": self.pairs_per_group}
-            made = [pairs_of(side, groups.reward, **options, seed=groups.seed) for side in sides]
+            by_reward = partial(
+                pairs_of,
+                reward=groups.reward,
+                margin=self.margin,
+                per_group=self.pairs_per_group,
+                seed=groups.seed,
+            )
+            made = [by_reward(side) for side in sides]
             sides = [pairs for pairs, _ in made]
             counts.append(made[0][1] + made[1][1])
         (train, some), (validation, others) = (paired(side, groups.max_length) for side in sides)

@@ -68,8 +68,9 @@ def read_preferences(source: Source, lm: TransformersLM) -> tuple[tuple[Group, .
         if parts is None:
             reasons[NO_PROMPT] += 1
             continue
-        topic = row.text("topic") if "topic" in row.values else opening(parts[0])
-        group = encoded(lm, *parts, topic)
+        asked, chosen, rejected = parts
+        topic = row.text("topic") if "topic" in row.values else opening(asked)
+        group = encoded(lm, asked, chosen, rejected, topic)
         if group is None:
             reasons[NOT_ITS_PARTS] += 1
         else:
