@@ -94,7 +94,7 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        check_settings(TrainConfig, vars(self), of="a training setting", do="correct that value")
+        _check(vars(self))
         if self.batch_size % self.accumulation:
             raise UsageError(
                 "accumulation must divide the batch",
@@ -149,7 +149,13 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
             value = plain[name]
             several = isinstance(value, tuple)
             plain[name] = tuple(map(_number, value)) if several else _number(value)
+    _check(plain)
     return TrainConfig(**plain)
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    """Raise `UsageError` that names a setting which is not what it must be."""
+    check_settings(TrainConfig, values, of="a training setting", do="correct that value")
 
 
 def _number(value: Any) -> Any:
