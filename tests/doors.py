@@ -227,7 +227,7 @@ INNER = {
     "guides.cached.Identity": "torch's own module",
     "guides.cached.LogProbabilityHead": "torch's own module",
     **{
-        f"training.checkpoints.Log.on_{event}": "called by transformers"
+        f"training.trainer.Log.on_{event}": "called by transformers"
         for event in ("log", "save", "step_end")
     },
     "training.network.GuideNetwork.load_state_dict": "called by transformers",
