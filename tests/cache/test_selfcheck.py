@@ -328,16 +328,16 @@ def test_expanded_reading_costs_one_token_more() -> None:
     state = guide.prefill(fixture.prompts)
     assert guide.cost.prefill == sum(len(p.ids) for p in fixture.prompts)
     for step in range(4):
-        candidates = fixture.candidates(3, seed=step)
+        candidates = fixture.candidates(seed=step)
         guide.score(state, candidates)
-        state = guide.extend(state, candidates.tokens[:, 1], fixture.lengths(3))
+        state = guide.extend(state, candidates.tokens[:, 1], torch.ones(3, dtype=torch.int64))
     assert (guide.cost.scored, guide.cost.extended, guide.cost.recomputed) == (4 * 3 * 5, 4 * 3, 0)
 
 
 def test_many_candidates_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     fixture = Fixture(some_prompts(toys.VOCABULARY), toys.VOCABULARY)
     guide = toys.value_guide("mpt", attention="expanded")
-    state, candidates = guide.prefill(fixture.prompts), fixture.candidates(3, seed=1)
+    state, candidates = guide.prefill(fixture.prompts), fixture.candidates(seed=1)
     whole = guide.score(state, candidates)
     monkeypatch.setattr(expanded, "COPIES", 6)
     torch.testing.assert_close(guide.score(state, candidates), whole, atol=1e-5, rtol=1e-5)

@@ -11,7 +11,7 @@ import torch
 from tests import toys
 from trimtab.cache.reader import TreeReader
 from trimtab.errors import PromptError
-from trimtab.testing import check_guide, check_model, rows
+from trimtab.testing import check_guide, check_model, readers
 
 
 @pytest.mark.parametrize("attention", ["tree", "expanded"])
@@ -43,8 +43,8 @@ def test_rows_that_gain_nothing_where_the_device_is_not_asked(
     """As on an accelerator, whose lengths the host does not know."""
     monkeypatch.setattr(TreeReader, "_gains", lambda self, lengths: None)
     eos = frozenset({toys.EOS})
-    waiting = rows.rows_that_gain_nothing_stay_as_they_were
+    waiting = readers.rows_that_gain_nothing_stay_as_they_were
     for guide in (toys.value_guide(), toys.causal_guide()):
         check_guide(guide, vocab_size=toys.VOCABULARY, eos_ids=eos, laws=[waiting])
     lm = toys.language_model(base_temperature=0.7, base_top_p=0.9)
-    check_model(lm, laws=[rows.rows_that_gain_nothing_stay_as_they_were])
+    check_model(lm, laws=[readers.rows_that_gain_nothing_stay_as_they_were])

@@ -15,7 +15,7 @@ import torch
 import trimtab as tt
 from tests.needs import needs_asset
 from trimtab.guides import ScalarHead
-from trimtab.testing import check_guide, check_model, rows
+from trimtab.testing import check_guide, check_model, readers
 from trimtab.types import Prompt
 
 
@@ -42,7 +42,7 @@ def test_the_prompts_are_what_they_are_meant_to_be() -> None:
 @needs_asset("gemma3-270m")
 @pytest.mark.parametrize(
     "law",
-    [rows.cached_reading_equals_a_longer_prompt, rows.a_batch_equals_each_row_alone],
+    [readers.cached_reading_equals_a_longer_prompt, readers.a_batch_equals_each_row_alone],
     ids=lambda law: law.__name__,
 )
 def test_the_model(law: Any) -> None:
@@ -52,7 +52,7 @@ def test_the_model(law: Any) -> None:
 @needs_asset("gemma3-270m")
 @pytest.mark.parametrize(
     "law",
-    [rows.cached_reading_equals_a_longer_prompt, rows.a_batch_equals_each_row_alone],
+    [readers.cached_reading_equals_a_longer_prompt, readers.a_batch_equals_each_row_alone],
     ids=lambda law: law.__name__,
 )
 def test_a_value_guide_of_seven_layers(law: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 
 import trimtab as tt
 from trimtab.guides import ScalarHead
-from trimtab.testing import check_guide, check_model, guides, models, rows
+from trimtab.testing import check_guide, check_model, models, readers
 
 pytestmark = pytest.mark.assets
 
@@ -34,9 +34,9 @@ def guide() -> tt.ValueGuide:
     "law",
     [
         models.laws_are_normalised,
-        rows.cached_reading_equals_a_longer_prompt,
-        rows.a_batch_equals_each_row_alone,
-        rows.joined_rows_equal_each_alone,
+        readers.cached_reading_equals_a_longer_prompt,
+        readers.a_batch_equals_each_row_alone,
+        readers.joined_rows_equal_each_alone,
     ],
     ids=lambda law: law.__name__,
 )
@@ -48,13 +48,13 @@ def test_the_model(law: Any) -> None:
 @pytest.mark.parametrize(
     "law",
     [
-        guides.score_leaves_the_state_as_it_was,
-        rows.cached_reading_equals_reading_at_once,
-        rows.cached_reading_equals_a_longer_prompt,
-        rows.a_batch_equals_each_row_alone,
-        rows.forks_are_independent,
-        rows.joined_rows_equal_each_alone,
-        guides.long_candidates_equal_reading_their_beginning,
+        readers.score_leaves_the_state_as_it_was,
+        readers.cached_reading_equals_reading_at_once,
+        readers.cached_reading_equals_a_longer_prompt,
+        readers.a_batch_equals_each_row_alone,
+        readers.forks_are_independent,
+        readers.joined_rows_equal_each_alone,
+        readers.long_candidates_equal_reading_their_beginning,
     ],
     ids=lambda law: law.__name__,
 )

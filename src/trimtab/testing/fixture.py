@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,16 +20,13 @@ from trimtab.types import Candidates, Prompt, Tail
 T = TypeVar("T")
 G = TypeVar("G")
 
-
-def broken(must: str, got: str) -> NoReturn:
-    """Raise `LawError`; the caller's name is added by `run_laws`."""
-    raise LawError(must, got=got, do="mend it before decoding with it")
+CPU = torch.device("cpu")
 
 
 def hold(ok: bool, must: str, got: object) -> None:
-    """Raise `LawError` unless `ok`."""
+    """Raise `LawError` unless `ok`; whose law and what broke it are added by `run_laws`."""
     if not ok:
-        broken(must, str(got))
+        raise LawError(must, got=str(got), do="mend it before decoding with it")
 
 
 def same(must: str, got: Tensor, want: Tensor, tolerance: float) -> None:
@@ -42,49 +39,40 @@ def same(must: str, got: Tensor, want: Tensor, tolerance: float) -> None:
     hold(worst <= tolerance, must, f"numbers that differ by {worst:.2g}")
 
 
+def run_laws(name: str, laws: Sequence[Callable[[T, G], None]], thing: T, given: G) -> None:
+    """Hold a thing to each law, in order, on what is given to try it with."""
+    for law in laws:
+        try:
+            law(thing, given)
+        except LawError as error:
+            where = f"{law.__name__.replace('_', ' ')}: {error.must}"
+            raise LawError(where, got=f"{name} with {error.got}", do=error.do) from error
+
+
 @dataclass(frozen=True)
 class Fixture:
-    """Prompts of ragged lengths and seeded random candidates.
+    """Prompts of ragged lengths and seeded random candidates."""
 
-    Attributes:
-        prompts: at least three, of different lengths.
-        size: number of token ids.
-        eos_ids: tokens that end a response; always among the candidates.
-        device: where candidates live.
-        k: candidates per row.
-        steps: turns that a law takes.
-        tolerance: see `same`.
-        rereads: whether the thing under test reads prefixes again by design.
-        seam: whether it tells a response from its prompt.
-    """
-
-    prompts: tuple[Prompt, ...]
-    size: int
-    eos_ids: frozenset[int] = frozenset()
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    k: int = 5
-    steps: int = 4
-    tolerance: float = 1e-4
-    rereads: bool = False
-    seam: bool = False
+    prompts: tuple[Prompt, ...]  # three or more
+    size: int  # number of token ids
+    eos_ids: frozenset[int] = frozenset()  # one of them is always among the candidates
+    device: torch.device = CPU  # where candidates live
+    k: int = 5  # candidates per row
+    steps: int = 4  # turns that a law takes
+    tolerance: float = 1e-4  # see `same`
+    rereads: bool = False  # whether what is tried reads prefixes again by design
+    seam: bool = False  # whether it tells a response from its prompt
 
     @property
-    def end(self) -> int:
-        """A token that ends a response; id 0 where none is known."""
-        return min(self.eos_ids, default=0)
+    def rows(self) -> int:
+        """How many prompts."""
+        return len(self.prompts)
 
-    def _plain(self, shape: tuple[int, ...], seed: int) -> Tensor:
-        """Random ids that end nothing; different along the last dimension while they last."""
-        generator = torch.Generator().manual_seed(seed)
-        ids = torch.tensor([i for i in range(self.size) if i not in self.eos_ids | {self.end}])
-        order = torch.rand(*shape[:-1], len(ids), generator=generator).argsort(dim=-1)
-        return ids[order[..., torch.arange(shape[-1]) % len(ids)]]
-
-    def candidates(self, rows: int, seed: int, length: int = 1) -> Candidates:
-        """Random continuations, the last one ending in `end`; ragged if `length` > 1."""
-        k = min(self.k, self.size)
+    def candidates(self, seed: int, length: int = 1) -> Candidates:
+        """Random continuations of each prompt, ragged if longer than 1; the last ends in EOS."""
+        rows, k = self.rows, min(self.k, self.size)
         tokens = self._plain((rows, length, k), seed).transpose(1, 2).contiguous()
-        tokens[:, -1, -1] = self.end
+        tokens[:, -1, -1] = min(self.eos_ids, default=0)
         lengths = torch.arange(rows * k).view(rows, k) % length + 1
         lengths[:, -1] = length
         return self.candidates_of(tokens, lengths)
@@ -101,37 +89,28 @@ class Fixture:
         to = self.device
         return Candidates(tokens.to(to), logprobs, lengths.to(to), ends.to(to), tail)
 
-    def random_tokens(self, rows: int, seed: int) -> Tensor:
-        """One token per row that candidates of another seed need not hold; [B, 1]."""
-        return self._plain((rows, 1), seed).to(self.device)
+    def random_tokens(self, rows: int, seed: int, length: int = 1) -> Tensor:
+        """Tokens [B, L] that candidates of another seed need not hold; each L of its own seed."""
+        columns = [self._plain((rows, 1), seed + i) for i in range(length)]
+        return torch.cat(columns, dim=1).to(self.device)
 
-    def lengths(self, rows: int, length: int = 1) -> Tensor:
-        """The same length for all rows."""
-        return torch.full((rows,), length, dtype=torch.int64, device=self.device)
+    def _plain(self, shape: tuple[int, ...], seed: int) -> Tensor:
+        """Random ids that end nothing; different along the last dimension while they last."""
+        generator = torch.Generator().manual_seed(seed)
+        ends = self.eos_ids or {0}
+        ids = torch.tensor([i for i in range(self.size) if i not in ends])
+        order = torch.rand(*shape[:-1], len(ids), generator=generator).argsort(dim=-1)
+        return ids[order[..., torch.arange(shape[-1]) % len(ids)]]
 
-    def rng(self, prompts: Sequence[Prompt], seed: int = 0) -> Rng:
-        """The addresses of these rows' first draws."""
-        keys = torch.tensor([row_key(p.ids, 0) for p in prompts], device=self.device)
+    def rng(self, prompts: Sequence[Prompt] | None = None, seed: int = 0) -> Rng:
+        """The addresses of these rows' first draws; of all prompts' if None."""
+        rows = self.prompts if prompts is None else prompts
+        keys = torch.tensor([row_key(prompt.ids, 0) for prompt in rows], device=self.device)
         return Rng(seed, keys, torch.zeros_like(keys))
 
 
-def run_laws(name: str, laws: Sequence[Callable[[T, G], None]], thing: T, given: G) -> None:
-    """Hold a thing to each law, in order, on what is given to try it with.
-
-    Raises:
-        LawError: the first law that is broken, by name.
-    """
-    for law in laws:
-        try:
-            law(thing, given)
-        except LawError as error:
-            where = f"{law.__name__.replace('_', ' ')}: {error.must}"
-            raise LawError(where, got=f"{name} with {error.got}", do=error.do) from error
-
-
-def some_prompts(size: int, lengths: Sequence[int] = (9, 3, 14)) -> tuple[Prompt, ...]:
+def some_prompts(size: int) -> tuple[Prompt, ...]:
     """Random ids of ragged lengths."""
     generator = torch.Generator().manual_seed(5)
-    return tuple(
-        Prompt(tuple(torch.randint(1, size, (n,), generator=generator).tolist())) for n in lengths
-    )
+    ids = (torch.randint(1, size, (length,), generator=generator) for length in (9, 3, 14))
+    return tuple(Prompt(tuple(row.tolist())) for row in ids)
