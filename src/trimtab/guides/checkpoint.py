@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -55,6 +55,7 @@ BUFFERS = "buffers.safetensors"
 ALIGNMENT = 64  # bytes; what torch's CPU allocator gives
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def save_guide(
@@ -361,9 +362,8 @@ def head_spec(head: nn.Module) -> dict[str, Any]:
 
 def _load_head(spec: dict[str, Any], path: Path) -> nn.Module:
     """The head of a kind and sizes with the weights of a file, in their own precision."""
-    sizes = {name: size for name, size in spec.items() if name != "kind"}
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
-        head = HEADS[spec["kind"]](**sizes)
+        head = _make(HEADS, spec)
     try:
         head.load_state_dict(load_file(path) if path.is_file() else {}, assign=True)
     except (RuntimeError, SafetensorError) as error:
@@ -396,6 +396,10 @@ def unwrap(guide: Guide[Any]) -> tuple[Guide[Any], list[dict[str, Any]]]:
 def wrap(guide: Guide[Any], specs: Sequence[dict[str, Any]]) -> Guide[Any]:
     """A guide inside transforms, as `unwrap` spells them."""
     for spec in specs:
-        arguments = {name: value for name, value in spec.items() if name != "kind"}
-        guide = TRANSFORMS[spec["kind"]](guide, **arguments)
+        guide = _make(TRANSFORMS, spec, guide)
     return guide
+
+
+def _make(table: Mapping[str, Callable[..., T]], spec: Mapping[str, Any], *given: Any) -> T:
+    arguments = {name: value for name, value in spec.items() if name != "kind"}
+    return table[spec["kind"]](*given, **arguments)

@@ -1,14 +1,13 @@
 """Several guides as one: a weighted sum, whose weights may differ from prompt to prompt.
 
-Legend: B rows, K candidates, L tokens of a candidate, R some rows.
+Legend: B rows, K candidates, L tokens of a candidate, P parts, R some rows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
 import torch
@@ -25,26 +24,11 @@ Weight: TypeAlias = "float | Sequence[float] | Tensor"
 
 
 @dataclass(frozen=True)
-class PartState:
-    """What one part of a sum has read.
-
-    Attributes:
-        state: the part's own state, one row per entry of `rows`; None where there are none.
-        rows: which rows of the sum it reads, ascending.
-        weights: their weights; none is zero.
-    """
-
-    state: Any
-    rows: tuple[int, ...]
-    weights: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class SumState:
-    """How many rows a sum has, and what each of its parts has read of them."""
+    """The weights of each row, and what each part has read of the rows that it has a weight for."""
 
-    size: int
-    parts: tuple[PartState, ...]
+    weights: Float[Tensor, "B P"]  # of each part, on the CPU
+    parts: tuple[Any, ...]  # the parts' own states; None of a part that reads no row
 
 
 @final
@@ -99,62 +83,53 @@ class WeightedSum:
 
     def prefill(self, prompts: Sequence[Prompt]) -> SumState:
         """Each part reads the prompts that it has a weight for."""
+        pairs = list(zip(self.weights, self.guides, strict=True))
+        columns = [_per_row(weight, len(prompts), guide.name) for weight, guide in pairs]
         parts = []
-        for weight, guide in zip(self.weights, self.guides, strict=True):
-            weights = _per_row(weight, len(prompts), guide.name)
-            rows = tuple(row for row, w in enumerate(weights) if w != 0)
-            state = guide.prefill([prompts[row] for row in rows]) if rows else None
-            parts.append(PartState(state, rows, tuple(weights[row] for row in rows)))
-        return SumState(len(prompts), tuple(parts))
+        for column, guide in zip(columns, self.guides, strict=True):
+            own = [prompt for prompt, weight in zip(prompts, column, strict=True) if weight]
+            parts.append(guide.prefill(own) if own else None)
+        return SumState(torch.tensor(columns, dtype=torch.float64).T, tuple(parts))
 
     def extend(
         self, state: SumState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
     ) -> SumState:
         """Append tokens to each part's rows."""
         parts = []
-        for guide, part in zip(self.guides, state.parts, strict=True):
-            read = part.state
-            if part.rows:
-                rows = _index(part.rows, state.size, tokens.device)
-                read = guide.extend(read, tokens[rows], lengths[rows])
-            parts.append(replace(part, state=read))
-        return SumState(state.size, tuple(parts))
+        for guide, part, weights in zip(self.guides, state.parts, state.weights.T, strict=True):
+            rows = _read_by(weights)
+            read = part if part is None else guide.extend(part, tokens[rows], lengths[rows])
+            parts.append(read)
+        return SumState(state.weights, tuple(parts))
 
     def select(self, state: SumState, rows: Int[Tensor, "R"]) -> SumState:
         """Drop, reorder or fork rows."""
-        wanted = rows.tolist()
         parts = []
-        for guide, part in zip(self.guides, state.parts, strict=True):
-            place = {row: i for i, row in enumerate(part.rows)}
-            kept = tuple(new for new, row in enumerate(wanted) if row in place)
-            inner = [place[wanted[new]] for new in kept]
-            read = guide.select(part.state, torch.tensor(inner)) if inner else None
-            parts.append(PartState(read, kept, tuple(part.weights[i] for i in inner)))
-        return SumState(len(wanted), tuple(parts))
+        for guide, part, weights in zip(self.guides, state.parts, state.weights.T, strict=True):
+            reads = weights != 0
+            place = reads.cumsum(0) - 1  # of each row among those that the part reads
+            own = place[rows[reads[rows]]]
+            parts.append(guide.select(part, own) if len(own) else None)
+        return SumState(state.weights[rows], tuple(parts))
 
     def join(self, states: Sequence[SumState]) -> SumState:
         """Rows of several states side by side, each with its own weights."""
-        starts = list(accumulate((state.size for state in states), initial=0))
         parts = []
         for i, guide in enumerate(self.guides):
-            placed = [(start, s.parts[i]) for start, s in zip(starts, states, strict=False)]
-            read = [part.state for _, part in placed if part.rows]
-            rows = tuple(start + row for start, part in placed for row in part.rows)
-            weights = tuple(weight for _, part in placed for weight in part.weights)
-            parts.append(PartState(guide.join(read) if read else None, rows, weights))
-        return SumState(starts[-1], tuple(parts))
+            read = [state.parts[i] for state in states if state.parts[i] is not None]
+            parts.append(guide.join(read) if read else None)
+        return SumState(torch.cat([state.weights for state in states]), tuple(parts))
 
     def score(self, state: SumState, candidates: Candidates) -> Float[Tensor, "B K"]:
         """The weighted sum; rows that no part reads score 0."""
         total = torch.zeros_like(candidates.logprobs)
-        for guide, part in zip(self.guides, state.parts, strict=True):
-            if not part.rows:
+        for guide, part, weights in zip(self.guides, state.parts, state.weights.T, strict=True):
+            if part is None:
                 continue
-            whole = len(part.rows) == state.size
-            own = candidates if whole else candidates.select(torch.tensor(part.rows))
-            scores = check_scores(guide.name, guide.score(part.state, own), own)
-            rows = _index(part.rows, state.size, total.device)
-            total[rows] += _column(part.weights, total.device) * scores.to(total)
+            rows = _read_by(weights)
+            own = candidates if isinstance(rows, slice) else candidates.select(rows)
+            scores = check_scores(guide.name, guide.score(part, own), own)
+            total[rows] += weights[rows, None].to(total) * scores.to(total)
         return total
 
     def __repr__(self) -> str:
@@ -185,16 +160,10 @@ def _per_row(weights: float | tuple[float, ...], prompts: int, name: str) -> tup
     return weights
 
 
-def _index(rows: tuple[int, ...], size: int, device: torch.device) -> slice | Int[Tensor, "R"]:
-    """What picks some rows out of all; all of them without asking for a copy."""
-    return slice(None) if len(rows) == size else torch.tensor(rows, device=device)
-
-
-def _column(weights: tuple[float, ...], device: torch.device) -> float | Float[Tensor, "R 1"]:
-    """Weights to multiply scores by; a plain number where all are the same."""
-    if len(set(weights)) == 1:
-        return weights[0]
-    return torch.tensor(weights, device=device)[:, None]
+def _read_by(weights: Float[Tensor, "B"]) -> slice | Int[Tensor, "R"]:
+    """The rows that a part reads; all of them without asking for a copy."""
+    rows = weights.nonzero()[:, 0]
+    return slice(None) if len(rows) == len(weights) else rows
 
 
 def _shared_vocab(guides: Sequence[Guide[Any]]) -> Vocab | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from inspect import Parameter, signature
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict, get_type_hints
@@ -174,9 +174,8 @@ def _head(value: Any, name: str) -> None:
 def _transform(value: Any, name: str) -> None:
     """A function of the score, with its arguments."""
     record({"kind": one_of(TRANSFORMS)}, more=True)(value, name)
-    kind = TRANSFORMS[value["kind"]]
-    hints = get_type_hints(kind)
-    arguments = {f.name: schema_of(hints[f.name]) for f in fields(kind) if f.name != "guide"}
+    hints = get_type_hints(TRANSFORMS[value["kind"]])
+    arguments = {key: schema_of(hint) for key, hint in hints.items() if key != "guide"}
     record({"kind": text, **arguments})(value, name)
     if "low" in arguments and not value["low"] < value["high"]:
         raise SchemaError(f"{name}.low must be below high", f"{value['low']} and {value['high']}")
@@ -209,7 +208,7 @@ class Manifest:
         implementation: of its attention, by transformers' name.
         attention: how k candidates share a prefix.
         adapter: whether a peft adapter in the folder goes on top of the backbone.
-        head: kind of the head and the sizes that make it.
+        head: its kind and the sizes that make it.
         transforms: functions of the score, innermost first, with their arguments.
         objective: what it was trained with.
         data: what it was trained on.
@@ -282,9 +281,9 @@ def verify(folder: str | Path) -> Manifest:
     """
     folder = Path(folder)
     _refuse_pickles(folder)
-    fields = _read(folder)
-    _check_files(folder, fields["files"])
-    return Manifest(**{**fields, "vocab": Vocab(**fields["vocab"])})
+    facts = _read(folder)
+    _check_files(folder, facts["files"])
+    return Manifest(**{**facts, "vocab": Vocab(**facts["vocab"])})
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -21,7 +21,7 @@ from trimtab.cache.slots import TreeState
 from trimtab.cache.trial import open_reader
 from trimtab.errors import IncompatibleError, check_keywords, check_word
 from trimtab.guides.cached import ValueGuide
-from trimtab.guides.text import UNFINISHED, TextGuide, appended_ids
+from trimtab.guides.text import ResponseReader, Row, TextGuide
 from trimtab.guides.transforms import Delegate
 from trimtab.models.classifier import (
     ChatTemplate,
@@ -44,19 +44,6 @@ Way: TypeAlias = Literal["shared", "retokenised", "pairs"]
 decoder with another tokenizer, cached over the longest common token prefix. "pairs": an encoder,
 which reads every pair of prompt and response anew, B * K rows in one batch.
 """
-
-
-class RewardHead(nn.Module):
-    """A decoder's own classification head: hidden states to one label's score."""
-
-    def __init__(self, score: nn.Linear, label: Label) -> None:
-        super().__init__()
-        self.score, self.label = score, label
-
-    def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows"]:
-        """One score per state, in float32."""
-        scores: Tensor = self.label(self.score(hidden))
-        return scores
 
 
 @final
@@ -115,13 +102,13 @@ class RewardGuide(Delegate):
         if way is not None:
             check_word("way", way, Way)
         self.model, self.name = model.eval(), name
-        self.way: Way = way or choose_way(model, tokenizer, lm.vocab)
+        self.way: Way = way or _choose_way(model, tokenizer, lm.vocab)
         self.vocab = lm.vocab if self.way == "shared" else None
         self.chat_template = ChatTemplate(tokenizer, template, lm.decode)
         self.scorer: PairScorer | None = None
         self._inner: Guide[Any]
-        chosen, head = Label.of(model.config, label), _check_way(model, self.way)
-        if head is None:
+        chosen, score = Label.of(model.config, label), _head_of(model, self.way)
+        if score is None:
             self.scorer = PairScorer(model, tokenizer, chosen)
             self._inner = TextGuide(
                 self.scorer,
@@ -132,13 +119,11 @@ class RewardGuide(Delegate):
                 prompt=self.chat_template.opening,
             )
             return
-        net, reward_head = body(model), RewardHead(head, chosen)
+        net, head = body(model), RewardHead(score, chosen)
         if self.way == "shared":
-            self._inner = ValueGuide(
-                net, reward_head, vocab=lm.vocab, attention=attention, name=name
-            )
+            self._inner = ValueGuide(net, head, vocab=lm.vocab, attention=attention, name=name)
         else:
-            self._inner = Retokenised(net, reward_head, self.chat_template, lm.decode)
+            self._inner = Retokenised(net, head, self.chat_template, lm.decode)
 
     @classmethod
     def load(
@@ -201,10 +186,22 @@ class RewardGuide(Delegate):
 
 
 OPTIONS = tuple(inspect.signature(RewardGuide).parameters)[3:]
-"""The keywords of `RewardGuide`."""
 
 
-def choose_way(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocab: Vocab) -> Way:
+class RewardHead(nn.Module):
+    """A decoder's own classification head: hidden states to one label's score."""
+
+    def __init__(self, score: nn.Linear, label: Label) -> None:
+        super().__init__()
+        self.score, self.label = score, label
+
+    def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows"]:
+        """One score per state, in float32."""
+        scores: Tensor = self.label(self.score(hidden))
+        return scores
+
+
+def _choose_way(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocab: Vocab) -> Way:
     """How a reward model can read what a base with `vocab` writes."""
     if causal_head(model) is None:
         return "pairs"
@@ -212,12 +209,8 @@ def choose_way(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocab
     return "shared" if Vocab(size, Codec(tokenizer).fingerprint).reads(vocab) else "retokenised"
 
 
-def _check_way(model: PreTrainedModel, way: Way) -> nn.Linear | None:
-    """A decoder's head; None of an encoder, which reads pairs.
-
-    Raises:
-        IncompatibleError: the model cannot read in this way.
-    """
+def _head_of(model: PreTrainedModel, way: Way) -> nn.Linear | None:
+    """A decoder's head; None of an encoder. An error where the model cannot read in this way."""
     head = causal_head(model)
     if way == "pairs" and head is not None:
         raise IncompatibleError(
@@ -234,18 +227,9 @@ def _check_way(model: PreTrainedModel, way: Way) -> nn.Linear | None:
     return head
 
 
-# --- a decoder with another tokenizer -------------------------------------------------------------
+# --- a decoder with another tokenizer ------------------------------------------------------------
 
-Ids = list[int]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A prompt, its text up to the response, and the response's ids as the base wrote them."""
-
-    prompt: Prompt
-    opening: str
-    ids: tuple[int, ...] = ()
+Ids: TypeAlias = list[int]
 
 
 @dataclass
@@ -260,28 +244,16 @@ class RetokenisedState:
     read: list[Ids]
 
 
-def shortened(state: TreeState, lengths: Sequence[int]) -> TreeState:
-    """The first `lengths[b]` tokens of each row; what stands behind will be overwritten."""
-    on = torch.tensor(lengths, device=state.lengths.device)
-    return replace(state, lengths=on, bounds=list(lengths), scored=None)
-
-
 @final
-class Retokenised:
+class Retokenised(ResponseReader):
     """Scores prefix + candidate by retokenising the whole text.
 
     Merges may reach back across the end of the prefix, so tokens are never appended blindly. Each
     step reads once what the K texts have in common and was not read yet, and K times only what
     differs (one to a few tokens); the longest common token prefix with what was read is kept.
-
-    Args:
-        model: a decoder with a classification head.
-        head: its head.
-        chat_template: the reward model's template and tokenizer.
-        decode: the base's ids of a response to its text.
     """
 
-    vocab = None
+    name, vocab = "retokenised", None
 
     def __init__(
         self,
@@ -291,11 +263,7 @@ class Retokenised:
         decode: Callable[[Sequence[int]], str],
     ) -> None:
         self.net, self.head, self.chat_template, self.decode = model, head, chat_template, decode
-        self.name = "retokenised"
-        self.reader = open_reader(
-            model,
-            lambda out: out.last_hidden_state,
-        )
+        self.reader = open_reader(model, lambda out: out.last_hidden_state)
 
     @property
     def cost(self) -> Cost:
@@ -312,76 +280,65 @@ class Retokenised:
         self, state: RetokenisedState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
     ) -> RetokenisedState:
         """Append tokens; they are read with the next candidates, which decide how they tokenise."""
-        longer = appended_ids([row.ids for row in state.rows], tokens, lengths)
-        rows = [replace(row, ids=ids) for row, ids in zip(state.rows, longer, strict=True)]
-        return replace(state, rows=rows)
+        return replace(state, rows=self.longer(state.rows, tokens, lengths))
 
     def select(self, state: RetokenisedState, rows: Int[Tensor, "R"]) -> RetokenisedState:
         """Drop, reorder or fork rows."""
-        at = rows.tolist()
         return RetokenisedState(
-            [state.rows[i] for i in at],
+            [state.rows[i] for i in rows.tolist()],
             self.reader.select(state.cache, rows),
-            [state.read[i] for i in at],
+            [state.read[i] for i in rows.tolist()],
         )
 
     def join(self, states: Sequence[RetokenisedState]) -> RetokenisedState:
         """Rows of several states side by side."""
         return RetokenisedState(
-            [row for s in states for row in s.rows],
-            self.reader.join([s.cache for s in states]),
-            [ids for s in states for ids in s.read],
+            [row for state in states for row in state.rows],
+            self.reader.join([state.cache for state in states]),
+            [ids for state in states for ids in state.read],
         )
 
     @torch.inference_mode()
     def score(self, state: RetokenisedState, candidates: Candidates) -> Float[Tensor, "B K"]:
         """The reward of each text at its last token."""
         b, k, _ = candidates.shape
-        flat = self.chat_template.encode(self._texts(state, candidates))
+        flat = self.chat_template.encode(self._whole_texts(state, candidates))
         ids = [flat[i * k : (i + 1) * k] for i in range(b)]
         # One token of each text is left to branch on: its output is the score.
         shared = [common([*many, min(many, key=len)[:-1]]) for many in ids]
         self._read(state, shared)
-        rest = [[one[len(s) :] for one in many] for many, s in zip(ids, shared, strict=True)]
-        hidden = self.reader.branch(state.cache, self._branches(rest, candidates))
-        scores: Tensor = self.head(hidden)
+        rest = [one[len(s) :] for many, s in zip(ids, shared, strict=True) for one in many]
+        tokens, lengths = pad_ids(rest, device=self.net.device)
+        branches = replace(
+            candidates, tokens=tokens.view(b, k, -1), lengths=lengths.view(b, k), tail=None
+        )
+        scores: Tensor = self.head(self.reader.branch(state.cache, branches))
         return scores.to(candidates.logprobs.device)
 
-    def _texts(self, state: RetokenisedState, candidates: Candidates) -> list[str]:
-        """The whole text of every candidate; a finished response is closed by the template."""
-        texts = []
-        for row, many, lengths, ends in zip(
-            state.rows,
-            candidates.tokens.tolist(),
-            candidates.lengths.tolist(),
-            candidates.ends.tolist(),
-            strict=True,
-        ):
-            for ids, n, end in zip(many, lengths, ends, strict=True):
-                response = self.decode(row.ids + tuple(ids[:n])).rstrip(UNFINISHED)
-                texts.append(
-                    self.chat_template.closed(row.prompt, response)
-                    if end
-                    else row.opening + response
-                )
-        return texts
+    def _whole_texts(self, state: RetokenisedState, candidates: Candidates) -> list[str]:
+        """The text of every candidate; a finished response is closed by the template."""
+        responses = self.texts(state.rows, candidates)
+        return [
+            self.chat_template.closed(row.prompt, response) if end else row.opening + response
+            for row, many, ends in zip(state.rows, responses, candidates.ends.tolist(), strict=True)
+            for response, end in zip(many, ends, strict=True)
+        ]
 
-    def _read(self, state: RetokenisedState, wanted: Sequence[Ids]) -> None:
+    def _read(self, state: RetokenisedState, wanted: list[Ids]) -> None:
         """Make `wanted` what has been read of each row: back up where it differs, then read on."""
         kept = [len(common([a, b])) for a, b in zip(state.read, wanted, strict=True)]
         state.cache = shortened(state.cache, kept)
         new = [ids[n:] for ids, n in zip(wanted, kept, strict=True)]
         if any(new):
-            tokens, lengths = pad_ids(new, device=self.net.device)
-            state.cache = self.reader.extend(state.cache, tokens, lengths)
+            state.cache = self.reader.extend(state.cache, *pad_ids(new, device=self.net.device))
             state.cache = shortened(state.cache, [len(ids) for ids in wanted])
-        state.read = list(wanted)
+        state.read = wanted
 
-    def _branches(self, rest: list[list[Ids]], like: Candidates) -> Candidates:
-        """What is left of each text, as candidates in the reward model's ids."""
-        b, k, _ = like.shape
-        tokens, lengths = pad_ids([ids for many in rest for ids in many], device=self.net.device)
-        return Candidates(tokens.view(b, k, -1), like.logprobs, lengths.view(b, k), like.ends)
+
+def shortened(state: TreeState, lengths: Sequence[int]) -> TreeState:
+    """The first `lengths[b]` tokens of each row; what stands behind will be overwritten."""
+    on = torch.tensor(lengths, device=state.lengths.device)
+    return replace(state, lengths=on, bounds=list(lengths), scored=None)
 
 
 def common(rows: Sequence[Ids]) -> Ids:

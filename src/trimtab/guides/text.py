@@ -5,9 +5,9 @@ Legend: B rows, K candidates, L tokens of a candidate, R some rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
 import torch
@@ -18,26 +18,57 @@ from trimtab.errors import GuideError, TrimtabError, UsageError
 from trimtab.locks import lock_of
 from trimtab.types import Candidates, Cost, Prompt
 
-Pair: TypeAlias = tuple[str, str]
-"""A prompt and a response, as texts."""
-
 UNFINISHED = "\ufffd"
 """What decoders print for bytes that are not yet a character."""
 
+Pair: TypeAlias = tuple[str, str]  # a prompt and a response, as texts
+
 
 @dataclass(frozen=True)
-class TextRow:
-    """A prompt as the function sees it, and the response's ids so far."""
+class Row:
+    """A prompt, its text up to the response, and the response's ids so far."""
 
-    prompt: str
+    prompt: Prompt
+    opening: str
     ids: tuple[int, ...] = ()
 
 
-Rows: TypeAlias = list[TextRow]
+def appended_ids(
+    rows: Iterable[tuple[int, ...]], tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+) -> list[tuple[int, ...]]:
+    """Rows of ids with the first `lengths[b]` of `tokens[b]` behind them."""
+    new = zip(rows, tokens.tolist(), lengths.tolist(), strict=True)
+    return [row + tuple(ids[:n]) for row, ids, n in new]
+
+
+class ResponseReader:
+    """What reads responses as text, whatever tokens the base writes."""
+
+    decode: Callable[[Sequence[int]], str]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of a response, up to its last whole character."""
+        return self.decode(ids).rstrip(UNFINISHED)
+
+    def texts(self, rows: Sequence[Row], candidates: Candidates) -> list[list[str]]:
+        """Each row's response with each candidate."""
+        new = zip(rows, candidates.tokens.tolist(), candidates.lengths.tolist(), strict=True)
+        return [
+            [self.text(row.ids + tuple(ids[:n])) for ids, n in zip(many, lengths, strict=True)]
+            for row, many, lengths in new
+        ]
+
+    @staticmethod
+    def longer(
+        rows: Sequence[Row], tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+    ) -> list[Row]:
+        """Rows with these tokens at the end of their responses."""
+        ids = appended_ids([row.ids for row in rows], tokens, lengths)
+        return [replace(row, ids=new) for row, new in zip(rows, ids, strict=True)]
 
 
 @final
-class TextGuide:
+class TextGuide(ResponseReader):
     """score(s + v) = function(prompt, text of s + v).
 
     Prefix and candidate are decoded together, never token by token, so spaces and characters that
@@ -88,56 +119,43 @@ class TextGuide:
     def _user_text(self, prompt: Prompt) -> str:
         return prompt.text if prompt.text is not None else self.decode(prompt.ids)
 
-    def prefill(self, prompts: Sequence[Prompt]) -> Rows:
+    def prefill(self, prompts: Sequence[Prompt]) -> list[Row]:
         """One row per prompt, with no response yet."""
-        return [TextRow(self._prompt(prompt)) for prompt in prompts]
+        return [Row(prompt, self._prompt(prompt)) for prompt in prompts]
 
-    def extend(self, state: Rows, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Rows:
+    def extend(
+        self, state: list[Row], tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
+    ) -> list[Row]:
         """Append tokens; nothing is scored."""
-        longer = appended_ids([row.ids for row in state], tokens, lengths)
-        return [TextRow(row.prompt, ids) for row, ids in zip(state, longer, strict=True)]
+        return self.longer(state, tokens, lengths)
 
-    def select(self, state: Rows, rows: Int[Tensor, "R"]) -> Rows:
+    def select(self, state: list[Row], rows: Int[Tensor, "R"]) -> list[Row]:
         """Drop, reorder or fork rows."""
         return [state[i] for i in rows.tolist()]
 
-    def join(self, states: Sequence[Rows]) -> Rows:
+    def join(self, states: Sequence[list[Row]]) -> list[Row]:
         """Rows of several states side by side."""
         return [row for state in states for row in state]
 
-    def score(self, state: Rows, candidates: Candidates) -> Float[Tensor, "B K"]:
+    def score(self, state: list[Row], candidates: Candidates) -> Float[Tensor, "B K"]:
         """The function's scores of each prefix with each candidate.
 
         Raises:
             GuideError: the function failed, or returned something else than one number each.
         """
-        new = zip(state, candidates.tokens.tolist(), candidates.lengths.tolist(), strict=True)
-        pairs = [
-            (row.prompt, self.text(row.ids + tuple(ids[:n])))
-            for row, many, lengths in new
-            for ids, n in zip(many, lengths, strict=True)
-        ]
-        known = self._numbers(list(dict.fromkeys(pairs)))
-        b, k, _ = candidates.shape
-        scores = torch.tensor([known[pair] for pair in pairs], dtype=torch.float64)
-        return scores.to(candidates.logprobs).view(b, k)
-
-    def text(self, ids: Sequence[int]) -> str:
-        """Text of a response, up to its last whole character."""
-        return self.decode(ids).rstrip(UNFINISHED)
-
-    def _numbers(self, pairs: list[Pair]) -> dict[Pair, float]:
-        """Each distinct pair's score."""
-        size = self.batch_size or len(pairs)
+        texts = self.texts(state, candidates)
+        pairs = [(row.opening, t) for row, many in zip(state, texts, strict=True) for t in many]
+        distinct = list(dict.fromkeys(pairs))
+        size = self.batch_size or len(distinct)
         known: dict[Pair, float] = {}
-        for i in range(0, len(pairs), size):
-            batch = pairs[i : i + size]
-            results = self._call(batch)
-            known |= {p: self._number(p, r) for p, r in zip(batch, results, strict=True)}
-        return known
+        for i in range(0, len(distinct), size):
+            batch = distinct[i : i + size]
+            known |= zip(batch, self._call(batch), strict=True)
+        scores = torch.tensor([known[pair] for pair in pairs], dtype=torch.float64)
+        return scores.to(candidates.logprobs).view(candidates.logprobs.shape)
 
-    def _call(self, batch: list[Pair]) -> list[object]:
-        """What the function says of one batch: as many results as pairs."""
+    def _call(self, batch: list[Pair]) -> list[float]:
+        """What the function says of one batch."""
         prompts, texts = [prompt for prompt, _ in batch], [text for _, text in batch]
         self.cost.add(scored=len(batch), forwards=1)
         try:
@@ -146,12 +164,11 @@ class TextGuide:
         except TrimtabError:
             raise
         except Exception as error:
-            raise self._error(
-                batch[0], f"{type(error).__name__}: {error} in a batch of {len(batch)}"
-            ) from error
+            got = f"{type(error).__name__}: {error} in a batch of {len(batch)}"
+            raise self._error(batch[0], got) from error
         if len(results) != len(batch):
             raise self._error(batch[0], f"{len(results)} results for {len(batch)} texts")
-        return results
+        return [self._number(*each) for each in zip(batch, results, strict=True)]
 
     def _number(self, pair: Pair, result: object) -> float:
         try:
@@ -173,11 +190,3 @@ class TextGuide:
         """What is called."""
         function = getattr(self.function, "__qualname__", repr(self.function))
         return f"TextGuide({self.name!r}, {function})"
-
-
-def appended_ids(
-    rows: Sequence[tuple[int, ...]], tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
-) -> list[tuple[int, ...]]:
-    """Rows of ids with the first `lengths[b]` of `tokens[b]` behind them."""
-    new = zip(rows, tokens.tolist(), lengths.tolist(), strict=True)
-    return [row + tuple(ids[:n]) for row, ids, n in new]
