@@ -17,8 +17,8 @@ from tests import toys
 from tests.mutations import mutations
 from trimtab.errors import CheckpointError, IncompatibleError, UsageError
 from trimtab.guides import Clamp, LogSigmoid, Manifest, shipped_guides, verify
+from trimtab.guides.cached import HEADS, head_sizes
 from trimtab.guides.checkpoint import head_spec
-from trimtab.guides.manifest import HEADS, head_sizes
 from trimtab.inspection.audit import audit_card
 from trimtab.inspection.report import facts_of
 from trimtab.inspection.scores import units_of

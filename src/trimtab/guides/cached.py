@@ -249,6 +249,28 @@ class Identity(nn.Module):
         return outputs.float()
 
 
+HEADS: dict[str, type[nn.Module]] = {
+    "scalar": ScalarHead,
+    "vocabulary": VocabularyHead,
+    "dueling": DuelingHead,
+    "advantage": AdvantageHead,
+    "log_probability": LogProbabilityHead,
+    "identity": Identity,
+}
+"""Heads that can be saved, by their names on disk."""
+
+
+def head_sizes(kind: str) -> tuple[str, ...]:
+    """The sizes that a head is made with: the arguments that it needs.
+
+    >>> head_sizes("dueling")
+    ('hidden', 'vocabulary')
+    """
+    parameters = inspect.signature(HEADS[kind]).parameters.values()
+    plain = (p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+    return tuple(p.name for p in plain if p.default is p.empty)
+
+
 # --- backbones -----------------------------------------------------------------------------------
 
 

@@ -33,19 +33,16 @@ from trimtab.errors import (
     check_word,
 )
 from trimtab.files import replace_folder
-from trimtab.guides.cached import CachedGuide, ValueGuide, VocabularyGuide, truncated
-from trimtab.guides.manifest import (
-    HEAD,
+from trimtab.guides.cached import (
     HEADS,
-    TRANSFORMS,
-    Manifest,
-    Storage,
-    guide_folder,
+    CachedGuide,
+    ValueGuide,
+    VocabularyGuide,
     head_sizes,
-    verify,
-    write_manifest,
+    truncated,
 )
-from trimtab.guides.transforms import Transform
+from trimtab.guides.manifest import HEAD, Manifest, Storage, guide_folder, verify, write_manifest
+from trimtab.guides.transforms import TRANSFORMS, Transform
 from trimtab.models.loading import check_device, from_pretrained
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide, LanguageModel
@@ -221,12 +218,9 @@ def load_guide(
     if device is not None:
         backbone = backbone.to(torch.device(device))  # type: ignore[arg-type]  # as torch's modules
     kind = ValueGuide if manifest.kind == "value" else VocabularyGuide
+    head = _load_head(manifest.head, folder / HEAD)
     guide = kind(
-        backbone,
-        _load_head(manifest.head, folder / HEAD),
-        vocab=manifest.vocab,
-        attention=manifest.attention,
-        name=manifest.name,
+        backbone, head, vocab=manifest.vocab, attention=manifest.attention, name=manifest.name
     )
     return wrap(guide, manifest.transforms)
 
@@ -264,12 +258,11 @@ def _open_backbone(
                 got=error.got,
                 do="save the guide again",
             ) from error
-    if base is None and manifest.base is None:
-        raise UsageError(
-            f"{folder} stands on its base's layers", got="no base", do="pass lm=... or backbone=..."
-        )
     if base is None:
-        base = _load_net(manifest, str(manifest.base), manifest.revision or "main")
+        if manifest.base is None:
+            must = f"{folder} stands on its base's layers"
+            raise UsageError(must, got="no base", do="pass lm=... or backbone=...")
+        base = _load_net(manifest, manifest.base, manifest.revision or "main")
     return _on_base(folder, manifest, base)
 
 

@@ -10,24 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from inspect import Parameter, signature
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict, get_type_hints
 
-from torch import nn
-
 from trimtab.errors import CheckpointError, UnknownNameError, UsageError
 from trimtab.files import replace_file
-from trimtab.guides.cached import (
-    AdvantageHead,
-    DuelingHead,
-    GuideKind,
-    Identity,
-    LogProbabilityHead,
-    ScalarHead,
-    VocabularyHead,
-)
-from trimtab.guides.transforms import Center, Clamp, LogSigmoid, Transform
+from trimtab.guides.cached import HEADS, GuideKind, head_sizes
+from trimtab.guides.transforms import TRANSFORMS
 from trimtab.schema import SchemaError, above, check, one_of, record, schema_of, text, whole
 from trimtab.types import Vocab
 
@@ -36,23 +25,6 @@ MANIFEST = "guide.json"
 HEAD = "head.safetensors"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 SHIPPED = Path(__file__).with_name("shipped")
-
-HEADS: dict[str, type[nn.Module]] = {
-    "scalar": ScalarHead,
-    "vocabulary": VocabularyHead,
-    "dueling": DuelingHead,
-    "advantage": AdvantageHead,
-    "log_probability": LogProbabilityHead,
-    "identity": Identity,
-}
-"""Heads that can be saved, by their names on disk."""
-
-TRANSFORMS: dict[str, type[Transform]] = {
-    "log_sigmoid": LogSigmoid,
-    "clamp": Clamp,
-    "center": Center,
-}
-"""Transforms that can be saved with their guide, by their names on disk."""
 
 Storage: TypeAlias = Literal["full", "base"]
 """Where a guide's backbone is: in its folder, or in the base."""
@@ -151,17 +123,6 @@ class DataFacts(TypedDict, total=False):
 
 
 # --- the guide itself ----------------------------------------------------------------------------
-
-
-def head_sizes(kind: str) -> tuple[str, ...]:
-    """The sizes that a head is made with: the arguments that it needs.
-
-    >>> head_sizes("dueling")
-    ('hidden', 'vocabulary')
-    """
-    parameters = signature(HEADS[kind]).parameters.values()
-    plain = (p for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(p.name for p in plain if p.default is Parameter.empty)
 
 
 def _head(value: Any, name: str) -> None:

@@ -172,6 +172,14 @@ class Center(Transform):
         return scores - scores.mean(dim=-1, keepdim=True)
 
 
+TRANSFORMS: dict[str, type[Transform]] = {
+    "log_sigmoid": LogSigmoid,
+    "clamp": Clamp,
+    "center": Center,
+}
+"""Transforms that can be saved with their guide, by their names on disk."""
+
+
 @dataclass(frozen=True)
 class RereadState:
     """The inner guide's rows, and the ids that will be fed to them again."""
