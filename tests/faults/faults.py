@@ -178,7 +178,7 @@ IDENTITY = (
     Fault(
         "what a closure holds is not looked into",
         "runs/fingerprint.py",
-        """        parts.append(self._named(cells, "the closure's "))
+        """        parts.append(self._named(cells.items(), "the closure's "))
 """,
         "",
         ("tests/runs/test_fingerprint.py",),
@@ -186,8 +186,8 @@ IDENTITY = (
     Fault(
         "a method is known without the object that it is bound to",
         "runs/fingerprint.py",
-        'return ["method", self.of(x.__func__), self.of(x.__self__)]',
-        'return ["method", self.of(x.__func__)]',
+        'types.MethodType: ("__func__", "__self__"),',
+        'types.MethodType: ("__func__",),',
         ("tests/runs/test_fingerprint.py",),
     ),
     Fault(
@@ -200,7 +200,7 @@ IDENTITY = (
     Fault(
         "what cannot be looked into is taken for the same",
         "runs/fingerprint.py",
-        'self.unknown.append(f"{where} is a {name}, which cannot be looked into")',
+        'self.unknown.append(f"{where} is a {home}{kind.__name__}, which cannot be looked into")',
         "pass",
         ("tests/runs/test_fingerprint.py",),
     ),

@@ -22,9 +22,8 @@ import trimtab as tt
 from tests import toys
 from tests.runs.pairs import PAIRS, Bonus, first_fingerprints, holding
 from trimtab import rewards
-from trimtab.runs.essences import essence
-from trimtab.runs.fingerprint import fingerprint
-from trimtab.runs.origins import package_of, texts, version
+from trimtab.plugins import package_of, source, version
+from trimtab.runs.fingerprint import essence, fingerprint
 
 
 def told(thing: object) -> str:
@@ -231,11 +230,11 @@ def test_a_file_stands_for_what_it_imports(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("import torch, near\nfrom missing import nothing\n")
     (tmp_path / "near.py").write_text("import main\nfrom json import loads\n")
     (tmp_path / "broken.py").write_text("def (")
-    found = texts(str(tmp_path / "main.py"))
+    found = source(str(tmp_path / "main.py"))
     assert len(found) == 3
     assert found[2] == f"torch {version('torch')}"
-    assert len(texts(str(tmp_path / "broken.py"))) == 1
-    assert texts("<stdin>") == []
+    assert len(source(str(tmp_path / "broken.py"))) == 1
+    assert source("<stdin>") == []
 
 
 def test_rewards_by_name_are_known_in_no_time() -> None:

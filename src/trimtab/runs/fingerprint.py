@@ -2,7 +2,7 @@
 
     fingerprint(f)  =  hash of   code and constants, defaults, closure cells and attributes,
                                  the values of the globals that it reads,
-                                 its source file and those that it imports (see `origins`)
+                                 its source file and those that it imports
 
 and of an object its class and its state, all the way down: numbers, texts, containers, arrays and
 tensors by content, functions and classes as above, whatever else can be pickled by what it pickles
@@ -11,63 +11,112 @@ on the order of sets, or on the process.
 
 What cannot be looked into (an open file, a socket, a generator) has no fingerprint: it gets one
 that nothing ever had, so nothing that was kept is taken for its own. Files and servers that a
-function reads while it runs are not seen.
-
-A thing with a text as its attribute `fingerprint` is known by that alone.
+function reads while it runs are not seen. A thing with a text as its attribute `fingerprint` is
+known by that alone.
 """
 
 from __future__ import annotations
 
 import copyreg
-import dis
 import enum
 import functools
 import hashlib
+import json
 import sys
 import types
 import uuid
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, singledispatch
+from operator import attrgetter
 from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from trimtab.runs.essences import essence
-from trimtab.runs.identity import digest
-from trimtab.runs.origins import installed, package_of, texts
+from trimtab.guides import RewardGuide, TextGuide, ValueGuide, VocabularyGuide, WeightedSum
+from trimtab.guides.retokenised import Retokenised
+from trimtab.models.classifier import PairScorer
+from trimtab.models.table import TableLM
+from trimtab.models.text import ChatTemplate, Codec
+from trimtab.models.transformers import TransformersLM
+from trimtab.plugins import installed, package_of, source
+from trimtab.protocols import LanguageModel
+from trimtab.rewards import Sum
+from trimtab.rewards.classifier import Classifier
+from trimtab.rewards.server import Server
+from trimtab.rewards.similarity import SentenceEncoder
+from trimtab.runs.identity import digest, identify, plain_config, weights_fingerprint
 from trimtab.types import Cost
 
-DEEPEST = 16
-"""Sets within sets."""
+# --- what of a thing decides what it does --------------------------------------------------------
+
+
+@singledispatch
+def essence(thing: object) -> object:
+    """What of an object decides what it does; others of its parts are counters, caches and names.
+
+    Register a function for a class of which not everything does; NotImplemented is everything.
+    """
+    return NotImplemented
+
+
+def _own(decode: Callable[..., str]) -> object:
+    """A function that decodes ids; None for the base's, which is in the base's identity."""
+    base = isinstance(decode, types.MethodType) and isinstance(decode.__self__, LanguageModel)
+    return None if base else decode
+
+
+@essence.register
+def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> object:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        how: object = tokenizer.get_vocab()
+    else:  # padding and truncation are as its last call left them
+        how = {**json.loads(backend.to_str()), "padding": None, "truncation": None}
+    return [how, tokenizer.chat_template, dict(tokenizer.special_tokens_map)]
+
+
+for _kind, _parts in {
+    TableLM: lambda lm: identify(lm).identity(),
+    TransformersLM: lambda lm: identify(lm).identity(),
+    PreTrainedConfig: plain_config,
+    PreTrainedModel: lambda net: [plain_config(net.config), weights_fingerprint(net)],
+    Codec: attrgetter("tokenizer", "template"),
+    ChatTemplate: lambda chat: [chat.tokenizer, chat.template, _own(chat.decode)],
+    Sum: lambda total: [[weight for weight, _ in total.terms], total.rewards],
+    Server: attrgetter("fingerprint"),  # not its secrets
+    Classifier: attrgetter("read"),  # its folder may hold other weights tomorrow
+    SentenceEncoder: lambda e: [weights_fingerprint(e.model), repr(e.model)],  # pooling, lengths
+    TextGuide: lambda g: [g.function, g.batch_size, g._prompt, _own(g.decode)],
+    ValueGuide: attrgetter("backbone", "head"),
+    VocabularyGuide: attrgetter("backbone", "head"),
+    WeightedSum: attrgetter("weights", "guides"),
+    RewardGuide: attrgetter("way", "chat_template", "inner"),
+    Retokenised: attrgetter("net", "head", "chat_template"),
+    PairScorer: attrgetter("model", "label", "tokenizer"),
+}.items():
+    essence.register(_kind, _parts)
+
+
+# --- the fingerprint of anything -----------------------------------------------------------------
 
 MOST = 200_000
 """Objects that are looked into before it is given up; numbers and texts are not counted."""
 
-WHOLE = 2**22
-"""Bytes of a network's weight that are all hashed; of a larger one `SAMPLED` values are."""
-
-SAMPLED = 4096
-
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells a thing from others.
-
-    Attributes:
-        value: 32 hex digits; never the same twice where the thing cannot be known.
-        unknown: in words, what of it cannot be looked into; "" where all could.
-    """
+    """What tells a thing from others: 32 hex digits, never the same twice where it is unknown."""
 
     value: str
-    unknown: str = ""
+    unknown: str = ""  # in words, what of it cannot be looked into
 
 
 def fingerprint(thing: object) -> Fingerprint:
@@ -83,7 +132,7 @@ def fingerprint(thing: object) -> Fingerprint:
     given = getattr(thing, "fingerprint", None)
     if isinstance(given, str) and given:
         return Fingerprint(digest(["given", given]))
-    walk = _Walk()
+    walk = _Walk([])
     try:
         value = walk.whole(thing)
     except RecursionError:
@@ -104,24 +153,14 @@ _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet
 _IDLE = (type(Lock()), type(RLock()), Cost)
 """Things whose state changes nothing: locks, counters of what was read."""
 
-_DESCRIPTORS = (
-    types.WrapperDescriptorType,
-    types.MethodDescriptorType,
-    types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType,
-    types.MemberDescriptorType,
-)
-_SKIPPED = frozenset(
-    (
-        *("__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__"),
-        *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
-        *("__abstractmethods__", "_abc_impl", "__static_attributes__", "__type_params__"),
-        *("__dataclass_fields__", "__dataclass_params__", "__match_args__"),
-        *("__parameters__", "__orig_bases__"),
-        *("__protocol_attrs__", "__non_callable_proto_members__"),
-    )
-)
-"""Attributes of classes that tell nothing, or nothing that others do not tell."""
+_CALLS: dict[type, tuple[str, ...]] = {
+    types.MethodType: ("__func__", "__self__"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    functools._lru_cache_wrapper: ("__wrapped__",),
+}
+"""What calls something else and does not pickle by it, and where it keeps that."""
 
 
 class _Walk:
@@ -131,15 +170,12 @@ class _Walk:
     each other; data is described where it stands.
     """
 
-    def __init__(self, depth: int = 0) -> None:
-        if depth > DEEPEST:
-            raise _TooLargeError
+    def __init__(self, kept: list[object]) -> None:
         self.unknown: list[str] = []
-        self._depth = depth
-        self._texts: dict[str, list[str]] = {}
+        self._kept = kept  # whose ids are remembered must live
+        self._source = cache(source)
         self._numbers: dict[int, int] = {}
         self._todo: deque[tuple[Any, tuple[str, ...]]] = deque()
-        self._kept: list[object] = []  # whose ids are remembered must live
         self._known: dict[int, str] = {}
         self._open: dict[int, int] = {}
         self._where: list[str] = []
@@ -153,8 +189,6 @@ class _Walk:
             parts = self._class(code) if isinstance(code, type) else self._function(code)
             found.append(digest(parts))
         return digest(found)
-
-    # --- data ------------------------------------------------------------------------------------
 
     def of(self, x: Any) -> str:
         """A thing in a few letters."""
@@ -171,15 +205,18 @@ class _Walk:
             return self._known[id(x)]
         if id(x) in self._open:
             return f"within {len(self._open) - self._open[id(x)]}"
-        if len(self._kept) >= MOST:
-            raise _TooLargeError
-        self._kept.append(x)
+        self._keep(x)
         self._open[id(x)] = len(self._open)
         try:
             self._known[id(x)] = digest(self._parts(x))
         finally:
             del self._open[id(x)]
         return self._known[id(x)]
+
+    def _keep(self, x: object) -> None:
+        if len(self._kept) >= MOST:
+            raise _TooLargeError
+        self._kept.append(x)
 
     @contextmanager
     def _at(self, where: str) -> Iterator[None]:
@@ -195,6 +232,8 @@ class _Walk:
                 found.append([name, self.of(value)])
         return found
 
+    # --- data ------------------------------------------------------------------------------------
+
     def _parts(self, x: Any) -> list[Any]:
         kind = type(x)
         if kind in (list, tuple):
@@ -202,45 +241,42 @@ class _Walk:
         if kind in (dict, types.MappingProxyType):
             return ["dict", *([self.of(k), self.of(v)] for k, v in x.items())]
         if isinstance(x, set | frozenset):
-            return [self.of(kind), *sorted(self._apart(item) for item in x)]
-        if isinstance(x, torch.Tensor | np.ndarray | np.generic):
-            return self._numbers_of(x)
+            return [self.of(kind), *sorted(map(self._apart, x))]
+        if isinstance(x, torch.Tensor):
+            return self._tensor(x)
+        if isinstance(x, np.ndarray | np.generic):
+            content = x.tolist() if x.dtype.hasobject else np.asarray(x).tobytes()
+            return ["array", str(x.dtype.descr), x.shape, self.of(kind), self.of(content)]
         if isinstance(x, enum.Enum):
             return ["enum", self.of(kind), x.name, self.of(x.value)]
-        if isinstance(x, _IDLE):
+        if isinstance(x, _IDLE + _WEAK):  # whoever holds the keys is met elsewhere
             return ["idle"]
-        if isinstance(x, _WEAK):  # whoever holds the keys is met elsewhere
-            return ["weak"]
-        return self._code(x) or self._object(x)
+        if isinstance(x, types.CodeType):
+            return self._bytecode(x)
+        if isinstance(x, types.ModuleType):
+            return self._module(x)
+        if kind in _CALLS:
+            return [kind.__name__, *(self.of(getattr(x, name)) for name in _CALLS[kind])]
+        return self._object(x)
 
     def _apart(self, item: object) -> str:
         """An item of a set, described by itself: the order of sets means nothing."""
         if type(item) in (str, bytes, *_PLAIN):
             return self.of(item)
-        inner = _Walk(self._depth + 1)
+        inner = _Walk(self._kept)
         inner._where = self._where
         found = inner.whole(item)
         self.unknown += inner.unknown
         return found
 
-    def _numbers_of(self, x: Any) -> list[Any]:
-        """Arrays and tensors by their content, wherever they are stored."""
-        if isinstance(x, torch.Tensor):
-            try:
-                flat = x.detach().resolve_conj().reshape(-1)
-                if isinstance(x, nn.Parameter) and flat.nbytes > WHOLE:
-                    at = torch.arange(SAMPLED) * (len(flat) - 1) // (SAMPLED - 1)
-                    flat = flat[at.to(flat.device)]
-                content = flat.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-            except (RuntimeError, NotImplementedError, TypeError):  # without content, or not dense
-                return self._miss(x)
-            kind = [str(x.dtype), list(x.shape)]
-            return ["tensor", *kind, hashlib.sha256(content).hexdigest()]
-        if x.dtype.hasobject:
-            return ["objects", list(x.shape), self.of(x.tolist())]
-        content = np.asarray(x).tobytes()
-        kind = [str(x.dtype.descr), list(x.shape), self.of(type(x))]
-        return ["array", *kind, hashlib.sha256(content).hexdigest()]
+    def _tensor(self, x: torch.Tensor) -> list[Any]:
+        """By its content, wherever that is stored."""
+        try:
+            flat = x.detach().resolve_conj().reshape(-1)
+            content = flat.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        except (RuntimeError, NotImplementedError, TypeError):  # without content, or not dense
+            return self._miss(x)
+        return ["tensor", str(x.dtype), x.shape, self.of(content)]
 
     def _object(self, x: Any) -> list[Any]:
         """Any other object, by its essence or as it pickles."""
@@ -272,104 +308,56 @@ class _Walk:
 
     def _miss(self, x: object) -> list[Any]:
         kind = type(x)
-        name = (
-            kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-        )
+        home = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
         where = "".join(self._where).removeprefix(", ") or "it"
-        self.unknown.append(f"{where} is a {name}, which cannot be looked into")
+        self.unknown.append(f"{where} is a {home}{kind.__name__}, which cannot be looked into")
         return ["unknown"]
 
     # --- code ------------------------------------------------------------------------------------
 
-    def _code(self, x: Any) -> list[Any] | None:
-        """What calls something else; None for what does not."""
-        if isinstance(x, types.MethodType):
-            return ["method", self.of(x.__func__), self.of(x.__self__)]
-        if isinstance(x, partial):
-            kept = self._named(x.keywords.items(), "the argument ")
-            return ["partial", self.of(x.func), *map(self.of, x.args), kept]
-        if isinstance(x, staticmethod | classmethod):
-            return [type(x).__name__, self.of(x.__func__)]
-        if isinstance(x, property):
-            return ["property", *map(self.of, (x.fget, x.fset, x.fdel))]
-        if isinstance(x, types.CodeType):
-            return self._bytecode(x)
-        if isinstance(x, types.CellType):
-            return ["cell", *([] if _empty(x) else [self.of(x.cell_contents)])]
-        if isinstance(x, types.ModuleType):
-            return self._module(x, ())
-        if isinstance(x, functools._lru_cache_wrapper):
-            return ["cached", self.of(x.__wrapped__)]
-        if isinstance(x, _DESCRIPTORS):
-            return ["descriptor", self.of(x.__objclass__), x.__name__]
-        if isinstance(x, types.BuiltinFunctionType | types.MethodWrapperType):
-            owner: object = x.__self__
-            home = owner.__name__ if isinstance(owner, types.ModuleType) else self.of(owner)
-            return ["builtin", x.__qualname__, home]
-        return None
-
     def _reference(self, x: Any) -> str:
         """The number of a function or a class that is described apart."""
-        known = importable(x) and package_of(x.__module__)
-        if known:
+        if importable(x) and (known := package_of(x.__module__)):
             return " ".join(["installed", *known, x.__qualname__])
         if id(x) not in self._numbers:
-            if len(self._kept) >= MOST:
-                raise _TooLargeError
+            self._keep(x)
             self._numbers[id(x)] = len(self._numbers)
-            self._kept.append(x)
             self._todo.append((x, tuple(self._where)))
         return f"code {self._numbers[id(x)]}"
 
     def _function(self, f: types.FunctionType) -> list[Any]:
-        code = f.__code__
+        code, cells = f.__code__, {}
+        for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
+            with suppress(ValueError):  # a name that is bound later
+                cells[name] = cell.cell_contents
         own = not installed(code.co_filename)
         home = self._source(code.co_filename) if own else package_of(f.__module__ or "")
-        parts: list[Any] = ["function", self._bytecode(code), home or []]
         with self._at("a default"):
-            parts += [self.of(f.__defaults__), self.of(f.__kwdefaults__)]
-        cells = zip(code.co_freevars, f.__closure__ or (), strict=True)
-        parts.append(self._named(cells, "the closure's "))
+            defaults = [self.of(f.__defaults__), self.of(f.__kwdefaults__)]
+        parts = ["function", self._bytecode(code), home, defaults]
+        parts.append(self._named(cells.items(), "the closure's "))
         parts.append(self._named(vars(f).items(), "."))
         return [*parts, self._globals(f) if own else []]
 
     def _globals(self, f: types.FunctionType) -> list[Any]:
-        """The globals that a function reads, by value; of modules the attributes that it names."""
-        read, named = set[str](), set[str]()
-        for code in _nested(f.__code__):
-            named.update(code.co_names)
-            found = dis.get_instructions(code)
-            read.update(i.argval for i in found if i.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+        """The globals that a function names, by value; of modules the attributes that it names."""
+        named = {name for code in _nested(f.__code__) for name in code.co_names}
         parts: list[Any] = []
-        for name in sorted(read & f.__globals__.keys()):
+        for name in sorted(named & f.__globals__.keys()):
             value = f.__globals__[name]
+            module = isinstance(value, types.ModuleType)
             with self._at(f"the global {name}"):
-                if isinstance(value, types.ModuleType):
-                    parts.append([name, self._module(value, named)])
-                else:
-                    parts.append([name, self.of(value)])
+                parts.append([name, self._module(value, named) if module else self.of(value)])
         return parts
 
-    def _module(self, module: types.ModuleType, named: Iterable[str]) -> list[Any]:
+    def _module(self, module: types.ModuleType, named: Iterable[str] = ()) -> list[Any]:
         """An installed module by its version, another by its text and what is asked of it."""
         known = package_of(module.__name__)
-        if known is not None or id(module) in self._open:
+        if known is not None:
             return ["module", module.__name__, known]
-        self._open[id(module)] = len(self._open)
-        held = vars(module)
-        parts: list[Any] = []
-        for name in sorted(held.keys() & set(named)):
-            with self._at(f".{name}"):
-                inner = held[name]
-                deeper = isinstance(inner, types.ModuleType)
-                parts.append([name, self._module(inner, named) if deeper else self.of(inner)])
-        del self._open[id(module)]
-        return ["module", self._source(getattr(module, "__file__", None) or ""), parts]
-
-    def _source(self, file: str) -> list[str]:
-        if file not in self._texts:
-            self._texts[file] = texts(file)
-        return self._texts[file]
+        held = [(name, vars(module)[name]) for name in vars(module).keys() & set(named)]
+        text = self._source(getattr(module, "__file__", None) or "")
+        return ["module", text, self._named(held, ".")]
 
     def _bytecode(self, code: types.CodeType) -> list[Any]:
         names = [code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
@@ -378,16 +366,15 @@ class _Walk:
         return [body, *names, *counts, [self.of(const) for const in code.co_consts]]
 
     def _class(self, cls: type) -> list[Any]:
-        held = {k: v for k, v in vars(cls).items() if k not in _SKIPPED}
-        bases = [self.of(base) for base in cls.__bases__]
+        """Its name, bases and attributes; what Python itself notes in a class tells nothing."""
+        held = {
+            name: value
+            for name, value in vars(cls).items()
+            if not name.startswith(("__", "_abc_")) or callable(value)
+        }
         with self._at(f"the class {cls.__name__}"):
-            return [
-                "class",
-                cls.__qualname__,
-                self.of(type(cls)),
-                bases,
-                self._named(held.items(), "."),
-            ]
+            bases = [self.of(type(cls)), *map(self.of, cls.__bases__)]
+            return ["class", cls.__qualname__, bases, self._named(held.items(), ".")]
 
 
 def importable(x: Any) -> bool:
@@ -404,11 +391,3 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
             yield from _nested(const)
-
-
-def _empty(cell: types.CellType) -> bool:
-    try:
-        _ = cell.cell_contents
-    except ValueError:  # a name that is bound later
-        return True
-    return False

@@ -1,4 +1,4 @@
-"""Which model? Fingerprints that tell the results of one from another's.
+"""Which model? What tells the results of one from another's, whatever its name.
 
 A name may mean other weights tomorrow, so results are filed under what a model *is*: sampled
 weights, the configuration, the tokenizer's map. Functions and guides have theirs from
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -23,9 +22,6 @@ from trimtab.errors import UsageError
 from trimtab.models.proposals import TableLM
 from trimtab.models.transformers import TransformersLM
 
-VALUES = 64
-"""Numbers of each weight that enter its fingerprint: any training step changes most of them."""
-
 
 def canonical(thing: object) -> str:
     """JSON with one spelling: sorted keys, no blanks, plain ASCII."""
@@ -37,24 +33,19 @@ def digest(thing: object) -> str:
     return hashlib.sha256(canonical(thing).encode()).hexdigest()[:32]
 
 
-# --- models --------------------------------------------------------------------------------------
+VALUES = 64
+"""Numbers of each weight that enter a model's identity: any training step changes most of them."""
+
+NOTED = ("_name_or_path", "architectures", "dtype", "transformers_version")
+"""What of a configuration tells nothing, or nothing that the weights don't."""
 
 
 @dataclass(frozen=True)
 class ModelId:
-    """The base policy that results belong to.
-
-    Attributes:
-        name: what tables call it.
-        weights: fingerprint of its weights and their precision.
-        config: fingerprint of its configuration.
-        tokenizer: fingerprint of its token-to-id map.
-        base_temperature: divides the logits of pi_ref.
-        base_top_p: the nucleus of pi_ref.
-    """
+    """The base policy that results belong to: its name, and fingerprints of what it is."""
 
     name: str
-    weights: str
+    weights: str  # with their precision
     config: str = ""
     tokenizer: str = ""
     base_temperature: float = 1.0
@@ -67,11 +58,7 @@ class ModelId:
 
 @singledispatch
 def identify(lm: object) -> ModelId:
-    """The identity of a language model; register your own kind with `identify.register`.
-
-    Raises:
-        UsageError: the kind of model is not known.
-    """
+    """The identity of a language model; register your own kind with `identify.register`."""
     raise UsageError(
         "results are filed under a model's fingerprint, so its kind must be known",
         got=type(lm).__name__,
@@ -100,18 +87,11 @@ def _table(lm: TableLM) -> ModelId:
 
 def plain_config(config: PreTrainedConfig) -> Any:
     """A configuration as JSON types, without where it was loaded and what saving notes in it."""
-    return _without(json.loads(json.dumps(config.to_dict(), default=str)), NOTED)
 
+    def known(names: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in names.items() if name not in NOTED}
 
-NOTED = ("_name_or_path", "architectures", "dtype", "transformers_version")
-"""What tells nothing, or nothing that the weights don't; `save_pretrained` fills some of it in."""
-
-
-def _without(found: Any, names: Sequence[str]) -> Any:
-    """Nested mappings without some of their names."""
-    if not isinstance(found, dict):
-        return found
-    return {k: _without(v, names) for k, v in found.items() if k not in names}
+    return json.loads(json.dumps(config.to_dict(), default=str), object_hook=known)
 
 
 def weights_fingerprint(net: nn.Module) -> str:

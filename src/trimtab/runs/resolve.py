@@ -46,8 +46,7 @@ from trimtab.protocols import Guide, LanguageModel, Reward
 from trimtab.rewards import REWARDS, OfTexts, Sum, as_reward, find, on_texts, parse, spelled
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
-from trimtab.runs.essences import essence
-from trimtab.runs.fingerprint import Fingerprint
+from trimtab.runs.fingerprint import Fingerprint, essence
 from trimtab.runs.fingerprint import fingerprint as fingerprint_of
 from trimtab.runs.identity import digest
 from trimtab.types import Sample, Template
