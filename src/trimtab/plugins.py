@@ -250,7 +250,8 @@ def source(file: str) -> list[str]:
                 met.add(found)
                 todo.append(found)
     packages -= {*sys.stdlib_module_names, "trimtab"}
-    return hashes + [f"{name} {found}" for name in sorted(packages) if (found := version(name))]
+    versions = {name: version(name) for name in sorted(packages)}
+    return hashes + [f"{name} {number}" for name, number in versions.items() if number]
 
 
 _own_source = cache(source)
@@ -286,10 +287,12 @@ def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 def _find(importer: Path, level: int, name: str) -> Path | None:
     """The file of a module, as Python would find it; None where there is none."""
-    loaded = None if level else getattr(sys.modules.get(name), "__file__", None)
+    module = None if level else sys.modules.get(name)
+    loaded = getattr(module, "__file__", None)
     if loaded is None:
         *folders, last = name.split(".")
-        roots = [importer.parents[level - 1]] if level else [importer.parent, *sys.path]
-        spec = PathFinder.find_spec(last, [str(Path(root, *folders)) for root in roots])
+        roots = sys.path if not level else ()
+        homes = (importer.parents[max(level - 1, 0)], *roots)
+        spec = PathFinder.find_spec(last, [str(Path(home, *folders)) for home in homes])
         loaded = spec.origin if spec is not None and spec.has_location else None
     return Path(loaded).resolve() if loaded is not None else None

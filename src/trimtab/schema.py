@@ -1,11 +1,7 @@
 """What plain data must look like: files that people, or other programs, may have written.
 
 A schema is called with a value and its name, and raises `SchemaError` where the value is not of it.
-Schemas are put together from smaller ones:
-
-    record({"name": text, "layers": whole(1)}, {"reward": maybe(text)})
-
-or read off the annotations of a dataclass or `TypedDict`, so that its fields are declared once:
+It is read off an annotation, so that fields are declared once:
 
     @dataclass
     class Network:
@@ -19,8 +15,9 @@ or read off the annotations of a dataclass or `TypedDict`, so that its fields ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache, partial
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -43,12 +40,7 @@ MOST = 2**31
 
 
 class SchemaError(Exception):
-    """A value that is not of its schema.
-
-    Args:
-        must: what must hold, with the value's name.
-        got: the value, or what it is.
-    """
+    """A value that is not of its schema: what must hold of what, and what was got."""
 
     def __init__(self, must: str, got: str) -> None:
         super().__init__(must, got)
@@ -56,22 +48,29 @@ class SchemaError(Exception):
 
 
 def check(value: Any, schema: Schema, *, of: str, error: type[TrimtabError], do: str) -> None:
-    """Hold a value to a schema.
-
-    Args:
-        value: plain data.
-        schema: what it must be.
-        of: where it was read, such as a path; it is named in the error.
-        error: the error to raise.
-        do: the way out.
-    """
+    """Hold plain data to a schema; the error names what it is `of`, such as a path."""
     try:
-        finite(value, "")
+        _finite(value, "")
         schema(value, "")
     except SchemaError as broken:
         raise error(f"{of}: {broken.must}", got=broken.got, do=do) from None
     except RecursionError:
         raise error(f"{of} must not be nested so deep", got="hundreds of levels", do=do) from None
+
+
+def check_settings(kind: type, values: Mapping[str, Any], *, of: str, do: str) -> None:
+    """Hold some fields of a dataclass to their annotations; near words of a `Literal` are offered.
+
+    The error begins with what one of them is `of`, in words.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    for name, value in values.items():
+        literals = [h for h in (hints[name], *get_args(hints[name])) if get_origin(h) is Literal]
+        words = [word for literal in literals for word in get_args(literal)]
+        if words and isinstance(value, str):
+            check_word(name, value, words)
+    schema = record({}, {name: schema_of(hints[name]) for name in values})
+    check(values, schema, of=of, error=UsageError, do=do)
 
 
 def _refuse(name: str, must: str, value: Any) -> SchemaError:
@@ -80,11 +79,7 @@ def _refuse(name: str, must: str, value: Any) -> SchemaError:
     return SchemaError(f"{name or 'all of it'} must be {must}", shown)
 
 
-def anything(value: Any, name: str) -> None:
-    """Plain data of any kind."""
-
-
-def finite(value: Any, name: str) -> None:
+def _finite(value: Any, name: str) -> None:
     """No NaN and no infinity anywhere, and texts that can be written."""
     if isinstance(value, float) and not math.isfinite(value):
         raise _refuse(name, "a finite number", value)
@@ -92,11 +87,14 @@ def finite(value: Any, name: str) -> None:
         text(value, name)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            finite(key, f"a name in {name}" if name else "a name")
-            finite(inner, f"{name}.{key}" if name else str(key))
+            _finite(key, f"a name in {name}" if name else "a name")
+            _finite(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
-            finite(inner, f"{name}[{i}]")
+            _finite(inner, f"{name}[{i}]")
+
+
+# --- schemas of single values --------------------------------------------------------------------
 
 
 def text(value: Any, name: str) -> None:
@@ -107,8 +105,7 @@ def text(value: Any, name: str) -> None:
         raise _refuse(name, "a text that can be written", value)
 
 
-def truth(value: Any, name: str) -> None:
-    """True or false."""
+def _truth(value: Any, name: str) -> None:
     if not isinstance(value, bool):
         raise _refuse(name, "true or false", value)
 
@@ -124,8 +121,7 @@ def whole(least: int = 0, most: int = MOST) -> Schema:
     return holds
 
 
-def number(value: Any, name: str) -> None:
-    """A number that a float can hold."""
+def _number(value: Any, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _refuse(name, "a number", value)
     try:
@@ -140,7 +136,7 @@ def above(bound: float, *, equal: bool = False, most: float = math.inf) -> Schem
     """A number above a bound, or from it on."""
 
     def holds(value: Any, name: str) -> None:
-        number(value, name)
+        _number(value, name)
         if not (value > bound or (equal and value == bound)) or value > most:
             said = f"{bound:g} or more" if equal else f"above {bound:g}"
             said += f", at most {most:g}" if most < math.inf else ""
@@ -160,89 +156,17 @@ def one_of(known: Iterable[str]) -> Schema:
     return holds
 
 
-def maybe(inner: Schema) -> Schema:
-    """Null, or a schema."""
-
-    def holds(value: Any, name: str) -> None:
-        if value is not None:
-            inner(value, name)
-
-    return holds
-
-
-def either(*schemas: Schema, must: str = "") -> Schema:
-    """One of several schemas.
-
-    Args:
-        *schemas: which.
-        must: all of them, in words; "" puts their own words together.
-    """
-
-    def holds(value: Any, name: str) -> None:
-        words = []
-        for inner in schemas:
-            try:
-                return inner(value, name)
-            except SchemaError as broken:
-                words.append(broken.must.partition(" must be ")[2])
-        raise _refuse(name, must or ", or ".join(words), value)
-
-    return holds
-
-
-def some_of(inner: Schema) -> Schema:
-    """A list of one or more of one schema."""
-
-    def holds(value: Any, name: str) -> None:
-        list_of(inner)(value, name)
-        if not value:
-            raise SchemaError(f"{name} must have one at least", "none")
-
-    return holds
-
-
-def list_of(inner: Schema) -> Schema:
-    """A list of one schema."""
-
-    def holds(value: Any, name: str) -> None:
-        if not isinstance(value, list | tuple):
-            raise _refuse(name, "a list", value)
-        for i, each in enumerate(value):
-            inner(each, f"{name}[{i}]")
-
-    return holds
-
-
-def mapping_of(inner: Schema) -> Schema:
-    """Names, each with a value of one schema."""
-
-    def holds(value: Any, name: str) -> None:
-        if not isinstance(value, Mapping):
-            raise _refuse(name, "an object of names and values", value)
-        for key, each in value.items():
-            text(key, f"a name in {name}" if name else "a name")
-            inner(each, f"{name}.{key}" if name else key)
-
-    return holds
-
-
 def record(
     needed: Mapping[str, Schema],
     optional: Mapping[str, Schema] | None = None,
     *,
     more: bool = False,
 ) -> Schema:
-    """An object with certain names.
-
-    Args:
-        needed: they must be there.
-        optional: they may be.
-        more: whether others may be, of any kind.
-    """
+    """An object with names that must be there, others that may be, and perhaps any `more`."""
     known = {**needed, **(optional or {})}
 
     def holds(value: Any, name: str) -> None:
-        mapping_of(anything)(value, name)
+        _hold(Mapping[str, Any], value, name)
         of = f"{name}." if name else ""
         for key in needed:
             if key not in value:
@@ -259,79 +183,79 @@ def record(
 
 # --- from annotations ----------------------------------------------------------------------------
 
-PLAIN: dict[Any, Schema] = {Any: anything, str: text, bool: truth, int: whole(), float: number}
+_PLAIN: dict[Any, Schema] = {str: text, bool: _truth, int: whole(), float: _number}
 
 
-def schema_of(annotation: Any) -> Schema:
+def schema_of(kind: Any) -> Schema:
     """The schema of values of a type.
 
-    Args:
-        annotation: `str`, `bool`, `int` (not negative), `float`, `Any`; a `Literal`, a union, a
-            list, a tuple of one entry at least, a mapping; `Annotated[type, schema]` for a narrower
-            schema; a dataclass, which takes no names but its fields; a `TypedDict`, which takes
-            others too.
+    That may be `str`, `bool`, `int` (not negative), `float`, `Any`; a `Literal`, a union, a list or
+    sequence, a tuple of one entry at least, a mapping; `Annotated[type, schema]` for a narrower
+    schema; a dataclass, which takes no names but its fields; a `TypedDict`, which takes others too.
 
     >>> schema_of(Annotated[float, above(0)] | Literal["all"])("some", "prefixes")
     Traceback (most recent call last):
     ...
     trimtab.schema.SchemaError: ('prefixes must be a number, or one of all', "'some'")
     """
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if is_dataclass(annotation) or is_typeddict(annotation):
-        return _record_of(annotation)
-    if origin is Annotated:
-        narrower: Schema = inner[1]
-        return narrower
-    if origin is Literal:
-        return one_of(inner)
-    if origin in (Union, UnionType):
-        several = [schema_of(kind) for kind in inner if kind is not NoneType]
-        one = several[0] if len(several) == 1 else either(*several)
-        return maybe(one) if NoneType in inner else one
-    if origin is tuple:
-        return some_of(schema_of(inner[0]))
-    if origin is list:
-        return list_of(schema_of(inner[0]))
-    if origin in (dict, Mapping):
-        return mapping_of(schema_of(inner[1]))
-    return PLAIN[annotation]
+    return partial(_hold, kind)
 
 
+def _hold(kind: Any, value: Any, name: str) -> None:
+    origin, inner = get_origin(kind), get_args(kind)
+    if is_dataclass(kind) or is_typeddict(kind):
+        _record_of(kind)(value, name)
+    elif origin is Annotated:
+        inner[1](value, name)
+    elif origin is Literal:
+        one_of(inner)(value, name)
+    elif origin in (Union, UnionType):
+        _hold_one(inner, value, name)
+    elif origin in (list, Sequence, tuple):
+        if not isinstance(value, list | tuple):
+            raise _refuse(name, "a list", value)
+        if origin is tuple and not value:
+            raise SchemaError(f"{name} must have one at least", "none")
+        for i, each in enumerate(value):
+            _hold(inner[0], each, f"{name}[{i}]")
+    elif origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise _refuse(name, "an object of names and values", value)
+        for key, each in value.items():
+            text(key, f"a name in {name}" if name else "a name")
+            _hold(inner[1], each, f"{name}.{key}" if name else key)
+    elif kind is not Any:
+        _PLAIN[kind](value, name)
+
+
+def _hold_one(kinds: Sequence[Any], value: Any, name: str) -> None:
+    """Hold a value to one of several types."""
+    broken = list[SchemaError]()
+    for kind in kinds:
+        if kind is NoneType:
+            if value is None:
+                return None
+            continue
+        try:
+            return _hold(kind, value, name)
+        except SchemaError as error:
+            broken.append(error)
+    if len(broken) == 1:
+        raise broken[0]
+    words = [error.must.partition(" must be ")[2] for error in broken]
+    raise _refuse(name, ", or ".join(words), value)
+
+
+@cache
 def _record_of(kind: Any) -> Schema:
     """The fields of a dataclass or `TypedDict`; those with a default may be missing."""
-    schemas = {
-        name: schema_of(hint) for name, hint in get_type_hints(kind, include_extras=True).items()
-    }
+    hints = get_type_hints(kind, include_extras=True)
     if is_typeddict(kind):
         optional: Iterable[str] = kind.__optional_keys__
     else:
         optional = [
             f.name for f in fields(kind) if (f.default, f.default_factory) != (MISSING,) * 2
         ]
+    schemas = {name: schema_of(hint) for name, hint in hints.items()}
     needed = {name: schema for name, schema in schemas.items() if name not in optional}
     return record(needed, {name: schemas[name] for name in optional}, more=is_typeddict(kind))
-
-
-def check_settings(kind: type, values: Mapping[str, Any], *, of: str, do: str) -> None:
-    """Hold plain values to the annotations of a dataclass.
-
-    Args:
-        kind: the dataclass.
-        values: some of its fields.
-        of: what one of them is, in words; it begins the error.
-        do: the way out.
-
-    Raises:
-        UsageError: a value is not of its annotation.
-        UnknownNameError: a word that its `Literal` does not have; near words are offered.
-    """
-    hints = get_type_hints(kind, include_extras=True)
-    for name, value in values.items():
-        literals = [hints[name], *get_args(hints[name])]
-        words = [
-            word for each in literals if get_origin(each) is Literal for word in get_args(each)
-        ]
-        if words and isinstance(value, str):
-            check_word(name, value, words)
-    schema = record({}, {name: schema_of(hints[name]) for name in values})
-    check(values, schema, of=of, error=UsageError, do=do)

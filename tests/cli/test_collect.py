@@ -11,7 +11,7 @@ import pytest
 
 from tests.runs.world import files
 from tests.shell import Result, Run
-from trimtab.runs.store import read_groups, read_manifest
+from trimtab.runs import read_groups, read_manifest
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 import trimtab as tt
 from tests import toys
 from tests.shell import Result, Run
-from trimtab.runs.store import write_groups
+from trimtab.runs import write_groups
 from trimtab.types import Group, Response
 
 

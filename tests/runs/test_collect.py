@@ -17,12 +17,12 @@ from tests.runs import world
 from tests.runs.world import files, roll
 from trimtab.decoding.loop import decode
 from trimtab.errors import DataError, PromptError, UnknownNameError, UsageError
-from trimtab.runs import Processes, collect
+from trimtab.runs import Processes, collect, read_groups, read_manifest
 from trimtab.runs.batches import Condition, Item, Policy
 from trimtab.runs.identity import identify
 from trimtab.runs.resolve import GuideSource
 from trimtab.runs.rollouts import items_of
-from trimtab.runs.store import Store, read_groups, read_manifest
+from trimtab.runs.store import Store
 from trimtab.runs.worker import Work
 from trimtab.types import Prompt, Sample
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.runs.world import files, roll
 from trimtab.errors import ResultsError
-from trimtab.runs.store import read_groups
+from trimtab.runs import read_groups
 
 
 @pytest.mark.parametrize("room", [0, 1, 4, 10])

@@ -15,9 +15,8 @@ from tests import toys
 from tests.runs import world
 from tests.runs.world import files, roll
 from trimtab.errors import DataError, RewardError, UnavailableError, UsageError
-from trimtab.runs import Processes, relabel
+from trimtab.runs import Processes, read_groups, read_manifest, relabel
 from trimtab.runs.resolve import GuideSource, Scorer
-from trimtab.runs.store import read_groups, read_manifest
 from trimtab.types import Sample
 
 # --- rewards that fail ---------------------------------------------------------------------------

@@ -14,10 +14,9 @@ from tests import toys
 from tests.runs import world
 from tests.runs.world import files, roll
 from trimtab.errors import DataError, IncompatibleError
-from trimtab.runs import collect, collect_values
+from trimtab.runs import collect, collect_values, read_groups, read_manifest
 from trimtab.runs.record import Row
 from trimtab.runs.rollouts import halves
-from trimtab.runs.store import read_groups, read_manifest
 from trimtab.types import Group, Prompt, Response, Sample
 
 

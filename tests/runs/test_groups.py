@@ -17,8 +17,9 @@ from tests.mutations import mutations
 from tests.runs import world
 from tests.runs.world import files
 from trimtab.errors import DataError, ResultsError
-from trimtab.runs import store as stores
-from trimtab.runs.store import read_groups, read_manifest, write_groups
+from trimtab.runs import groups as stores
+from trimtab.runs import read_groups, read_manifest, write_groups
+from trimtab.runs.store import Store
 from trimtab.training.data import base_temperature
 from trimtab.types import Alternative, Group, Ledger, Prompt, Response
 
@@ -218,7 +219,7 @@ def test_a_folder_is_complete_when_its_manifest_says_so(folder: Path) -> None:
 
 
 def test_locks_that_are_cleared_away_meanwhile_are_made_anew(folder: Path) -> None:
-    there = stores.Store(folder)
+    there = Store(folder)
     with there.claim("x") as mine:
         assert mine
         with there.claim("x") as twice:

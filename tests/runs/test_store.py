@@ -18,9 +18,10 @@ import trimtab as tt
 from tests.evaluation import worlds
 from trimtab.errors import DataError, ResultsError
 from trimtab.evaluation.experiment import evaluate, items_of, scorers_of
+from trimtab.runs import read_manifest
 from trimtab.runs.batches import Condition, Item, Policy
 from trimtab.runs.identity import ModelId, identify
-from trimtab.runs.store import Store, read_manifest
+from trimtab.runs.store import Store
 from trimtab.runs.worker import Work, Worker
 from trimtab.types import Response
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs import world
-from trimtab.runs.store import read_groups
+from trimtab.runs import read_groups
 from trimtab.training.objectives.base import statistics
 
 

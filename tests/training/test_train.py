@@ -31,7 +31,7 @@ from trimtab.errors import (
 from trimtab.evaluation import evaluate
 from trimtab.guides import verify
 from trimtab.inspection import inspect_guide
-from trimtab.runs.store import read_groups, write_groups
+from trimtab.runs import read_groups, write_groups
 from trimtab.training.config import make_config, read_config
 from trimtab.training.objectives import OBJECTIVES, objective
 from trimtab.training.run import Trained, train

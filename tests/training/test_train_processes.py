@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tests.training import train_world as world
 from trimtab.guides import verify
-from trimtab.runs.store import write_groups
+from trimtab.runs import write_groups
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import trimtab as tt
 from tests import toys
-from trimtab.runs.store import write_groups
+from trimtab.runs import write_groups
 from trimtab.training.config import TrainConfig, make_config
 from trimtab.types import Group, Ledger, Response
 

@@ -16,8 +16,8 @@ from trimtab.decoding.methods import args, args_stochastic, best_of_n, sampling,
 from trimtab.evaluation.experiment import Evaluation, Experiment, GuideLike, Options
 from trimtab.protocols import LanguageModel, Reward
 from trimtab.runs.batches import Condition
-from trimtab.runs.progress import OnProgress, silent
 from trimtab.runs.resolve import find_guide, find_reward
+from trimtab.runs.worker import OnProgress, silent
 from trimtab.types import Sample, Split, Template
 
 BASE_TEMPERATURE = 0.7

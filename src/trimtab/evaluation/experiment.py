@@ -34,7 +34,6 @@ from trimtab.runs.batches import (
 )
 from trimtab.runs.identity import identify
 from trimtab.runs.processes import Processes, check_opener, hand_out
-from trimtab.runs.progress import OnProgress, silent
 from trimtab.runs.resolve import (
     GuideSource,
     Scorer,
@@ -43,16 +42,19 @@ from trimtab.runs.resolve import (
     find_model,
     find_reward,
 )
-from trimtab.runs.scoring import (
+from trimtab.runs.store import Store
+from trimtab.runs.worker import (
     Failure,
+    OnProgress,
     OnRewardError,
     Scoring,
+    Work,
+    base_of,
     identities,
     reward_error,
+    silent,
     warn_of,
 )
-from trimtab.runs.store import Store
-from trimtab.runs.worker import Work, base_of
 from trimtab.types import Split
 
 log = logging.getLogger("trimtab")

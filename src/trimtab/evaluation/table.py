@@ -49,7 +49,7 @@ from trimtab.evaluation.presentation import TextTable, Value, rounded, with_erro
 from trimtab.evaluation.statistics import Estimate, bootstrap, by_prompt, estimate, holm, wilcoxon
 from trimtab.plugins import optional
 from trimtab.runs.batches import Facts, title
-from trimtab.runs.manifest import read_manifest
+from trimtab.runs.record import read_manifest
 from trimtab.runs.resolve import Scorer
 from trimtab.runs.store import Store
 from trimtab.types import Completion

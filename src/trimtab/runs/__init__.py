@@ -17,20 +17,22 @@ from typing import TYPE_CHECKING
 from trimtab.lazy import door
 
 if TYPE_CHECKING:
+    from trimtab.runs.groups import read_groups, write_groups
     from trimtab.runs.processes import Processes, rank_of
-    from trimtab.runs.progress import OnProgress, Progress
-    from trimtab.runs.prompts import Source, find_prompts, find_responses
+    from trimtab.runs.record import read_manifest
     from trimtab.runs.resolve import (
         GuideSource,
         Scorer,
+        Source,
         find_guide,
         find_method,
         find_methods,
         find_model,
+        find_prompts,
         find_reward,
     )
-    from trimtab.runs.rollouts import collect, collect_values, relabel
-    from trimtab.runs.store import read_groups, read_manifest, write_groups
+    from trimtab.runs.rollouts import collect, collect_values, find_responses, relabel
+    from trimtab.runs.worker import OnProgress, Progress
 
 __all__ = [
     "GuideSource",

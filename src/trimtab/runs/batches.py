@@ -9,19 +9,21 @@ interrupted and decoded anew has the same bytes (on the same machine and number 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from trimtab import version
 from trimtab.decoding.methods import METHODS, Method, Stochastic
 from trimtab.errors import UsageError
 from trimtab.runs.fingerprint import Fingerprint, fingerprint, importable
 from trimtab.runs.identity import ModelId, digest
-from trimtab.runs.record import FORMAT, Row
+from trimtab.runs.record import FORMAT, Count, FileName, Row
 from trimtab.runs.resolve import GuideSource
+from trimtab.schema import schema_of, whole
 from trimtab.types import Prompt, Sample, Samples, Vocabulary
 
 # --- methods as data -----------------------------------------------------------------------------
@@ -31,11 +33,7 @@ def describe(part: object, unknown: list[str] | None = None) -> Any:
     """A part of a method as plain JSON types.
 
     Our own functions are known by name, our own dataclasses by kind and fields; any other part is
-    described by its fingerprint too.
-
-    Args:
-        part: a method, a proposal, a rule, a sampler, a number.
-        unknown: takes, in words, what cannot be looked into.
+    described by its fingerprint too. `unknown` takes, in words, what cannot be looked into.
     """
     if part is None or isinstance(part, bool | int | float | str):
         return part
@@ -82,12 +80,7 @@ def title(label: str, guide: str | None, *, named: bool = True) -> str:
     """A condition as people read it: its label, and what guides it.
 
     Best-of-n says who picks: the guide, where the method ran; the reward, where it is computed
-    from the base's own samples.
-
-    Args:
-        label: of the method.
-        guide: its name; None where there is none.
-        named: whether a guide's name is shown; best-of-n says in any case that it is a guide.
+    from the base's own samples. A guide's name may be left out.
 
     >>> title("vas(beta=2)", "mine"), title("best-of-n(n=4)", "mine"), title("sampling", None)
     ('vas(beta=2) by mine', 'best-of-4 by the guide mine', 'sampling')
@@ -121,20 +114,15 @@ def plain_sampling(method: Method) -> bool:
 class Item:
     """What one group answers: a prompt, encoded for the base.
 
-    Attributes:
-        id: what pairs it across conditions.
-        prompt: what is asked.
-        sample: what rewards see, with all that the task knows of it. No text depends on it, so it
-            is no part of a batch's key; scores do, so theirs keep its fingerprint.
-        prefix: ids that open every response.
-        room: most tokens of a response after the prefix; None takes the condition's.
+    No text depends on the sample, so it is no part of a batch's key; scores do, so theirs keep its
+    fingerprint.
     """
 
-    id: str
+    id: str  # pairs it across conditions
     prompt: Prompt
-    sample: Sample
-    prefix: tuple[int, ...] = ()
-    room: int | None = None
+    sample: Sample  # what rewards see, with all that the task knows of it
+    prefix: tuple[int, ...] = ()  # ids that open every response
+    room: int | None = None  # most tokens of a response after the prefix; None: the condition's
 
     @classmethod
     def of(cls, prompt: Prompt, sample: Sample) -> Item:
@@ -153,11 +141,6 @@ class Item:
         if not self.prefix:
             return self.prompt
         return Prompt(self.prompt.ids + self.prefix, self.prompt.text, self.prompt.messages)
-
-    @property
-    def text(self) -> str:
-        """What reports show of it."""
-        return self.prompt.text or ""
 
     @cached_property
     def seen(self) -> Fingerprint:
@@ -187,7 +170,12 @@ def sample_of(prompt: Prompt, topic: str, meta: Mapping[str, Any]) -> Sample:
         not turns or (len(turns) == 1 and turns[0].get("role") == "user")
     )
     asked = prompt.text if plain else tuple(turns)
-    return Sample(asked or "", topic, meta)
+    return Sample(asked or "", topic, as_json(meta))
+
+
+def as_json(meta: Mapping[str, Any]) -> Any:
+    """What of a sample's `meta` comes back from a record; things of other types become text."""
+    return json.loads(json.dumps(meta, default=str, sort_keys=True))
 
 
 # --- batches and conditions ----------------------------------------------------------------------
@@ -195,22 +183,13 @@ def sample_of(prompt: Prompt, topic: str, meta: Mapping[str, Any]) -> Sample:
 
 @dataclass(frozen=True)
 class Policy:
-    """What answers prompts, and how often: all that texts depend on but the prompts.
-
-    Attributes:
-        model: the base policy.
-        method: the decoding method, with its strength.
-        guide: what guides it; None where the method needs none.
-        n: responses per prompt; 1 where all would be the same.
-        seed: with the prompt and the sample's number, decides every draw.
-        max_new_tokens: token budget of a response.
-    """
+    """What answers prompts, and how often: all that texts depend on but the prompts."""
 
     model: ModelId
     method: Method
     guide: GuideSource | None = None
-    n: int = 1
-    seed: int = 0
+    n: int = 1  # responses per prompt; 1 where all would be the same
+    seed: int = 0  # with the prompt and the sample's number, decides every draw
     max_new_tokens: int = 128
 
     def __post_init__(self) -> None:
@@ -218,20 +197,17 @@ class Policy:
             raise UsageError("n must be at least 1", got=f"{self.n}", do="raise it")
 
     @cached_property
-    def _described(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-        unknown: list[str] = []
-        described = describe(self.method, unknown)
-        return described, tuple(unknown)
-
-    @property
     def described(self) -> Mapping[str, Any]:
         """The method as plain JSON types, see `describe`."""
-        return self._described[0]
+        described: Mapping[str, Any] = describe(self.method)
+        return described
 
-    @property
+    @cached_property
     def unknown(self) -> tuple[str, ...]:
         """In words, what of the method cannot be looked into: its texts are decoded anew."""
-        return self._described[1]
+        unknown: list[str] = []
+        describe(self.method, unknown)
+        return tuple(unknown)
 
     def key(self, items: Sequence[Item]) -> str:
         """Hash of all that the texts of a batch depend on."""
@@ -252,19 +228,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts that are decoded together and published together.
+    """Prompts that are decoded together and published together."""
 
-    Attributes:
-        key: hash of all that its texts depend on; the name of its files.
-        items: the prompts.
-        responses: how many there are, or will be, to all of them.
-        policy: what answers them; None where the texts are there and nothing is decoded.
-    """
-
-    key: str
+    key: str  # hash of all that its texts depend on; the name of its files
     items: tuple[Item, ...]
-    responses: int
-    policy: Policy | None = None
+    responses: int  # how many there are, or will be, to all of them
+    policy: Policy | None = None  # None where the texts are there and nothing is decoded
 
     @property
     def longest(self) -> tuple[int, int]:
@@ -275,26 +244,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Condition:
-    """One policy on the prompts of one split.
+    """One policy on the prompts of one split."""
 
-    Attributes:
-        task: name of the task, or where the prompts came from.
-        split: which of its prompts; "" where there are none others.
-        policy: what answers them.
-        items: the prompts.
-        rows: most rows that are decoded side by side; another number is other batches.
-        shape: what a token that the base reads costs, as plain JSON types; None where it is not
-            counted. No part of the key.
-        guide_shape: the same of the guide.
-    """
-
-    task: str
-    split: str
+    task: str  # its name, or where the prompts came from
+    split: str  # "" where there are none others
     policy: Policy
     items: tuple[Item, ...]
-    rows: int = 32
-    shape: Mapping[str, Any] | None = None
-    guide_shape: Mapping[str, Any] | None = None
+    rows: int = 32  # most that are decoded side by side; another number is other batches
+    shape: Mapping[str, Any] | None = None  # what a token costs that the base reads, if counted
+    guide_shape: Mapping[str, Any] | None = None  # the same of the guide
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -318,11 +276,14 @@ class Condition:
     def facts(self) -> Facts:
         """What `conditions/<key>.json` says of it."""
         policy, guide = self.policy, self.policy.guide
+        prompts = digest([item.as_dict() for item in self.items])
         return Facts(
             key=self.key,
             task=self.task,
             split=self.split,
             label=label(policy.method),
+            prompts={"count": len(self.items), "fingerprint": prompts},
+            batches=tuple(batch.key for batch in self.batches),
             method=policy.described,
             guide={"name": guide.name, "fingerprint": guide.fingerprint} if guide else None,
             shape=self.shape,
@@ -331,54 +292,48 @@ class Condition:
             n=policy.n,
             seed=policy.seed,
             max_new_tokens=policy.max_new_tokens,
-            prompts={
-                "count": len(self.items),
-                "fingerprint": digest([item.as_dict() for item in self.items]),
-            },
-            batches=tuple(batch.key for batch in self.batches),
         )
+
+
+class _Guide(TypedDict):
+    name: str
+    fingerprint: str
+
+
+class _Prompts(TypedDict):
+    count: Count
+    fingerprint: str  # of ids and texts
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a folder says of a condition, whether it is finished or not.
-
-    Attributes:
-        key: hash of all of the work.
-        task: name of the task, or where the prompts came from.
-        split: which of its prompts.
-        label: the method in one line, see `label`; "given" for texts that no method wrote.
-        method: as plain JSON types, see `describe`; None for texts that were given.
-        guide: name and fingerprint of what guides it.
-        shape: what a token that the base reads costs; None where it is not counted.
-        guide_shape: what a token that the guide reads costs; likewise.
-        plain: whether the texts are the base's own samples.
-        n: responses per prompt; None where it differs.
-        seed: decides every draw; conditions of one seed are paired by prompt.
-        max_new_tokens: token budget of a response.
-        prompts: their count, and the fingerprint of ids and texts.
-        batches: keys of its batches in the order of the prompts.
-    """
+    """What a folder says of a condition, whether it is finished or not; see `Condition`."""
 
     key: str
     task: str
     split: str
-    label: str
-    prompts: Mapping[str, Any]
-    batches: tuple[str, ...]
-    method: Mapping[str, Any] | None = None
-    guide: Mapping[str, str] | None = None
+    label: str  # the method in one line; "given" for texts that no method wrote
+    prompts: Annotated[Mapping[str, Any], schema_of(_Prompts)]
+    batches: Annotated[Sequence[str], schema_of(list[FileName])]  # keys, in the prompts' order
+    method: Mapping[str, Any] | None = None  # see `describe`; None for texts that were given
+    guide: Annotated[Mapping[str, str], schema_of(_Guide)] | None = None
     shape: Mapping[str, Any] | None = None
     guide_shape: Mapping[str, Any] | None = None
-    plain: bool = False
-    n: int | None = None
-    seed: int | None = None
-    max_new_tokens: int | None = None
+    plain: bool = False  # whether the texts are the base's own samples
+    n: Annotated[int, whole(1)] | None = None  # responses per prompt; None where it differs
+    seed: Annotated[int, whole(-(2**63), 2**63)] | None = None  # one seed is paired by prompt
+    max_new_tokens: Annotated[int, whole(1)] | None = None
 
     @property
     def title(self) -> str:
         """What people call it, such as "vas(beta=2) by mine"; see `title`."""
         return title(self.label, self.guide["name"] if self.guide else None)
+
+    @property
+    def names(self) -> set[str]:
+        """All that it may be asked for by."""
+        names = {self.title, self.label}
+        return {self.key, *names, *(f"{name}/{self.split}" for name in names)}
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

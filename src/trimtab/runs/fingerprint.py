@@ -83,7 +83,7 @@ def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> object:
     return [how, tokenizer.chat_template, dict(tokenizer.special_tokens_map)]
 
 
-for _kind, _parts in {
+_ESSENCES: dict[type, Callable[[Any], object]] = {
     TableLM: lambda lm: identify(lm).identity(),
     TransformersLM: lambda lm: identify(lm).identity(),
     PreTrainedConfig: plain_config,
@@ -101,7 +101,8 @@ for _kind, _parts in {
     RewardGuide: attrgetter("way", "chat_template", "inner"),
     Retokenised: attrgetter("net", "head", "chat_template"),
     PairScorer: attrgetter("model", "label", "tokenizer"),
-}.items():
+}
+for _kind, _parts in _ESSENCES.items():
     essence.register(_kind, _parts)
 
 

@@ -8,25 +8,29 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.synchronize import Event
+from typing import Any
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from trimtab.errors import ResultsError, UsageError
+from trimtab.errors import ResultsError, TrimtabError, UsageError
+from trimtab.plugins import optional
+from trimtab.protocols import LanguageModel
 from trimtab.runs.batches import Batch
-from trimtab.runs.progress import OnProgress, Progress, silent
 from trimtab.runs.resolve import OpenModel
 from trimtab.runs.store import Store
-from trimtab.runs.worker import PATIENCE, Work, Worker, base_of
+from trimtab.runs.worker import PATIENCE, OnProgress, Progress, Work, Worker, base_of, silent
 
 
 @dataclass(frozen=True)
@@ -75,21 +79,7 @@ def check_opener(processes: Processes) -> None:
 
 
 def hand_out(work: Work, processes: Processes, open_lm: OpenModel, on: OnProgress = silent) -> int:
-    """Finish all batches of a run.
-
-    Args:
-        work: what is to be there.
-        processes: who does it.
-        open_lm: gives the base in this process.
-        on: told how far it is.
-
-    Returns:
-        How many batches were decoded by this process and those that it started.
-
-    Raises:
-        ResultsError: a worker died.
-        UsageError: model, guides or rewards cannot be sent to another process.
-    """
+    """Finish all batches of a run; how many this process, and those it started, decoded."""
     if not processes.elsewhere:
         with threads(processes.threads):
             return Worker(work, open_lm, on).run()
@@ -103,9 +93,7 @@ def hand_out(work: Work, processes: Processes, open_lm: OpenModel, on: OnProgres
     task = Task(replace(work, batches=missing), processes.opener, processes.threads or 1)
     watch = Watch(store, work, missing, on)
     if processes.on is not None:
-        from trimtab.runs.ray import work_on_ray
-
-        return work_on_ray(task, processes, watch)
+        return _work_on_ray(task, processes.workers, processes.on, watch)
     return _work_together(task, min(processes.workers, len(missing)), watch)
 
 
@@ -122,18 +110,11 @@ def threads(count: int | None) -> Iterator[None]:
 
 @dataclass
 class Watch:
-    """Tells how far other processes are, by looking at the folder.
-
-    Attributes:
-        store: the folder.
-        work: what is to be there.
-        open: the batches that were not finished when it was last looked at.
-        on: told.
-    """
+    """Tells how far other processes are, by looking at the folder."""
 
     store: Store
     work: Work
-    open: Sequence[Batch]
+    open: Sequence[Batch]  # what was not finished when it was last looked at
     on: OnProgress
     tokens: int = 0
 
@@ -143,40 +124,25 @@ class Watch:
     def look(self) -> None:
         """Tell what was finished since the last look."""
         rewards = [scorer.key for scorer in self.work.scoring.scorers]
-        finished = [b for b in self.open if not self.store.missing([b.key], rewards)]
-        for batch in finished:
-            if batch.key in self._unwritten:
-                rows = self.store.read(batch.key, ledger=False)
-                self.tokens += sum(len(r.tokens) for row in rows for r in row.group.responses)
-        keys = {batch.key for batch in finished}
-        self.open = [batch for batch in self.open if batch.key not in keys]
+        finished = {b.key for b in self.open if not self.store.missing([b.key], rewards)}
+        for key in finished & self._unwritten:
+            rows = self.store.read(key, ledger=False)
+            self.tokens += sum(len(r.tokens) for row in rows for r in row.group.responses)
+        self.open = [batch for batch in self.open if batch.key not in finished]
         done = self.work.total - sum(batch.responses for batch in self.open)
         self.on(Progress("decode", done, self.work.total, self.tokens))
 
 
-# --- workers of this machine ---------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Task:
-    """What a worker is sent.
-
-    Attributes:
-        work: what is to be there.
-        opener: opens the base; None where all texts are there.
-        threads: CPU threads.
-    """
+    """What a worker is sent."""
 
     work: Work
-    opener: OpenModel | None
+    opener: OpenModel | None  # None where all texts are there
     threads: int
 
-    def open(self) -> object:
-        """The base, which must be that of the run.
-
-        Raises:
-            UsageError: it is another one.
-        """
+    def open(self) -> LanguageModel[Any]:
+        """The base, which must be that of the run."""
         assert self.opener is not None
         lm = self.opener()
         if base_of(lm) != self.work.base:
@@ -187,28 +153,10 @@ class Task:
 
     def worker(self, stop: Callable[[], bool] = lambda: False) -> Worker:
         """What does it, in the process that it was sent to."""
-        return Worker(self.work, self.open, silent, stop)  # type: ignore[arg-type]
+        return Worker(self.work, self.open, silent, stop)
 
 
-def _work_together(task: Task, count: int, watch: Watch) -> int:
-    """Finish every batch with several processes."""
-    _check_picklable(task)
-    spawn = multiprocessing.get_context("spawn")
-    stop = spawn.Event()
-    with ProcessPoolExecutor(count, spawn, _begin, (stop,)) as pool:
-        futures = [pool.submit(_worker, task) for _ in range(count)]
-        try:
-            _until_done(futures, watch)
-            return sum(future.result() for future in futures)
-        except BrokenProcessPool as error:
-            raise died() from error
-        finally:
-            stop.set()  # one has failed, or somebody has lost patience: the others need not go on
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def died() -> ResultsError:
-    """The error that says that a worker is gone."""
+def _died() -> ResultsError:
     return ResultsError(
         "workers must live until the work is done",
         got="one that was killed (often: no memory left)",
@@ -216,9 +164,12 @@ def died() -> ResultsError:
     )
 
 
-def _check_picklable(task: Task) -> None:
-    """Said before a pool is made: one that finds out by itself may never end."""
-    try:
+# --- workers of this machine ---------------------------------------------------------------------
+
+
+def _work_together(task: Task, count: int, watch: Watch) -> int:
+    """Finish every batch with several processes."""
+    try:  # one that finds out by itself may never end
         pickle.dumps(task)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(
@@ -226,16 +177,23 @@ def _check_picklable(task: Task) -> None:
             got=f"{error}",
             do="define them at a module's top level, or use one worker",
         ) from error
-
-
-def _until_done(futures: Sequence[Future[int]], watch: Watch) -> None:
-    """Tell how far it is until all workers have returned or one has failed."""
-    waiting = set(futures)
-    while waiting:
-        ended, waiting = wait(waiting, timeout=PATIENCE, return_when=FIRST_EXCEPTION)
-        for future in ended:
-            future.result()
-        watch.look()
+    spawn = multiprocessing.get_context("spawn")
+    stop = spawn.Event()
+    with ProcessPoolExecutor(count, spawn, _begin, (stop,)) as pool:
+        futures = [pool.submit(_worker, task) for _ in range(count)]
+        waiting = set(futures)
+        try:
+            while waiting:
+                ended, waiting = wait(waiting, timeout=PATIENCE, return_when=FIRST_EXCEPTION)
+                for future in ended:
+                    future.result()
+                watch.look()
+            return sum(future.result() for future in futures)
+        except BrokenProcessPool as error:
+            raise _died() from error
+        finally:
+            stop.set()  # one has failed, or somebody has lost patience: the others need not go on
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 _STOP: list[Event] = []
@@ -247,7 +205,15 @@ def _begin(stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     disable_progress_bar()  # of loading; the parent has the one bar
     _STOP[:] = [stop]
-    _die_with_parent()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that started this one has ended, however it did: locks are free then."""
+    connection.wait([parent])
+    os._exit(1)
 
 
 def _worker(task: Task) -> int:
@@ -256,17 +222,85 @@ def _worker(task: Task) -> int:
         return task.worker(_STOP[0].is_set).run()
 
 
-def _die_with_parent() -> None:
-    """End when the process that started this one has ended, however it did: locks are free then."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
+# --- Ray -----------------------------------------------------------------------------------------
+#
+# A batch is a task, which any node may do, or do again. A node that dies takes its unfinished
+# batches with it; Ray has others do them. Publishing is one atomic rename of bytes that are the
+# same whoever makes them, so nothing is lost and nothing doubled.
 
-    def watch(sentinel: int) -> None:
-        connection.wait([sentinel])
-        os._exit(1)
+CONNECTING = 10.0
+"""Seconds until a cluster that does not answer counts as gone."""
 
-    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+RETRIES = 5
+"""How often a batch is given to another node after the one that had it has died."""
+
+
+def _work_on_ray(task: Task, workers: int, place: str, watch: Watch) -> int:
+    """Finish every batch of a task on Ray's nodes, so many at a time."""
+    ray = optional("ray", "ray", user="work on a Ray cluster")
+    begun = not ray.is_initialized()
+    if begun:
+        _connect(ray, place)
+    try:
+        return _finish(ray, task, workers, watch)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, TrimtabError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise _died() from error
+    finally:
+        if begun:
+            ray.shutdown()
+
+
+def _connect(ray: Any, place: str) -> None:
+    address = None if place == "ray" else place
+    try:
+        if address is not None:  # Ray itself would go on trying for minutes
+            host, _, port = place.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=CONNECTING).close()
+        ray.init(address=address, log_to_driver=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "the Ray cluster must be there", got=f"{place} ({error})", do="start it by `ray start`"
+        ) from error
+
+
+def _finish(ray: Any, task: Task, workers: int, watch: Watch) -> int:
+    """Keep so many batches under way until all are done."""
+    gpus = 1 if task.work.base.get("device") == "cuda" else 0
+    remote = ray.remote(num_cpus=task.threads, num_gpus=gpus, max_retries=RETRIES)(_one)
+    shared = ray.put(replace(task, work=replace(task.work, batches=())))
+    todo, running, computed = list(reversed(task.work.batches)), list[Any](), 0
+    job = secrets.token_hex(8)
+    try:
+        while todo or running:
+            while todo and len(running) < workers:
+                running.append(remote.remote(job, shared, todo.pop()))
+            ended, running = ray.wait(running, timeout=PATIENCE)
+            computed += sum(ray.get(ended))
+            watch.look()
+    finally:
+        for reference in running:
+            ray.cancel(reference)
+    return computed
+
+
+_WORKERS: dict[str, Worker] = {}
+"""Of a process of a node: the worker of the job that it works for, whose model is open."""
+
+
+def _one(job: str, task: Task, batch: Batch) -> int:
+    """What a node does: finish one batch, with the model that it has open already."""
+    if job not in _WORKERS:
+        _WORKERS.clear()
+        _WORKERS[job] = task.worker()
+    worker = _WORKERS[job]
+    before = worker.computed
+    worker.work = replace(task.work, batches=(batch,))
+    with threads(task.threads):
+        return worker.run() - before
 
 
 # --- ranks ---------------------------------------------------------------------------------------

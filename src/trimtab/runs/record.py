@@ -1,24 +1,26 @@
-"""The record of a run: Parquet files with one row per prompt, its responses and their ledgers.
+"""What the files of a run hold: records, scores, the manifest.
 
-What a reward says of the responses is in files of its own, so that another one is added without a
-text being written again. The writer's settings are fixed and no file holds a time: the same rows
-are the same bytes. Every page carries a checksum, which is verified when it is read.
+A record is a Parquet file with one row per prompt, its responses and their ledgers. What a reward
+says of the responses is in files of its own, so that another one is added without a text being
+written again. The writer's settings are fixed and no file holds a time: the same rows are the same
+bytes. Every page carries a checksum, which is verified when it is read.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trimtab.errors import ResultsError
+from trimtab.guides.manifest import PolicyFacts
+from trimtab.schema import SchemaError, above, check, schema_of, text, whole
 from trimtab.types import Alternative, Group, Ledger, Prompt, Response
 
 Answer: TypeAlias = float | str | None
@@ -26,6 +28,10 @@ Answer: TypeAlias = float | str | None
 
 FORMAT = 2
 """Of the folder; raised when what it holds, or how it is made, changes."""
+
+AGAIN = "run the same command again: what is finished is kept"
+
+_DO = "name a folder that `trimtab collect`, `trimtab evaluate` or `trimtab sweep` wrote"
 
 _IDS = pa.list_(pa.int32())
 _NUMBERS = pa.list_(pa.float32())
@@ -69,6 +75,11 @@ RECORD = pa.schema(
 )
 """Columns of a record. `id` names the prompt, `meta` is what the task knows of it, as JSON."""
 
+WITHOUT_LEDGER = [
+    *RECORD.names[:-1],
+    *(f"responses.list.element.{part}" for part in ("tokens", "text", "finish")),
+]
+
 SCORES = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -83,72 +94,27 @@ SCORES = pa.schema(
 """
 
 
+# --- records -------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Row:
-    """A row of a record: a group without rewards, and what else is known of its prompt.
+    """A row of a record: a group without rewards, and what else is known of its prompt."""
 
-    Attributes:
-        id: of the prompt.
-        group: the prompt and its responses.
-        meta: of the task's sample; rewards see it, guides do not.
-    """
-
-    id: str
+    id: str  # of the prompt
     group: Group
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a reward said of the responses to one prompt.
-
-    Attributes:
-        id: of the prompt.
-        seen: fingerprint of what the reward saw of it beside its text, such as references.
-        answers: one per response.
-    """
-
-    id: str
-    seen: str
-    answers: tuple[Answer, ...]
-
-    @property
-    def failed(self) -> bool:
-        """Whether a response could not be scored."""
-        return any(isinstance(answer, str) for answer in self.answers)
-
-
-# --- rows ----------------------------------------------------------------------------------------
+    meta: Mapping[str, Any] = field(default_factory=dict)  # rewards see it, guides do not
 
 
 def dump_rows(rows: Sequence[Row]) -> bytes:
     """The rows as a Parquet file; their rewards are left out."""
-    return _bytes(pa.Table.from_pylist([_plain(row) for row in rows], schema=RECORD))
+    return _parquet([_plain(row) for row in rows], RECORD)
 
 
 def load_rows(path: Path, *, ledger: bool = True) -> list[Row]:
-    """The reverse of `dump_rows`.
-
-    Args:
-        path: of a record.
-        ledger: False leaves the ledgers out, which are most of the file.
-
-    Raises:
-        ResultsError: the file is not there, or not whole.
-    """
-    table = _table(path, RECORD, None if ledger else _without_ledger())
+    """The reverse of `dump_rows`; the ledgers are most of the file."""
+    table = _table(path, RECORD, None if ledger else WITHOUT_LEDGER)
     return [_row(values) for values in table.to_pylist()]
-
-
-def as_json(meta: Mapping[str, Any]) -> Any:
-    """What of a sample's `meta` comes back from a record; things of other types become text."""
-    return json.loads(json.dumps(meta, default=str, sort_keys=True))
-
-
-@cache
-def _without_ledger() -> tuple[str, ...]:
-    parts = ("tokens", "text", "finish")
-    return (*RECORD.names[:-1], *(f"responses.list.element.{part}" for part in parts))
 
 
 def _plain(row: Row) -> dict[str, Any]:
@@ -162,23 +128,18 @@ def _plain(row: Row) -> dict[str, Any]:
         "topic": group.topic,
         "prefix": group.prefix,
         "meta": json.dumps(row.meta, sort_keys=True, default=str) if row.meta else None,
-        "responses": [_plain_response(response) for response in group.responses],
+        "responses": [
+            {**vars(response), "ledger": _plain_ledger(response.ledger)}
+            for response in group.responses
+        ],
     }
 
 
-def _plain_response(response: Response) -> dict[str, Any]:
-    ledger: dict[str, Any] | None = None
-    if response.ledger is not None:
-        ledger = dict(vars(response.ledger))
-        ledger["alternatives"] = [
-            [vars(one) for one in step] for step in response.ledger.alternatives
-        ] or None
-    return {
-        "tokens": response.tokens,
-        "text": response.text,
-        "finish": response.finish,
-        "ledger": ledger,
-    }
+def _plain_ledger(ledger: Ledger | None) -> dict[str, Any] | None:
+    if ledger is None:
+        return None
+    steps = [[vars(one) for one in step] for step in ledger.alternatives]
+    return {**vars(ledger), "alternatives": steps or None}
 
 
 def _row(values: Mapping[str, Any]) -> Row:
@@ -196,36 +157,30 @@ def _row(values: Mapping[str, Any]) -> Row:
     return Row(values["id"], group, json.loads(values["meta"]) if values["meta"] else {})
 
 
-_COLUMNS = tuple(f.name for f in fields(Ledger) if f.name != "alternatives")
-
-
 def _ledger(values: Mapping[str, Any] | None) -> Ledger | None:
     if values is None:
         return None
     steps = values["alternatives"] or ()
     alternatives = tuple(tuple(Alternative(**one) for one in step) for step in steps)
-    columns: dict[str, Any] = {name: tuple(values[name]) for name in _COLUMNS}
-    return Ledger(**columns, alternatives=alternatives)
-
-
-def with_texts(response: Response, text_of: Callable[[int], str]) -> Response:
-    """The response with the text of each alternative of its ledger.
-
-    Args:
-        response: as it was decoded.
-        text_of: the text of a token.
-    """
-    ledger = response.ledger
-    if ledger is None or not ledger.alternatives:
-        return response
-    texts = {one.token: text_of(one.token) for step in ledger.alternatives for one in step}
-    named = tuple(
-        tuple(replace(one, text=texts[one.token]) for one in step) for step in ledger.alternatives
-    )
-    return replace(response, ledger=replace(ledger, alternatives=named))
+    names = [f.name for f in fields(Ledger) if f.name != "alternatives"]
+    return Ledger(**{n: tuple(values[n]) for n in names}, alternatives=alternatives)
 
 
 # --- scores --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a reward said of the responses to one prompt."""
+
+    id: str  # of the prompt
+    seen: str
+    answers: tuple[Answer, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a response could not be scored."""
+        return any(isinstance(answer, str) for answer in self.answers)
 
 
 def dump_scores(scored: Iterable[Scored]) -> bytes:
@@ -239,35 +194,23 @@ def dump_scores(scored: Iterable[Scored]) -> bytes:
         }
         for row in scored
     ]
-    return _bytes(pa.Table.from_pylist(plain, schema=SCORES))
+    return _parquet(plain, SCORES)
 
 
 def load_scores(path: Path) -> list[Scored]:
-    """The reverse of `dump_scores`; one entry per row of the record.
-
-    Raises:
-        ResultsError: the file is not there, or not whole.
-    """
-    return [
-        Scored(
-            v["id"],
-            v["seen"],
-            tuple(
-                why if score is None else score
-                for score, why in zip(v["scores"], v["failed"], strict=True)
-            ),
-        )
-        for v in _table(path, SCORES).to_pylist()
-    ]
+    """The reverse of `dump_scores`; one entry per row of the record."""
+    scored = []
+    for values in _table(path, SCORES).to_pylist():
+        pairs = zip(values["scores"], values["failed"], strict=True)
+        answers = tuple(why if score is None else score for score, why in pairs)
+        scored.append(Scored(values["id"], values["seen"], answers))
+    return scored
 
 
-# --- files ---------------------------------------------------------------------------------------
-
-
-def _bytes(table: pa.Table) -> bytes:
+def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
     out = io.BytesIO()
     pq.write_table(
-        table,
+        pa.Table.from_pylist(rows, schema=schema),
         out,
         version="2.6",
         data_page_version="1.0",
@@ -276,7 +219,7 @@ def _bytes(table: pa.Table) -> bytes:
         use_dictionary=False,
         write_statistics=False,
         write_page_checksum=True,
-        row_group_size=max(1, len(table)),
+        row_group_size=max(1, len(rows)),
     )
     return out.getvalue()
 
@@ -289,10 +232,9 @@ def _table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) 
             table = file.read(columns) if found.equals(schema) else None
     except (OSError, pa.ArrowException) as error:
         missing = isinstance(error, FileNotFoundError)
-        got = "no such file" if missing else str(error).splitlines()[0]
         raise ResultsError(
             f"{path} must be a whole Parquet file",
-            got=got,
+            got="no such file" if missing else str(error).splitlines()[0],
             do="delete that file, if it is there, and run the same command again",
         ) from error
     if table is None:
@@ -302,3 +244,133 @@ def _table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) 
             do="name a folder that trimtab wrote",
         )
     return table
+
+
+# --- the manifest --------------------------------------------------------------------------------
+
+
+def _file_name(value: Any, name: str) -> None:
+    """The name of a folder or a file beside others: never a path."""
+    text(value, name)
+    if not value or value.startswith(".") or set(value) & set("/\\"):
+        raise SchemaError(f"{name} must be the name of a folder", repr(value)[:60])
+
+
+FileName: TypeAlias = Annotated[str, _file_name]
+Count: TypeAlias = Annotated[int, whole(0, 2**53)]
+Spread: TypeAlias = Annotated[float, above(0, equal=True)]
+
+
+class RewardId(TypedDict):
+    """What tells a reward, and where its scores are."""
+
+    fingerprint: str
+    folder: FileName
+
+
+class RewardStatistics(RewardId, total=False):
+    """The same, with what `describe_scores` says of it."""
+
+    n: Count
+    failed: Count
+    mean: float | None
+    min: float | None
+    max: float | None
+    std: Spread | None
+    within_std: Spread | None
+
+
+class Counts(TypedDict, total=False):
+    """What a kept run holds."""
+
+    groups: Count
+    responses: Count
+    tokens: Count
+    finish: Mapping[str, Count]
+
+
+class Manifest(TypedDict):
+    """What a manifest must be: it may come from anybody."""
+
+    format: Count
+    trimtab: str
+    about: PolicyFacts
+    rewards: Mapping[str, RewardStatistics]
+
+
+class KeptManifest(Manifest, total=False):
+    """The same, with what only some runs say."""
+
+    complete: bool
+    roles: Mapping[str, str]
+    counts: Counts
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """What made a run's folder, and of a finished kept one its statistics.
+
+    Returns:
+        `format`, `trimtab` (its version), `about` (what all of it shares), `rewards` (by name:
+        `fingerprint`, `folder` and statistics) and, of kept runs, `complete` and `counts`; those
+        of `evaluate` have `roles`: the names of the task's "reward" and "judge".
+
+    Raises:
+        ResultsError: the folder is no run's, or that of another format.
+    """
+    path = Path(folder) / "manifest.json"
+    manifest = read_json(path)
+    if isinstance(manifest, dict) and manifest.get("format", FORMAT) != FORMAT:
+        raise ResultsError(
+            f"a run's folder must be of format {FORMAT}",
+            got=f"{manifest['format']!r} in {folder}",
+            do="run it anew, in another folder",
+        )
+    check(manifest, schema_of(KeptManifest), of=f"{path}", error=ResultsError, do=_DO)
+    return dict(manifest)
+
+
+def read_json(path: Path) -> Any:
+    """The manifest or a condition, not yet checked."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultsError(
+            f"a run's folder must hold its {path.name}, whole",
+            got=f"{path.parent} ({type(error).__name__})",
+            do=_DO,
+        ) from error
+
+
+_NAMES = ("about.model.name", "about.prompts.source", "about.guide.name")
+"""What a thing is called is no difference: its fingerprint is beside it."""
+
+
+def check_same(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a folder of other work.
+
+    A complete one may have more rewards than are wanted. A reward may have been another function
+    of its name: it will be asked anew.
+    """
+    theirs, mine = (_flat({k: m[k] for k in ("trimtab", "about")}) for m in (there, wanted))
+    if "complete" in wanted or "complete" in there:
+        for manifest, flat in ((there, theirs), (wanted, mine)):
+            flat |= {f"reward {name}": "there" for name in manifest["rewards"]}
+    asked = mine if there.get("complete") else mine.keys() | theirs.keys()
+    other = [k for k in sorted(asked) if k not in _NAMES and theirs.get(k) != mine.get(k)]
+    if other:
+        raise ResultsError(
+            f"the run in {folder} must be of the same job, model and version",
+            got=", ".join(f"{k} {theirs.get(k)!r} (now {mine.get(k)!r})" for k in other),
+            do="name another folder, or go back to what made this one"
+            + ("; --relabel adds rewards to finished groups" if "complete" in there else ""),
+        )
+
+
+def _flat(thing: Any, name: str = "") -> dict[str, Any]:
+    """Nested objects as one, their keys joined by dots."""
+    if not isinstance(thing, dict):
+        return {name: thing}
+    found: dict[str, Any] = {}
+    for key, value in thing.items():
+        found |= _flat(value, f"{name}.{key}" if name else str(key))
+    return found

@@ -1,4 +1,4 @@
-"""What a name means: models, guides, rewards and methods, for the command line, YAML and Python.
+"""What a name means: models, guides, rewards, methods and prompts, wherever it is written.
 
     model     a fetched asset ("smollm2"), a folder, an id of the Hub
     reward    one of `trimtab.rewards.REWARDS`, a plugin's, python:FILE.py:FUNCTION, hf:MODEL#LABEL,
@@ -28,6 +28,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
+from trimtab import tasks
 from trimtab.assets import ASSETS, locate
 from trimtab.decoding.methods import METHODS, Method
 from trimtab.errors import (
@@ -42,14 +43,14 @@ from trimtab.guides import RewardGuide, TextGuide, load_guide, verify
 from trimtab.guides.manifest import MANIFEST, check_name, guide_folder
 from trimtab.models.transformers import TransformersLM
 from trimtab.plugins import PYTHON, entry_points, load_object
-from trimtab.protocols import Guide, LanguageModel, Reward
+from trimtab.protocols import Guide, LanguageModel, Reward, Task
 from trimtab.rewards import REWARDS, OfTexts, Sum, as_reward, find, on_texts, parse, spelled
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
 from trimtab.runs.fingerprint import Fingerprint, essence
 from trimtab.runs.fingerprint import fingerprint as fingerprint_of
 from trimtab.runs.identity import digest
-from trimtab.types import Sample, Template
+from trimtab.types import Sample, Split, Template
 
 OpenModel: TypeAlias = Callable[[], LanguageModel[Any]]
 """Opens the base, in this process or another."""
@@ -206,11 +207,7 @@ def _loaded_reward(name: str) -> Reward:
 
 @dataclass(frozen=True)
 class NamedReward:
-    """A reward that is found when it is asked: its name travels where its code cannot.
-
-    Attributes:
-        name: as for `trimtab.rewards.find`.
-    """
+    """A reward that is found when it is asked: its name travels where its code cannot."""
 
     name: str
 
@@ -259,12 +256,7 @@ class GuideSource:
 
     @classmethod
     def ready(cls, guide: Guide[Any], *, fingerprint: str | None = None) -> GuideSource:
-        """A guide that is open already.
-
-        Args:
-            guide: it.
-            fingerprint: tells it from others of its name; None finds out what it is made of.
-        """
+        """A guide that is open already; no fingerprint finds out what it is made of."""
         made = Fingerprint(fingerprint) if fingerprint else fingerprint_of(guide)
         return cls(guide.name, made.value, partial(_given, guide), made.unknown)
 
@@ -275,13 +267,8 @@ GuideKind: TypeAlias = Literal["folder", "reward", "plugin", "model"]
 def guide_kind(name: str) -> GuideKind:
     """What a guide's name means; nothing is loaded, and the Hub is not asked.
 
-    Returns:
-        "folder" (a guide's own or a shipped one), "reward" (read on prefixes), "plugin" (of an
-        installed package, or `python:`) or "model" (a reward model of transformers).
-
-    Raises:
-        UnknownNameError: there is no such guide or reward; near names are offered.
-        UsageError: a path where nothing is.
+    That is "folder" (a guide's own or a shipped one), "reward" (read on prefixes), "plugin" (of an
+    installed package, or `python:`) or "model" (a reward model of transformers).
     """
     name = with_scheme(name)
     if name.startswith(ON_PREFIXES):
@@ -349,12 +336,7 @@ def find_guide(
 
 
 class ReusedGuide:
-    """Opens a guide once for one base, and anew for others: reward models are large.
-
-    Args:
-        load: makes the guide for a base; what is sent to other processes.
-        lm: the base.
-    """
+    """Opens a guide once for one base, and anew for others: reward models are large."""
 
     def __init__(
         self, load: Callable[[LanguageModel[Any]], Guide[Any]], lm: LanguageModel[Any]
@@ -470,3 +452,62 @@ def _method_maker(name: str) -> Callable[..., object]:
         return METHODS[name]
     loaded: Callable[..., object] = plugins[name].load()
     return loaded
+
+
+# --- prompts -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """Prompts, and what their task says of responses.
+
+    Attributes:
+        name: where they came from.
+        samples: in their fixed order.
+        reward: the task's own; None where there is no task.
+        max_new_tokens: token budget of a response.
+        template: "auto" asks by the base's chat template, where it has one; "none" has the base
+            continue the text.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    reward: Reward | None = None
+    max_new_tokens: int = tasks.MAX_NEW_TOKENS
+    template: Template = "auto"
+
+    def __post_init__(self) -> None:
+        check_word("template", self.template, Template)
+
+    @classmethod
+    def of_task(cls, task: Task, split: Split) -> Source:
+        """The prompts of a split of a task."""
+        samples, name = tuple(task.samples(split)), f"{task.name}/{split}"
+        return cls(name, samples, task.reward, task.max_new_tokens, task.template)
+
+
+def find_prompts(
+    name: str | None, file: str | None, split: Split = "train", column: str | None = None
+) -> Source:
+    """The prompts of a split of a task, a file or a Hub data set.
+
+    Args:
+        name: of a task.
+        file: instead, a file or a data set of the Hub, as for `trimtab.tasks.read_samples`.
+        split: which of them.
+        column: where a row has its prompt, as for `trimtab.tasks.read_samples`.
+
+    Raises:
+        UnknownNameError: no such task.
+        UsageError: neither or both are named, or the file or data set cannot be read.
+        PromptError: a row is no prompt, or the split is empty.
+        FetchError: the Hub cannot be reached, or has no such data set.
+    """
+    check_word("split", split, Split)
+    if (name is None) == (file is None):
+        got = "neither" if name is None else "both"
+        raise UsageError("name a TASK, or prompts by --prompts", got=got, do="name one of the two")
+    if name is not None:
+        return Source.of_task(tasks.find(name), split)
+    assert file is not None
+    return Source(f"{file}/{split}", tasks.read_samples(file, column, split))

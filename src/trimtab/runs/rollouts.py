@@ -23,24 +23,36 @@ from trimtab.errors import (
     check_word,
 )
 from trimtab.protocols import Guide, LanguageModel, Reward, Task
-from trimtab.runs.batches import Batch, Condition, Item, Policy, deterministic, sample_of
+from trimtab.runs.batches import Batch, Condition, Item, Policy, as_json, deterministic, sample_of
 from trimtab.runs.identity import canonical, identify
-from trimtab.runs.manifest import AGAIN, check_whole, read_manifest
 from trimtab.runs.processes import Processes, check_opener, hand_out
-from trimtab.runs.progress import OnProgress, Progress, silent
-from trimtab.runs.prompts import training_prompts
-from trimtab.runs.record import Row, as_json
-from trimtab.runs.resolve import GuideSource, Scorer, find_guide, find_method, find_model
-from trimtab.runs.scoring import OnRewardError, Scoring, identities, scorers_of, warn_of
+from trimtab.runs.record import AGAIN, Row, read_manifest
+from trimtab.runs.resolve import (
+    GuideSource,
+    Scorer,
+    Source,
+    find_guide,
+    find_method,
+    find_model,
+    find_prompts,
+    find_reward,
+)
 from trimtab.runs.store import Store
-from trimtab.runs.worker import Work, base_of
-from trimtab.tasks import MAX_NEW_TOKENS
+from trimtab.runs.worker import (
+    OnProgress,
+    OnRewardError,
+    Progress,
+    Scoring,
+    Work,
+    base_of,
+    identities,
+    silent,
+    warn_of,
+)
+from trimtab.tasks import MAX_NEW_TOKENS, find
 from trimtab.types import Sample, Template
 
 log = logging.getLogger("trimtab")
-
-HALVES = "halves"
-"""The folder, inside that of `collect_values`, of the responses that were cut."""
 
 
 def collect(
@@ -114,10 +126,9 @@ def collect(
     >>> len(response.logprobs) == len(response.tokens)
     True
     """
-    strict = _strict(on_reward_error)
     template: Template = "auto"
     if isinstance(samples, str | Path | Task):
-        named = training_prompts(samples)
+        named = _training_prompts(samples)
         samples, source = named.samples, named.name
         rewards = rewards or ([named.reward] if named.reward is not None else [])
         max_new_tokens = max_new_tokens or named.max_new_tokens
@@ -126,15 +137,43 @@ def collect(
         opener = find_model(lm, template=template)
         processes = processes or Processes()
         processes, lm = replace(processes, opener=processes.opener or opener), opener()
+    keeping = Keeping.of(folder, rewards, on_reward_error, rescore, processes, on)
     items = items_of(lm, samples, limit)
     method = find_method(method) if isinstance(method, str) else method or sampling()
     given = find_guide(guide, lm) if guide is not None and method.guided else None
     n = 1 if deterministic(method) else n
     policy = Policy(identify(lm), method, given, n, seed, max_new_tokens or MAX_NEW_TOKENS)
     condition = Condition(source, "", policy, items, rows)
-    who = _one_thread(processes)
-    keeping = Keeping(folder, scorers_of(rewards), strict, rescore, who, on)
     return keeping.decode(lm, condition, {"kind": "rollouts"})
+
+
+def _training_prompts(given: Task | str | Path) -> Source:
+    """All prompts of a file or a data set of the Hub, or the training prompts of a task."""
+    if isinstance(given, Task):
+        return Source.of_task(given, "train")
+    if f"{given}".startswith("hub:") or Path(given).is_file():
+        return find_prompts(None, f"{given}", "all")
+    return find_prompts(f"{given}", None)
+
+
+def items_of(
+    lm: LanguageModel[Any], samples: Iterable[Sample], limit: int | None = None
+) -> tuple[Item, ...]:
+    """The first prompts, encoded, each once: a prompt twice would get the same texts twice."""
+    if limit is not None and limit < 1:
+        raise UsageError("limit must be at least 1", got=f"{limit}", do="raise it")
+    items: dict[tuple[int, ...], Item] = {}
+    twice = 0
+    for sample in samples:
+        prompt = lm.encode(sample.prompt)
+        twice += prompt.ids in items
+        if prompt.ids not in items:
+            items[prompt.ids] = Item.of(prompt, sample_of(prompt, sample.topic, sample.meta))
+    if twice:
+        log.warning("prompts that occur again are asked once: %d were passed over", twice)
+    if not items:
+        raise PromptError("there must be prompts", got="none", do="name another file or split")
+    return tuple(items.values())[:limit]
 
 
 def relabel(
@@ -166,7 +205,7 @@ def relabel(
         ResultsError: the folder is not there, or not complete.
         RewardError, UsageError: as in `collect`.
     """
-    strict = _strict(on_reward_error)
+    keeping = Keeping.of(folder, rewards, on_reward_error, rescore, processes, on)
     store, manifest = Store(folder), read_manifest(folder)
     if "complete" not in manifest:
         raise DataError(
@@ -175,23 +214,23 @@ def relabel(
             do="run `trimtab evaluate` again with another --reward or --judge",
         )
     facts = store.condition()
-    check_whole(store.folder, store.missing(facts.batches))
+    store.check_whole(facts.batches)
     if not manifest["complete"]:
         raise DataError(f"{folder} must be complete", got="a job that did not end", do=AGAIN)
-    scorers = scorers_of(rewards)
-    if not scorers:
+    if not rewards:
         raise UsageError("a reward must be named", got="none", do="name one")
     batches = []
     for key in facts.batches:
         rows = store.read(key, ledger=False)
         responses = sum(len(row.group.responses) for row in rows)
         batches.append(Batch(key, tuple(map(Item.of_row, rows)), responses))
-    who = _one_thread(processes)
-    keeping = Keeping(folder, scorers, strict, rescore, who, on)
     return keeping.finish(None, tuple(batches), manifest)
 
 
 # --- values of half a response -------------------------------------------------------------------
+
+HALVES = "halves"
+"""The folder, inside that of `collect_values`, of the responses that were cut."""
 
 
 def collect_values(
@@ -249,14 +288,17 @@ def collect_values(
         IncompatibleError: the responses are of another tokenizer.
         ResultsError, RewardError, UsageError: as in `collect`.
     """
-    strict = _strict(on_reward_error)
-    _check_kind(Path(folder))
-    who = _one_thread(processes)
-    keeping = Keeping(folder, scorers_of(rewards), strict, rescore, who, on)
+    keeping = Keeping.of(folder, rewards, on_reward_error, rescore, processes, on)
     model = identify(lm)
+    if (Path(folder) / "manifest.json").exists():  # refused before anything is decoded for it
+        kind = read_manifest(folder)["about"].get("kind")
+        if kind != "values":
+            raise DataError(
+                f"{folder} must hold a validation set, or nothing", got=f"{kind}", do="name another"
+            )
     if isinstance(responses, str | Path):
         cut, source = Path(responses), str(responses)
-        _check_tokens(cut, model.tokenizer)
+        _check_cut(cut, model.tokenizer)
     else:
         cut = Path(folder) / HALVES
         collect(
@@ -272,7 +314,9 @@ def collect_values(
             processes=processes,
             on=on,
         )
-    items = halves(_rows(cut), max_new_tokens, per_prompt, limit)
+    store = Store(cut)
+    whole = [row for key in store.condition().batches for row in store.read(key, ledger=False)]
+    items = halves(whole, max_new_tokens, per_prompt, limit)
     policy = Policy(model, sampling(), None, completions, seed, max_new_tokens)
     condition = Condition(source, "", policy, items, rows)
     return keeping.decode(lm, condition, {"kind": "values", "per_prompt": per_prompt})
@@ -285,9 +329,6 @@ def halves(
 
     A response of t tokens is cut after floor(t / 2), so EOS is never in the half; one of a single
     token has no half. Halves that leave no room within the budget are passed over.
-
-    Raises:
-        DataError: nothing is left, or the groups are halves themselves.
     """
     items: dict[tuple[int, ...], Item] = {}
     for row in rows[:limit]:
@@ -307,25 +348,8 @@ def halves(
     return tuple(sorted(items.values(), key=lambda item: -(item.room or 0)))
 
 
-def _rows(folder: Path) -> list[Row]:
-    """All rows of a kept folder, in the order of their prompts."""
-    store = Store(folder)
-    return [row for key in store.condition().batches for row in store.read(key, ledger=False)]
-
-
-def _check_kind(folder: Path) -> None:
-    """A folder of rollouts is refused before anything is decoded for it."""
-    if not (folder / "manifest.json").exists():
-        return
-    kind = read_manifest(folder)["about"].get("kind")
-    if kind != "values":
-        raise DataError(
-            f"{folder} must hold a validation set, or nothing", got=f"{kind}", do="name another"
-        )
-
-
-def _check_tokens(folder: Path, tokenizer: str) -> None:
-    """The ids of the responses must be the base's own."""
+def _check_cut(folder: Path, tokenizer: str) -> None:
+    """The responses must be all there, and their ids the base's own."""
     manifest = read_manifest(folder)
     theirs = manifest["about"].get("model", {}).get("tokenizer")
     if theirs != tokenizer:
@@ -340,37 +364,64 @@ def _check_tokens(folder: Path, tokenizer: str) -> None:
         )
 
 
+def find_responses(folder: str | Path, name: str | None = None) -> Source:
+    """What is known of a folder's responses that are to be cut.
+
+    Args:
+        folder: of groups.
+        name: of the task that they answer, for its reward.
+
+    Raises:
+        DataError: the folder holds no groups.
+        UnknownNameError: no such task.
+    """
+    about = read_manifest(folder)["about"]
+    return Source(
+        str(folder),
+        (),
+        find(name).reward if name is not None else None,
+        about.get("max_new_tokens", MAX_NEW_TOKENS),
+        about.get("template", "auto"),
+    )
+
+
 # --- a run that is kept --------------------------------------------------------------------------
-
-
-def _strict(on_reward_error: OnRewardError) -> bool:
-    check_word("on_reward_error", on_reward_error, OnRewardError)
-    return on_reward_error == "raise"
-
-
-def _one_thread(processes: Processes | None) -> Processes:
-    """Who does the work, by one CPU thread each where nothing else is said."""
-    processes = processes or Processes()
-    return replace(processes, threads=processes.threads or 1)
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """From prompts to a folder that is complete: all texts and all rewards of one condition.
+    """From prompts to a folder that is complete: all texts and all rewards of one condition."""
 
-    Attributes:
-        folder: where.
-        scorers: the rewards.
-        strict: whether a response that cannot be scored is an error.
-        rescore, processes, on: as in `collect`.
-    """
-
-    folder: str | Path
+    store: Store
     scorers: tuple[Scorer, ...]
-    strict: bool
+    strict: bool  # whether a response that cannot be scored is an error
     rescore: bool
     processes: Processes
     on: OnProgress
+
+    @classmethod
+    def of(
+        cls,
+        folder: str | Path,
+        rewards: Sequence[Scorer | Reward | str],
+        on_reward_error: OnRewardError,
+        rescore: bool,
+        processes: Processes | None,
+        on: OnProgress,
+    ) -> Keeping:
+        """What `collect` is called with; each process has one CPU thread if nothing is said."""
+        check_word("on_reward_error", on_reward_error, OnRewardError)
+        scorers = [find_reward(reward) for reward in rewards]
+        names = [scorer.name for scorer in scorers]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(
+                    "rewards must differ in name", got=f"{name!r} twice", do="rename one"
+                )
+        who = processes or Processes()
+        who = replace(who, threads=who.threads or 1)
+        strict = on_reward_error == "raise"
+        return cls(Store(folder), tuple(scorers), strict, rescore, who, on)
 
     def decode(
         self, lm: LanguageModel[Any], condition: Condition, about: Mapping[str, Any]
@@ -384,10 +435,9 @@ class Keeping:
         if policy.guide is not None:
             warn_of(f"guide {policy.guide.name}", policy.guide.unknown, never)
         warn_of(f"method {policy.method.name}", "; ".join(policy.unknown), never)
-        store = Store(self.folder)
         about = {**_about(base_of(lm), condition, self.processes.threads or 1), **about}
-        manifest = store.open(about, identities(self.scorers), kept=True)
-        store.register([condition.facts])
+        manifest = self.store.open(about, identities(self.scorers), kept=True)
+        self.store.register([condition.facts])
         return self.finish(lm, condition.batches, manifest)
 
     def finish(
@@ -397,7 +447,7 @@ class Keeping:
         manifest: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Do what is missing of a folder, and say in its manifest that all is there."""
-        store, rank = Store(self.folder), self.processes.rank
+        store, rank = self.store, self.processes.rank
         for scorer in self.scorers:
             if scorer.unknown and rank:
                 raise UsageError(
@@ -410,7 +460,7 @@ class Keeping:
                 store.forget(scorer.key)
         scoring = Scoring(self.scorers, again=self.strict, stop=self.strict)
         work = Work(store.folder, batches, scoring, base_of(lm) if lm is not None else {})
-        if self._whole(store, batches, manifest):
+        if self._whole(batches, manifest):
             self.on(Progress("decode", work.total, work.total))
             store.tidy(manifest)
             return dict(manifest)
@@ -422,7 +472,7 @@ class Keeping:
             store.tidy(manifest)
         return manifest
 
-    def _whole(self, store: Store, batches: Iterable[Batch], manifest: Mapping[str, Any]) -> bool:
+    def _whole(self, batches: Iterable[Batch], manifest: Mapping[str, Any]) -> bool:
         """Whether a finished folder needs nothing more."""
         if not manifest["complete"]:
             return False
@@ -432,7 +482,7 @@ class Keeping:
             if known.get("fingerprint") != scorer.fingerprint or again:
                 return False
         folders = [facts["folder"] for facts in manifest["rewards"].values()]
-        return not store.missing([batch.key for batch in batches], folders)
+        return not self.store.missing([batch.key for batch in batches], folders)
 
 
 def _given(lm: LanguageModel[Any] | None) -> LanguageModel[Any]:
@@ -462,35 +512,3 @@ def _about(base: Mapping[str, Any], condition: Condition, threads: int) -> dict[
         "rows": condition.rows,
         "threads": threads,
     }
-
-
-def items_of(
-    lm: LanguageModel[Any], samples: Iterable[Sample], limit: int | None = None
-) -> tuple[Item, ...]:
-    """The samples' prompts, encoded, each once: a prompt twice would get the same texts twice.
-
-    Args:
-        lm: whose ids.
-        samples: in their order.
-        limit: the first so many; None takes all.
-
-    Raises:
-        PromptError: there are none, or one cannot be encoded.
-        UsageError: `limit` is below 1.
-    """
-    if limit is not None and limit < 1:
-        raise UsageError("limit must be at least 1", got=f"{limit}", do="raise it")
-    items: dict[tuple[int, ...], Item] = {}
-    twice = 0
-    for sample in samples:
-        prompt = lm.encode(sample.prompt)
-        twice += prompt.ids in items
-        if prompt.ids not in items:
-            # As a record holds it, so that rewards that are added later see the same.
-            seen = sample_of(prompt, sample.topic, as_json(sample.meta))
-            items[prompt.ids] = Item.of(prompt, seen)
-    if twice:
-        log.warning("prompts that occur again are asked once: %d were passed over", twice)
-    if not items:
-        raise PromptError("there must be prompts", got="none", do="name another file or split")
-    return tuple(items.values())[:limit]

@@ -10,24 +10,24 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from trimtab.decoding.loop import decode
-from trimtab.errors import ResultsError
+from trimtab.errors import ResultsError, RewardError
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide, LanguageModel
-from trimtab.runs.batches import Batch, Item, Policy
+from trimtab.rewards.texts import ask
+from trimtab.runs.batches import Batch, Item, Policy, as_json
 from trimtab.runs.identity import identify
-from trimtab.runs.progress import OnProgress, Progress, Stage, silent
-from trimtab.runs.record import Row, as_json, with_texts
-from trimtab.runs.resolve import OpenModel
-from trimtab.runs.scoring import Scoring
-from trimtab.runs.store import Store
+from trimtab.runs.record import Answer, Row, Scored
+from trimtab.runs.resolve import OpenModel, Scorer
+from trimtab.runs.store import Rewards, Store
 from trimtab.types import Completion, Group, Ledger, Response, Step
 
 log = logging.getLogger("trimtab")
@@ -35,26 +35,166 @@ log = logging.getLogger("trimtab")
 PATIENCE = 0.2
 """Seconds between two looks at batches that others work on."""
 
+SHOWN = 80
+"""Characters of a prompt or a text that an error shows."""
+
+Stage: TypeAlias = Literal["start", "decode", "score"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the work is.
+
+    Attributes:
+        stage: "start" (a batch is decoded next), "decode" (responses were finished) or "score" (a
+            reward was asked for what is there).
+        done: responses that are finished, by whoever and whenever.
+        total: responses of the run.
+        tokens: tokens of responses that were written during this call.
+        batch: key of the batch that this is about; "" where several processes report together.
+    """
+
+    stage: Stage
+    done: int
+    total: int
+    tokens: int = 0
+    batch: str = ""
+
+
+OnProgress: TypeAlias = Callable[[Progress], object]
+
+
+def silent(_: Progress) -> None:
+    """For whoever does not want to know how far the work is."""
+
+
+# --- what rewards say ----------------------------------------------------------------------------
+
+OnRewardError: TypeAlias = Literal["raise", "skip"]
+"""What a response does that a reward cannot score.
+
+"raise" ends the run with an error that names it, and keeps what is finished; "skip" leaves its
+score out and counts it.
+"""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A text that a scorer could not score."""
+
+    scorer: str
+    prompt: str
+    text: str
+    why: str  # what the scorer did instead
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The rewards that a run is to have."""
+
+    scorers: tuple[Scorer, ...] = ()
+    again: bool = True  # ask once more for texts that could not be scored before
+    stop: bool = False  # raise at the first batch with such a text; its other scores are kept
+
+    def wanting(self, store: Store, batch: Batch) -> Iterator[Scorer]:
+        """The rewards that have not said all that they are to say of a batch."""
+        for scorer in self.scorers:
+            scored = store.scores(scorer.key, batch.key)
+            failed = scored is not None and any(row.failed for row in scored)
+            if scored is None or _stale(scored, batch) or (self.again and failed):
+                yield scorer
+
+    def score(self, store: Store, batch: Batch, scorer: Scorer) -> None:
+        """Publish what a reward says of a batch that is claimed; a score that is there stays."""
+        rows = store.read(batch.key, ledger=False)
+        known = store.scores(scorer.key, batch.key)
+        answers: list[list[Answer]] = [[None] * len(row.group.responses) for row in rows]
+        if known is not None and not _stale(known, batch):
+            answers = [list(row.answers) for row in known]
+        places = [(i, j) for i, of_row in enumerate(answers) for j in range(len(of_row))]
+        open_ = [(i, j) for i, j in places if not isinstance(answers[i][j], float)]
+        samples = [batch.items[i].sample for i, _ in open_]
+        texts = [rows[i].group.responses[j].text for i, j in open_]
+        for (i, j), answer in zip(open_, ask(scorer.function, samples, texts), strict=True):
+            answers[i][j] = answer
+        scored = [
+            Scored(item.id, item.seen.value, tuple(of_row))
+            for item, of_row in zip(batch.items, answers, strict=True)
+        ]
+        store.write_scores(scorer.key, batch.key, scored)
+        failed = _failures(scorer, batch, rows, scored)
+        if failed and self.stop:
+            raise reward_error(failed, len(places) - len(failed))
+
+    def failures(self, store: Store, batches: Iterable[Batch]) -> list[Failure]:
+        """The texts without a score, in the order of scorers and batches."""
+        failures = []
+        for scorer, batch in product(self.scorers, list(batches)):
+            scored = store.scores(scorer.key, batch.key) or []
+            if any(row.failed for row in scored):
+                rows = store.read(batch.key, ledger=False)
+                failures += _failures(scorer, batch, rows, scored)
+        return failures
+
+
+def _stale(scored: Sequence[Scored], batch: Batch) -> bool:
+    """Whether the reward saw other topics or references than it would see now."""
+    return [row.seen for row in scored] != [item.seen.value for item in batch.items]
+
+
+def _failures(
+    scorer: Scorer, batch: Batch, rows: Sequence[Row], scored: Sequence[Scored]
+) -> list[Failure]:
+    return [
+        Failure(scorer.name, item.sample.text, response.text, answer)
+        for item, row, of_row in zip(batch.items, rows, scored, strict=True)
+        for response, answer in zip(row.group.responses, of_row.answers, strict=True)
+        if isinstance(answer, str)
+    ]
+
+
+def reward_error(failures: Sequence[Failure], scored: int) -> RewardError:
+    """The error that names the first text without a score."""
+    first = failures[0]
+    prompt, text = (x if len(x) <= SHOWN else f"{x[:SHOWN]}..." for x in (first.prompt, first.text))
+    more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
+    return RewardError(
+        f"reward {first.scorer!r} must return one finite number for each text",
+        got=f"{first.why} (prompt {prompt!r}, text {text!r}){more}; {scored} others are kept",
+        do='mend it and run again, or leave such texts out with on_reward_error="skip"',
+    )
+
+
+def identities(scorers: Iterable[Scorer]) -> Rewards:
+    """What a manifest says of rewards before there are statistics."""
+    return {s.name: {"fingerprint": s.fingerprint, "folder": s.key} for s in scorers}
+
+
+def warn_of(name: str, unknown: str, follows: str) -> None:
+    """Say of what has no fingerprint why that is, and what follows from it."""
+    if unknown:
+        log.warning(
+            "%s cannot be told from others of its name, so %s: %s (a text as its attribute "
+            "`fingerprint` would tell it)",
+            name,
+            follows,
+            unknown,
+        )
+
+
+# --- the work ------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be there, and all that a process needs to do its part of it.
-
-    Attributes:
-        folder: the run's.
-        batches: what is to be there.
-        scoring: the rewards that each batch is to have.
-        base: what identifies the base and how it computes, see `base_of`.
-        timed: whether the time of each batch is kept.
-        alternatives: how many of the likeliest candidates of each step are kept.
-    """
+    """What is to be there, and all that a process needs to do its part of it."""
 
     folder: Path
     batches: tuple[Batch, ...]
     scoring: Scoring = field(default_factory=Scoring)
-    base: Mapping[str, Any] = field(default_factory=dict)
-    timed: bool = False
-    alternatives: int = 0
+    base: Mapping[str, Any] = field(default_factory=dict)  # see `base_of`
+    timed: bool = False  # whether the time of each batch is kept
+    alternatives: int = 0  # how many of the likeliest candidates of each step are kept
 
     @property
     def total(self) -> int:
@@ -112,10 +252,9 @@ class Worker:
         self.guides: dict[str, Guide[Any]] = {}
 
     def run(self) -> int:
-        """Finish every batch, beside whoever else works on the folder; or stop.
+        """Finish every batch, beside whoever else works on the folder, or stop.
 
-        Returns:
-            How many batches this process decoded.
+        How many batches this process decoded comes back.
         """
         open_ = self.work.missing(self.store)
         self.done = self.total - sum(batch.responses for batch in open_)
@@ -164,8 +303,6 @@ class Worker:
         if self.stop():
             raise StoppedError
 
-    # --- decoding --------------------------------------------------------------------------------
-
     def _decode(self, batch: Batch) -> list[Row]:
         policy = batch.policy
         if policy is None:
@@ -190,7 +327,7 @@ class Worker:
         rows = []
         for i, item in enumerate(batch.items):
             of_item = completions[i * policy.n : (i + 1) * policy.n]
-            responses = tuple(with_texts(_response(lm, item, c), text_of) for c in of_item)
+            responses = tuple(_response(lm, item, one, text_of) for one in of_item)
             group = Group(item.prompt, responses, item.sample.topic, item.prefix)
             rows.append(Row(item.id, group, as_json(item.sample.meta)))
         return rows
@@ -211,19 +348,22 @@ class Worker:
             self._tell("decode", 1)
 
 
-def _response(lm: LanguageModel[Any], item: Item, completion: Completion) -> Response:
+def _response(
+    lm: LanguageModel[Any], item: Item, completion: Completion, text_of: Callable[[int], str]
+) -> Response:
     """A completion as it is kept: within its item's room, its text with the prefix'.
 
     Batch-mates with more room may have let it run on; what it drew before is the same.
     """
-    response = Response.of(completion)
-    cut = item.room is not None and len(response.tokens) > item.room
-    if not (cut or item.prefix):
-        return response
-    tokens, finish = response.tokens, response.finish
-    ledger = response.ledger
+    tokens, steps = completion.tokens, completion.steps
+    text, finish = completion.text, completion.finish
+    cut = item.room is not None and len(tokens) > item.room
     if cut:  # rooms differ for token-wise methods alone: a step is a token
-        tokens, finish = tokens[: item.room], "length"
-        ledger = Ledger.of(completion.steps[: item.room])
-    shown: Sequence[int] = tokens[:-1] if finish == "eos" else tokens
-    return Response(tokens, lm.decode(item.prefix + tuple(shown)), finish, ledger)
+        tokens, steps, finish = tokens[: item.room], steps[: item.room], "length"
+    if cut or item.prefix:
+        text = lm.decode(item.prefix + (tokens[:-1] if finish == "eos" else tokens))
+    ledger = Ledger.of(steps)
+    alternatives = tuple(
+        tuple(replace(one, text=text_of(one.token)) for one in step) for step in ledger.alternatives
+    )
+    return Response(tokens, text, finish, replace(ledger, alternatives=alternatives))

@@ -14,7 +14,8 @@ from typing import Any
 from trimtab.errors import DataError, IncompatibleError, UsageError
 from trimtab.models.transformers import TransformersLM
 from trimtab.rewards import parse
-from trimtab.runs.store import read_groups, read_manifest
+from trimtab.runs.groups import read_groups
+from trimtab.runs.record import read_manifest
 from trimtab.tasks import split_of
 from trimtab.training.config import TrainConfig
 from trimtab.training.examples import Material, SplitGroups
