@@ -30,7 +30,7 @@ OUTPUTS = (
     "evaluation.report.sentences.Fact:tone",
     "evaluation.report.strengths.Peak:verdict",
     "inspection.audit.Finding:level",
-    "runs.progress.Progress:stage",
+    "runs.worker.Progress:stage",
     "types.records.Completion:finish",
     "types.records.Step:finish",
 )

@@ -41,7 +41,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.guides import RewardGuide, TextGuide, ValueGuide, VocabularyGuide, WeightedSum
-from trimtab.guides.retokenised import Retokenised
+from trimtab.guides.reward import Retokenised
 from trimtab.models.classifier import PairScorer
 from trimtab.models.table import TableLM
 from trimtab.models.text import ChatTemplate, Codec

@@ -22,7 +22,7 @@ from trimtab.decoding.loop import decode
 from trimtab.errors import ResultsError, RewardError
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide, LanguageModel
-from trimtab.rewards.texts import ask
+from trimtab.rewards.names import ask
 from trimtab.runs.batches import Batch, Item, Policy, as_json
 from trimtab.runs.identity import identify
 from trimtab.runs.record import Answer, Row, Scored
