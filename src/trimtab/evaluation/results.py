@@ -17,8 +17,8 @@ from trimtab.evaluation.presentation import with_error
 from trimtab.evaluation.statistics import by_prompt
 from trimtab.evaluation.table import Column, Row, Table, measure
 from trimtab.runs.batches import Facts, title
-from trimtab.runs.record import read_manifest
 from trimtab.runs.record import Row as Record
+from trimtab.runs.record import read_manifest
 from trimtab.runs.store import Store, read_condition
 from trimtab.types import Completion
 from trimtab.types.html import TintedToken
