@@ -1,7 +1,8 @@
 """Writing files and folders whole: what is under the final name is complete, or not there.
 
 All that the library leaves on a disk goes through here: made beside its final name, synced, then
-renamed, with the permissions that the process's umask gives to any new file.
+renamed, with the permissions that the process's umask gives to any new file. What cannot be written
+is an `OSError`, but of `write_atomic`.
 """
 
 from __future__ import annotations
@@ -35,16 +36,7 @@ def write_atomic(path: str | Path, data: str | bytes) -> Path:
 
 
 def replace_file(path: Path, data: str | bytes, *, locked: bool = False) -> None:
-    """Write a file under its final name, whole or not at all.
-
-    Args:
-        path: in a folder that is there.
-        data: text is written as UTF-8.
-        locked: as for `replacing`.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a file into a folder that is there; text is written as UTF-8. See `replacing`."""
     with replacing(path, locked=locked) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
 
@@ -53,15 +45,9 @@ def replace_file(path: Path, data: str | bytes, *, locked: bool = False) -> None
 def replacing(path: Path, *, locked: bool = False) -> Iterator[Path]:
     """A hidden file beside `path` to be written, which takes that name when the block ends.
 
-    After a failure nothing is left behind, and what was under the name is there as it was.
-
-    Args:
-        path: in a folder that is there.
-        locked: the caller holds a lock, so that nobody else writes this file now. Its hidden name
-            is then always the same, and what a killed process left is written over.
-
-    Raises:
-        OSError: it cannot be written.
+    After a failure nothing is left behind, and what was under the name is there as it was. Under a
+    lock nobody else writes this file now: its hidden name is then always the same, and what a
+    killed process left is written over.
     """
     part = path.with_name(f".{path.name}{'' if locked else f'.{secrets.token_hex(4)}'}.part")
     try:
@@ -80,16 +66,15 @@ def replace_folder(target: Path) -> Iterator[Path]:
     """A hidden folder to be filled, which takes its final name when the block ends.
 
     What was there under that name stays until then; after a failure it is there as it was.
-
-    Raises:
-        OSError: it cannot be written.
     """
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     old = part.with_suffix(".old")
     try:
         part.mkdir(parents=True)
         yield part
-        settle(part)
+        apply_umask(part)
+        for path in (*part.rglob("*"), part):
+            _sync(path)
         if target.exists():
             os.replace(target, old)
         try:
@@ -104,24 +89,10 @@ def replace_folder(target: Path) -> Iterator[Path]:
     _sync(target.parent)
 
 
-def settle(folder: Path) -> None:
-    """Give every file of a folder the umask's permissions, and sync all to the disk.
-
-    Raises:
-        OSError: a file that is not one's own, a full disk.
-    """
-    apply_umask(folder)
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
-
-
 def apply_umask(folder: Path) -> None:
     """Give every file of a folder the permissions of a new one: safetensors writes 0600.
 
     They are read off a new file: asking for the umask itself would change it for all threads.
-
-    Raises:
-        OSError: a file that is not one's own, a full disk.
     """
     probe = folder / f".{secrets.token_hex(4)}.mode"
     try:
@@ -138,8 +109,7 @@ def _sync(path: Path) -> None:
     """To the disk; where folders cannot be synced, their entries are the system's to keep."""
     if path.is_symlink():
         return
-    folder = path.is_dir()
-    with suppress(OSError) if folder else nullcontext():
+    with suppress(OSError) if path.is_dir() else nullcontext():
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

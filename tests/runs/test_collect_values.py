@@ -16,7 +16,7 @@ from tests.runs.world import files, roll
 from trimtab.errors import DataError, IncompatibleError
 from trimtab.runs import collect, collect_values, read_groups, read_manifest
 from trimtab.runs.record import Row
-from trimtab.runs.rollouts import halves
+from trimtab.runs.values import halves
 from trimtab.types import Group, Prompt, Response, Sample
 
 

@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     from trimtab.runs.resolve import (
         GuideSource,
         Scorer,
-        Source,
         find_guide,
         find_method,
         find_methods,
         find_model,
-        find_prompts,
         find_reward,
     )
-    from trimtab.runs.rollouts import collect, collect_values, find_responses, relabel
+    from trimtab.runs.rollouts import Source, collect, find_prompts, relabel
+    from trimtab.runs.values import collect_values, find_responses
     from trimtab.runs.worker import OnProgress, Progress
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a name means: models, guides, rewards, methods and prompts, wherever it is written.
+"""What a name means: models, guides, rewards and methods, for the command line, YAML and Python.
 
     model     a fetched asset ("smollm2"), a folder, an id of the Hub
     reward    one of `trimtab.rewards.REWARDS`, a plugin's, python:FILE.py:FUNCTION, hf:MODEL#LABEL,
@@ -28,7 +28,6 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from trimtab import tasks
 from trimtab.assets import ASSETS, locate
 from trimtab.decoding.methods import METHODS, Method
 from trimtab.errors import (
@@ -43,14 +42,14 @@ from trimtab.guides import RewardGuide, TextGuide, load_guide, verify
 from trimtab.guides.manifest import MANIFEST, check_name, guide_folder
 from trimtab.models.transformers import TransformersLM
 from trimtab.plugins import PYTHON, entry_points, load_object
-from trimtab.protocols import Guide, LanguageModel, Reward, Task
+from trimtab.protocols import Guide, LanguageModel, Reward
 from trimtab.rewards import REWARDS, OfTexts, Sum, as_reward, find, on_texts, parse, spelled
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
 from trimtab.runs.fingerprint import Fingerprint, essence
 from trimtab.runs.fingerprint import fingerprint as fingerprint_of
 from trimtab.runs.identity import digest
-from trimtab.types import Sample, Split, Template
+from trimtab.types import Sample, Template
 
 OpenModel: TypeAlias = Callable[[], LanguageModel[Any]]
 """Opens the base, in this process or another."""
@@ -442,72 +441,13 @@ def find_methods(names: Sequence[str], parameters: Mapping[str, Sequence[object]
 
 def _method_maker(name: str) -> Callable[..., object]:
     name = with_scheme(name)
-    if name.startswith(PYTHON):
-        made: Callable[..., object] = load_object(name, "a method")
-        return made
-    plugins = entry_points("trimtab.methods")
-    if name in METHODS or name not in plugins:
-        if name not in METHODS:
-            raise UnknownNameError("a method", name, {*METHODS, *plugins})
+    if name in METHODS:
         return METHODS[name]
+    if name.startswith(PYTHON):
+        own: Callable[..., object] = load_object(name, "a method")
+        return own
+    plugins = entry_points("trimtab.methods")
+    if name not in plugins:
+        raise UnknownNameError("a method", name, {*METHODS, *plugins})
     loaded: Callable[..., object] = plugins[name].load()
     return loaded
-
-
-# --- prompts -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Source:
-    """Prompts, and what their task says of responses.
-
-    Attributes:
-        name: where they came from.
-        samples: in their fixed order.
-        reward: the task's own; None where there is no task.
-        max_new_tokens: token budget of a response.
-        template: "auto" asks by the base's chat template, where it has one; "none" has the base
-            continue the text.
-    """
-
-    name: str
-    samples: tuple[Sample, ...]
-    reward: Reward | None = None
-    max_new_tokens: int = tasks.MAX_NEW_TOKENS
-    template: Template = "auto"
-
-    def __post_init__(self) -> None:
-        check_word("template", self.template, Template)
-
-    @classmethod
-    def of_task(cls, task: Task, split: Split) -> Source:
-        """The prompts of a split of a task."""
-        samples, name = tuple(task.samples(split)), f"{task.name}/{split}"
-        return cls(name, samples, task.reward, task.max_new_tokens, task.template)
-
-
-def find_prompts(
-    name: str | None, file: str | None, split: Split = "train", column: str | None = None
-) -> Source:
-    """The prompts of a split of a task, a file or a Hub data set.
-
-    Args:
-        name: of a task.
-        file: instead, a file or a data set of the Hub, as for `trimtab.tasks.read_samples`.
-        split: which of them.
-        column: where a row has its prompt, as for `trimtab.tasks.read_samples`.
-
-    Raises:
-        UnknownNameError: no such task.
-        UsageError: neither or both are named, or the file or data set cannot be read.
-        PromptError: a row is no prompt, or the split is empty.
-        FetchError: the Hub cannot be reached, or has no such data set.
-    """
-    check_word("split", split, Split)
-    if (name is None) == (file is None):
-        got = "neither" if name is None else "both"
-        raise UsageError("name a TASK, or prompts by --prompts", got=got, do="name one of the two")
-    if name is not None:
-        return Source.of_task(tasks.find(name), split)
-    assert file is not None
-    return Source(f"{file}/{split}", tasks.read_samples(file, column, split))

@@ -1,7 +1,7 @@
 """Rollouts: prompts in, groups of responses with their ledgers and rewards in a folder.
 
-`collect` decodes and rewards, `relabel` adds a reward to what is there, `collect_values` makes a
-validation set of values. Each may be killed at any moment, and goes on where it stopped.
+`collect` decodes and rewards, `relabel` adds a reward to what is there. Each may be killed at any
+moment, and goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from trimtab.decoding.checks import check_call
 from trimtab.decoding.methods import Method, sampling
 from trimtab.errors import (
     DataError,
-    IncompatibleError,
     PromptError,
     UsageError,
     check_word,
@@ -26,15 +25,13 @@ from trimtab.protocols import Guide, LanguageModel, Reward, Task
 from trimtab.runs.batches import Batch, Condition, Item, Policy, as_json, deterministic, sample_of
 from trimtab.runs.identity import canonical, identify
 from trimtab.runs.processes import Processes, check_opener, hand_out
-from trimtab.runs.record import AGAIN, Row, read_manifest
+from trimtab.runs.record import AGAIN, read_manifest
 from trimtab.runs.resolve import (
     GuideSource,
     Scorer,
-    Source,
     find_guide,
     find_method,
     find_model,
-    find_prompts,
     find_reward,
 )
 from trimtab.runs.store import Store
@@ -49,10 +46,72 @@ from trimtab.runs.worker import (
     silent,
     warn_of,
 )
-from trimtab.tasks import MAX_NEW_TOKENS, find
-from trimtab.types import Sample, Template
+from trimtab.tasks import MAX_NEW_TOKENS, find, read_samples
+from trimtab.types import Sample, Split, Template
 
 log = logging.getLogger("trimtab")
+
+
+# --- prompts -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """Prompts, and what their task says of responses.
+
+    Attributes:
+        name: where they came from.
+        samples: in their fixed order.
+        reward: the task's own; None where there is no task.
+        max_new_tokens: token budget of a response.
+        template: "auto" asks by the base's chat template, where it has one; "none" has the base
+            continue the text.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    reward: Reward | None = None
+    max_new_tokens: int = MAX_NEW_TOKENS
+    template: Template = "auto"
+
+    def __post_init__(self) -> None:
+        check_word("template", self.template, Template)
+
+    @classmethod
+    def of_task(cls, task: Task, split: Split) -> Source:
+        """The prompts of a split of a task."""
+        samples, name = tuple(task.samples(split)), f"{task.name}/{split}"
+        return cls(name, samples, task.reward, task.max_new_tokens, task.template)
+
+
+def find_prompts(
+    name: str | None, file: str | None, split: Split = "train", column: str | None = None
+) -> Source:
+    """The prompts of a split of a task, a file or a Hub data set.
+
+    Args:
+        name: of a task.
+        file: instead, a file or a data set of the Hub, as for `trimtab.tasks.read_samples`.
+        split: which of them.
+        column: where a row has its prompt, as for `trimtab.tasks.read_samples`.
+
+    Raises:
+        UnknownNameError: no such task.
+        UsageError: neither or both are named, or the file or data set cannot be read.
+        PromptError: a row is no prompt, or the split is empty.
+        FetchError: the Hub cannot be reached, or has no such data set.
+    """
+    check_word("split", split, Split)
+    if (name is None) == (file is None):
+        got = "neither" if name is None else "both"
+        raise UsageError("name a TASK, or prompts by --prompts", got=got, do="name one of the two")
+    if name is not None:
+        return Source.of_task(find(name), split)
+    assert file is not None
+    return Source(f"{file}/{split}", read_samples(file, column, split))
+
+
+# --- rollouts ------------------------------------------------------------------------------------
 
 
 def collect(
@@ -188,18 +247,8 @@ def relabel(
     """Add rewards to groups that are there; no text is written again.
 
     A reward of the same name that was another function gives way. With
-    `on_reward_error="raise"`, responses that could not be scored before are asked again.
-
-    Args:
-        folder: a complete one.
-        rewards: as in `collect`.
-        on_reward_error: as in `collect`.
-        rescore: as in `collect`.
-        processes: as in `collect`.
-        on: told how far it is.
-
-    Returns:
-        The manifest.
+    `on_reward_error="raise"`, responses that could not be scored before are asked again. Arguments
+    are those of `collect`, as is the manifest that is returned; the folder is a complete one.
 
     Raises:
         ResultsError: the folder is not there, or not complete.
@@ -225,164 +274,6 @@ def relabel(
         responses = sum(len(row.group.responses) for row in rows)
         batches.append(Batch(key, tuple(map(Item.of_row, rows)), responses))
     return keeping.finish(None, tuple(batches), manifest)
-
-
-# --- values of half a response -------------------------------------------------------------------
-
-HALVES = "halves"
-"""The folder, inside that of `collect_values`, of the responses that were cut."""
-
-
-def collect_values(
-    lm: LanguageModel[Any],
-    responses: str | Path | Sequence[Sample],
-    folder: str | Path,
-    *,
-    rewards: Sequence[Scorer | Reward | str] = (),
-    completions: int = 10,
-    per_prompt: int = 1,
-    seed: int = 0,
-    max_new_tokens: int = 128,
-    rows: int = 48,
-    limit: int | None = None,
-    source: str = "given",
-    on_reward_error: OnRewardError = "raise",
-    rescore: bool = False,
-    processes: Processes | None = None,
-    on: OnProgress = silent,
-) -> dict[str, Any]:
-    """Cut responses half-way, complete each half by the base policy, and reward the whole texts.
-
-        V(s)  =  E[ r(s + rest) ],   rest ~ pi_ref( . | s)
-
-    The mean over completions is an unbiased estimate of the value of the prefix s under the base
-    policy: what a value guide should say there. The set is for validation: a guide's error against
-    these labels shows what its loss on single returns hides (Han et al. 2024, appendix).
-
-    The groups have the half as `prefix`; `Group.mean(reward)` is the label of its value. Halves
-    that leave the most room come first, so that those that are completed together have alike.
-
-    Args:
-        lm: the base policy, whose value it is.
-        responses: a folder of groups, whose responses are cut; or samples, which are answered by
-            the base policy first (in `<folder>/halves`).
-        folder: made where it is missing; a folder of another job is refused.
-        rewards: as in `collect`; they see the whole text.
-        completions: of each half.
-        per_prompt: responses of each prompt that are cut, the first ones that have two tokens.
-        seed: decides every draw.
-        max_new_tokens: token budget of a whole response.
-        rows: most rows that are decoded side by side.
-        limit: the first so many prompts; None takes all.
-        source: where the samples came from, for the manifest.
-        on_reward_error: as in `collect`.
-        rescore: as in `collect`.
-        processes: as in `collect`.
-        on: told how far it is.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        DataError: nothing can be cut, or the folder holds another job's groups.
-        IncompatibleError: the responses are of another tokenizer.
-        ResultsError, RewardError, UsageError: as in `collect`.
-    """
-    keeping = Keeping.of(folder, rewards, on_reward_error, rescore, processes, on)
-    model = identify(lm)
-    if (Path(folder) / "manifest.json").exists():  # refused before anything is decoded for it
-        kind = read_manifest(folder)["about"].get("kind")
-        if kind != "values":
-            raise DataError(
-                f"{folder} must hold a validation set, or nothing", got=f"{kind}", do="name another"
-            )
-    if isinstance(responses, str | Path):
-        cut, source = Path(responses), str(responses)
-        _check_cut(cut, model.tokenizer)
-    else:
-        cut = Path(folder) / HALVES
-        collect(
-            lm,
-            responses,
-            cut,
-            n=per_prompt,
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-            rows=rows,
-            limit=limit,
-            source=source,
-            processes=processes,
-            on=on,
-        )
-    store = Store(cut)
-    whole = [row for key in store.condition().batches for row in store.read(key, ledger=False)]
-    items = halves(whole, max_new_tokens, per_prompt, limit)
-    policy = Policy(model, sampling(), None, completions, seed, max_new_tokens)
-    condition = Condition(source, "", policy, items, rows)
-    return keeping.decode(lm, condition, {"kind": "values", "per_prompt": per_prompt})
-
-
-def halves(
-    rows: Sequence[Row], max_new_tokens: int, per_prompt: int = 1, limit: int | None = None
-) -> tuple[Item, ...]:
-    """What is to be completed: the first half of the tokens of some responses, each half once.
-
-    A response of t tokens is cut after floor(t / 2), so EOS is never in the half; one of a single
-    token has no half. Halves that leave no room within the budget are passed over.
-    """
-    items: dict[tuple[int, ...], Item] = {}
-    for row in rows[:limit]:
-        if row.group.prefix:
-            raise DataError(
-                "responses that are cut must begin at the prompt",
-                got="groups with a prefix",
-                do="name a folder of plain rollouts",
-            )
-        lengths = [(len(r.tokens) // 2, r) for r in row.group.responses]
-        for half, response in [p for p in lengths if 0 < p[0] < max_new_tokens][:per_prompt]:
-            prefix, room = response.tokens[:half], max_new_tokens - half
-            item = replace(Item.of_row(row), id=f"{row.id}-{len(items)}", prefix=prefix, room=room)
-            items.setdefault(item.read.ids, item)
-    if not items:
-        raise DataError("there must be responses of two tokens", got="none", do="collect longer")
-    return tuple(sorted(items.values(), key=lambda item: -(item.room or 0)))
-
-
-def _check_cut(folder: Path, tokenizer: str) -> None:
-    """The responses must be all there, and their ids the base's own."""
-    manifest = read_manifest(folder)
-    theirs = manifest["about"].get("model", {}).get("tokenizer")
-    if theirs != tokenizer:
-        raise IncompatibleError(
-            f"the responses in {folder} must be of the base's tokens",
-            got=f"tokenizer {theirs!r} for a base with {tokenizer!r}",
-            do="collect them with this base",
-        )
-    if not manifest.get("complete", True):
-        raise UsageError(
-            f"{folder} must be complete", got="a job that did not end", do="run it again first"
-        )
-
-
-def find_responses(folder: str | Path, name: str | None = None) -> Source:
-    """What is known of a folder's responses that are to be cut.
-
-    Args:
-        folder: of groups.
-        name: of the task that they answer, for its reward.
-
-    Raises:
-        DataError: the folder holds no groups.
-        UnknownNameError: no such task.
-    """
-    about = read_manifest(folder)["about"]
-    return Source(
-        str(folder),
-        (),
-        find(name).reward if name is not None else None,
-        about.get("max_new_tokens", MAX_NEW_TOKENS),
-        about.get("template", "auto"),
-    )
 
 
 # --- a run that is kept --------------------------------------------------------------------------
