@@ -12,6 +12,7 @@ from trimtab.errors import ResultsError
 from trimtab.runs.batches import Facts
 from trimtab.runs.identity import digest
 from trimtab.runs.record import AGAIN, Row, Scored, dump_rows, dump_scores, read_manifest
+from trimtab.runs.resolve import folder_name
 from trimtab.runs.store import Store
 from trimtab.types import Group
 
@@ -105,7 +106,10 @@ def write_groups(
     rows = [Row(f"{i}", group) for i, group in enumerate(groups)]
     batches = [rows[i : i + GIVEN] for i in range(0, len(rows), GIVEN)]
     names = sorted({name for group in groups for r in group.responses for name in r.rewards})
-    rewards = {name: _given(name) for name in names}
+    rewards = {}
+    for name in names:
+        known = digest(["given", name])
+        rewards[name] = {"fingerprint": known, "folder": folder_name(name, known)}
     files: dict[Path, bytes] = {}
     keys: list[str] = []
     for i, batch in enumerate(batches):
@@ -128,10 +132,3 @@ def write_groups(
 def _answers(group: Group, name: str) -> tuple[float | None, ...]:
     scores = [response.rewards.get(name) for response in group.responses]
     return tuple(None if score is None else float(score) for score in scores)
-
-
-def _given(name: str) -> dict[str, str]:
-    """What the manifest says of a reward whose scores were given."""
-    fingerprint = digest(["given", name])
-    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-    return {"fingerprint": fingerprint, "folder": f"{plain}-{fingerprint[:8]}"}

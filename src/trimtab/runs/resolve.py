@@ -46,7 +46,7 @@ from trimtab.protocols import Guide, LanguageModel, Reward
 from trimtab.rewards import REWARDS, OfTexts, Sum, as_reward, find, on_texts, parse, spelled
 from trimtab.rewards.classifier import Classifier
 from trimtab.rewards.server import Server
-from trimtab.runs.fingerprint import Fingerprint, essence
+from trimtab.runs.fingerprint import essence
 from trimtab.runs.fingerprint import fingerprint as fingerprint_of
 from trimtab.runs.identity import digest
 from trimtab.types import Sample, Template
@@ -146,8 +146,13 @@ class Scorer:
     @property
     def key(self) -> str:
         """The name of its folder."""
-        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.name)
-        return f"{plain[:80]}-{self.fingerprint[:8]}"
+        return folder_name(self.name, self.fingerprint)
+
+
+def folder_name(name: str, fingerprint: str) -> str:
+    """Of a reward's scores."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return f"{plain[:80]}-{fingerprint[:8]}"
 
 
 def find_reward(given: str | Reward | Scorer) -> Scorer:
@@ -254,9 +259,9 @@ class GuideSource:
         return cls(scorer.name, made, partial(_on_prefixes, scorer), scorer.unknown)
 
     @classmethod
-    def ready(cls, guide: Guide[Any], *, fingerprint: str | None = None) -> GuideSource:
-        """A guide that is open already; no fingerprint finds out what it is made of."""
-        made = Fingerprint(fingerprint) if fingerprint else fingerprint_of(guide)
+    def ready(cls, guide: Guide[Any]) -> GuideSource:
+        """A guide that is open already."""
+        made = fingerprint_of(guide)
         return cls(guide.name, made.value, partial(_given, guide), made.unknown)
 
 

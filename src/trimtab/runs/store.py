@@ -183,35 +183,36 @@ class Store:
     ) -> dict[str, Any]:
         """Begin a folder, or go on with one that was begun so; of other work it is refused.
 
-        Args:
-            about: what all that is in it depends on.
-            rewards: `fingerprint` and `folder` by name; others of their name give way.
-            kept: whether the run ends with all its rewards there, as `collect` does; a kept folder
-                holds one job, while others take any condition and any reward.
-            roles: names of the rewards that are the task's own "reward" and "judge".
+        `about` is what all that is in it depends on. A kept run ends with all its rewards there, as
+        `collect` does, and holds one job; others take any condition and any reward. Roles are the
+        names of the rewards that are the task's own "reward" and "judge".
         """
-        named: dict[str, Any] = {"rewards": dict(rewards)} | ({"roles": roles} if roles else {})
-        begun = {"format": FORMAT, "trimtab": version.__version__, "about": about, **named}
-        begun |= {"complete": False} if kept else {}
         path = self.folder / "manifest.json"
+        own = {"rewards": rewards, **({"roles": roles} if roles else {})}
+        begun = {"format": FORMAT, "trimtab": version.__version__, "about": about, **own}
+        begun = json.loads(json.dumps(begun | ({"complete": False} if kept else {})))
         if not path.exists():
             with self.alone():
                 if not path.exists():
                     self._publish_json(path, begun)
+                    return begun
         manifest = read_manifest(self.folder)
-        check_same(self.folder, manifest, json.loads(json.dumps(begun)))
+        check_same(self.folder, manifest, begun)
         if manifest.get("complete"):  # it changes at its end
+            return manifest
+
+        def joined(manifest: dict[str, Any]) -> dict[str, Any]:
+            others = {} if kept else manifest["rewards"]
+            return manifest | own | {"rewards": {**others, **rewards}}
+
+        if joined(manifest) == manifest:
             return manifest
         with self.alone():
             manifest = read_manifest(self.folder)
-            if not kept:
-                named["rewards"] = {**manifest["rewards"], **rewards}
-            gone = _folders(manifest["rewards"]) - _folders(named["rewards"])
-            if manifest | named != manifest:
-                self._publish_json(path, manifest | named)
-        for reward in gone:
-            self.forget(reward)
-        return manifest | named
+            self._publish_json(path, joined(manifest))
+        for gone in _folders(manifest["rewards"]) - _folders(joined(manifest)["rewards"]):
+            self.forget(gone)
+        return joined(manifest)
 
     def finish(self, rewards: Rewards | None = None) -> dict[str, Any]:
         """Say in a kept run's manifest that all is there, with statistics; clear the locks away.

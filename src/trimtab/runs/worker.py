@@ -229,13 +229,9 @@ class StoppedError(Exception):
 
 
 class Worker:
-    """Finishes batches, and tells how far it is.
+    """Finishes batches, and tells how far it is; asks before each token whether to stop.
 
-    Args:
-        work: what is to be there.
-        open_lm: gives the base, asked when the first batch is decoded.
-        on: told about every response.
-        stop: asked before each token and each batch whether to stop.
+    The base is opened when the first batch is decoded.
     """
 
     def __init__(
