@@ -9,6 +9,7 @@ interrupted and decoded anew has the same bytes (on the same machine and number 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from trimtab import version
 from trimtab.decoding.methods import METHODS, Method, Stochastic
 from trimtab.errors import UsageError
 from trimtab.runs.fingerprint import Fingerprint, fingerprint, importable
-from trimtab.runs.identity import ModelId, digest
+from trimtab.runs.identity import ModelId, canonical, digest
 from trimtab.runs.record import FORMAT, Count, FileName, Row
 from trimtab.runs.resolve import GuideSource
 from trimtab.schema import schema_of, whole
@@ -293,6 +294,28 @@ class Condition:
             seed=policy.seed,
             max_new_tokens=policy.max_new_tokens,
         )
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the manifest of a folder says that keeps this condition alone."""
+        policy = self.policy
+        known = [
+            item.as_dict() | {"topic": item.sample.topic, "meta": as_json(item.sample.meta)}
+            for item in self.items
+        ]
+        return {
+            "method": policy.described,
+            "guide": self.facts.guide,
+            "prompts": {
+                "source": self.task,
+                "count": len(self.items),
+                "sha256": hashlib.sha256(canonical(known).encode()).hexdigest(),
+            },
+            "n": policy.n,
+            "seed": policy.seed,
+            "max_new_tokens": policy.max_new_tokens,
+            "rows": self.rows,
+        }
 
 
 class _Guide(TypedDict):

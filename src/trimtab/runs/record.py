@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from trimtab.errors import ResultsError
 from trimtab.guides.manifest import PolicyFacts
-from trimtab.schema import SchemaError, above, check, schema_of, text, whole
+from trimtab.schema import SchemaError, check, schema_of, text, whole
 from trimtab.types import Alternative, Group, Ledger, Prompt, Response
 
 Answer: TypeAlias = float | str | None
@@ -258,35 +258,13 @@ def _file_name(value: Any, name: str) -> None:
 
 FileName: TypeAlias = Annotated[str, _file_name]
 Count: TypeAlias = Annotated[int, whole(0, 2**53)]
-Spread: TypeAlias = Annotated[float, above(0, equal=True)]
 
 
-class RewardId(TypedDict):
-    """What tells a reward, and where its scores are."""
+class RewardFacts(TypedDict):
+    """What tells a reward, and where its scores are; statistics are for people alone."""
 
     fingerprint: str
     folder: FileName
-
-
-class RewardStatistics(RewardId, total=False):
-    """The same, with what `describe_scores` says of it."""
-
-    n: Count
-    failed: Count
-    mean: float | None
-    min: float | None
-    max: float | None
-    std: Spread | None
-    within_std: Spread | None
-
-
-class Counts(TypedDict, total=False):
-    """What a kept run holds."""
-
-    groups: Count
-    responses: Count
-    tokens: Count
-    finish: Mapping[str, Count]
 
 
 class Manifest(TypedDict):
@@ -295,15 +273,15 @@ class Manifest(TypedDict):
     format: Count
     trimtab: str
     about: PolicyFacts
-    rewards: Mapping[str, RewardStatistics]
+    rewards: Mapping[str, RewardFacts]
 
 
-class KeptManifest(Manifest, total=False):
+class AnyManifest(Manifest, total=False):
     """The same, with what only some runs say."""
 
     complete: bool
     roles: Mapping[str, str]
-    counts: Counts
+    counts: Mapping[str, Any]
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -325,7 +303,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             got=f"{manifest['format']!r} in {folder}",
             do="run it anew, in another folder",
         )
-    check(manifest, schema_of(KeptManifest), of=f"{path}", error=ResultsError, do=_DO)
+    check(manifest, schema_of(AnyManifest), of=f"{path}", error=ResultsError, do=_DO)
     return dict(manifest)
 
 

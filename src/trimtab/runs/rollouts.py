@@ -6,7 +6,6 @@ moment, and goes on where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +21,8 @@ from trimtab.errors import (
     check_word,
 )
 from trimtab.protocols import Guide, LanguageModel, Reward, Task
-from trimtab.runs.batches import Batch, Condition, Item, Policy, as_json, deterministic, sample_of
-from trimtab.runs.identity import canonical, identify
+from trimtab.runs.batches import Batch, Condition, Item, Policy, deterministic, sample_of
+from trimtab.runs.identity import identify
 from trimtab.runs.processes import Processes, check_opener, hand_out
 from trimtab.runs.record import AGAIN, read_manifest
 from trimtab.runs.resolve import (
@@ -326,7 +325,7 @@ class Keeping:
         if policy.guide is not None:
             warn_of(f"guide {policy.guide.name}", policy.guide.unknown, never)
         warn_of(f"method {policy.method.name}", "; ".join(policy.unknown), never)
-        about = {**_about(base_of(lm), condition, self.processes.threads or 1), **about}
+        about = {**base_of(lm), **condition.about, "threads": self.processes.threads or 1, **about}
         manifest = self.store.open(about, identities(self.scorers), kept=True)
         self.store.register([condition.facts])
         return self.finish(lm, condition.batches, manifest)
@@ -379,27 +378,3 @@ class Keeping:
 def _given(lm: LanguageModel[Any] | None) -> LanguageModel[Any]:
     assert lm is not None, "a batch without its policy is never decoded"
     return lm
-
-
-def _about(base: Mapping[str, Any], condition: Condition, threads: int) -> dict[str, Any]:
-    """What a kept folder's manifest says made its groups."""
-    policy = condition.policy
-    known = [
-        item.as_dict() | {"topic": item.sample.topic, "meta": as_json(item.sample.meta)}
-        for item in condition.items
-    ]
-    return {
-        **base,
-        "method": policy.described,
-        "guide": condition.facts.guide,
-        "prompts": {
-            "source": condition.task,
-            "count": len(condition.items),
-            "sha256": hashlib.sha256(canonical(known).encode()).hexdigest(),
-        },
-        "n": policy.n,
-        "seed": policy.seed,
-        "max_new_tokens": policy.max_new_tokens,
-        "rows": condition.rows,
-        "threads": threads,
-    }

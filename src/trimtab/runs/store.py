@@ -189,8 +189,9 @@ class Store:
         """
         path = self.folder / "manifest.json"
         own = {"rewards": rewards, **({"roles": roles} if roles else {})}
-        begun = {"format": FORMAT, "trimtab": version.__version__, "about": about, **own}
-        begun = json.loads(json.dumps(begun | ({"complete": False} if kept else {})))
+        begun: dict[str, Any] = {"format": FORMAT, "trimtab": version.__version__, "about": about}
+        begun |= own | ({"complete": False} if kept else {})
+        begun = json.loads(json.dumps(begun))
         if not path.exists():
             with self.alone():
                 if not path.exists():
