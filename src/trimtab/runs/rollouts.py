@@ -76,12 +76,6 @@ class Source:
     def __post_init__(self) -> None:
         check_word("template", self.template, Template)
 
-    @classmethod
-    def of_task(cls, task: Task, split: Split) -> Source:
-        """The prompts of a split of a task."""
-        samples, name = tuple(task.samples(split)), f"{task.name}/{split}"
-        return cls(name, samples, task.reward, task.max_new_tokens, task.template)
-
 
 def find_prompts(
     name: str | None, file: str | None, split: Split = "train", column: str | None = None
@@ -105,9 +99,14 @@ def find_prompts(
         got = "neither" if name is None else "both"
         raise UsageError("name a TASK, or prompts by --prompts", got=got, do="name one of the two")
     if name is not None:
-        return Source.of_task(find(name), split)
+        return _of_task(find(name), split)
     assert file is not None
     return Source(f"{file}/{split}", read_samples(file, column, split))
+
+
+def _of_task(task: Task, split: Split) -> Source:
+    samples, name = tuple(task.samples(split)), f"{task.name}/{split}"
+    return Source(name, samples, task.reward, task.max_new_tokens, task.template)
 
 
 # --- rollouts ------------------------------------------------------------------------------------
@@ -208,7 +207,7 @@ def collect(
 def _training_prompts(given: Task | str | Path) -> Source:
     """All prompts of a file or a data set of the Hub, or the training prompts of a task."""
     if isinstance(given, Task):
-        return Source.of_task(given, "train")
+        return _of_task(given, "train")
     if f"{given}".startswith("hub:") or Path(given).is_file():
         return find_prompts(None, f"{given}", "all")
     return find_prompts(f"{given}", None)
