@@ -42,10 +42,9 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from trimtab.guides import RewardGuide, TextGuide, ValueGuide, VocabularyGuide, WeightedSum
 from trimtab.guides.reward import Retokenised
-from trimtab.models.classifier import PairScorer
-from trimtab.models.table import TableLM
-from trimtab.models.text import ChatTemplate, Codec
-from trimtab.models.transformers import TransformersLM
+from trimtab.models.classifier import ChatTemplate, PairScorer
+from trimtab.models.proposals import TableLM
+from trimtab.models.transformers import Codec, TransformersLM
 from trimtab.plugins import installed, package_of, source
 from trimtab.protocols import LanguageModel
 from trimtab.rewards import Sum
