@@ -42,8 +42,8 @@ from trimtab.inspection.fit import (
 from trimtab.inspection.fit import spearman as rank_correlation
 from trimtab.inspection.scores import POINTS, Units, units_of, without_center
 from trimtab.models.transformers import Codec
-from trimtab.runs.identity import identify
 from trimtab.runs import write_groups
+from trimtab.runs.identity import identify
 from trimtab.training.examples import Example, Row, collate, to_batch, to_network, token_scores
 from trimtab.training.network import make_guide, make_network
 from trimtab.training.objectives import ILQL, OBJECTIVES, Fudge, Rad, objective
