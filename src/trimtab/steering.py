@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,7 +23,6 @@ from trimtab.files import write_atomic
 
 if TYPE_CHECKING:
     from trimtab.evaluation.sweep import Sweep
-    from trimtab.runs import Progress
 
 OnStage: TypeAlias = Callable[[str, int, int], object]
 """Called with the stage ("collect", "train", "sweep"), how much of it is done, and its total."""
@@ -83,23 +81,23 @@ class Plan:
 
     def commands(self, workers: int = 1) -> list[str]:
         """The stages as command lines, each of which goes on where this plan stopped."""
-        asked: list[object] = ["--prompts", self.prompts, "--reward", self.reward]
-        asked += ["--column", self.column] if self.column else []
-        shared = ["--model", self.model, "--base-temperature", self.base_temperature,
-                  "--max-new-tokens", self.max_new_tokens, "--seed", self.seed,
-                  "--workers", workers]  # fmt: skip
         rollouts, guide, results = map(self.folder, ("rollouts", "guide", "results"))
-        rates = ",".join(f"{rate:g}" for rate in self.lr)
-        judged = ["--judge", self.judge] if self.judge else []
-        betas = [word for beta in self.beta for word in ("--beta", f"{beta:g}")]
+        asked = ["--prompts", self.prompts, "--reward", self.reward,
+                 *(["--column", self.column] if self.column else [])]  # fmt: skip
+        base = ["--model", self.model, "--base-temperature", self.base_temperature,
+                "--max-new-tokens", self.max_new_tokens, "--seed", self.seed,
+                "--workers", workers]  # fmt: skip
         lines: list[list[object]] = [
-            ["collect", *asked, "-n", self.n, *shared, "-o", rollouts],
-            ["train", self.objective, rollouts, "-o", guide, "--unit", "std", "--lr", rates,
+            ["collect", *asked, "-n", self.n, *base, "-o", rollouts],
+            ["train", self.objective, rollouts, "-o", guide, "--unit", "std",
+             "--lr", ",".join(f"{rate:g}" for rate in self.lr),
              *(["--layers", self.layers] if self.layers else []),
              "--epochs", self.epochs, "--batch-size", self.batch_size,
              "--model", self.model, "--seed", self.seed],
-            ["sweep", *asked, *judged, "-m", "sampling", "-m", "vas", "-g", guide, *betas,
-             "--k", self.k, "-n", self.test_n, "--base-samples", self.base_samples, *shared,
+            ["sweep", *asked, *(["--judge", self.judge] if self.judge else []),
+             "-m", "sampling", "-m", "vas", "-g", guide,
+             *(word for beta in self.beta for word in ("--beta", f"{beta:g}")),
+             "--k", self.k, "-n", self.test_n, "--base-samples", self.base_samples, *base,
              "-o", results],
             ["report", results, "-o", self.folder("report")],
         ]  # fmt: skip
@@ -155,12 +153,19 @@ def steer(
     from trimtab.evaluation.report import report as write_report
     from trimtab.evaluation.sweep import sweep
     from trimtab.guides.manifest import guide_folder
-    from trimtab.runs import Processes, collect, find_prompts
+    from trimtab.runs import OnProgress, Processes, collect, find_prompts
     from trimtab.runs.resolve import find_model, find_reward
     from trimtab.tasks import task_from_file
     from trimtab.training import train
 
-    tell = on or _silent
+    tell: OnStage = on or (lambda *_: None)
+
+    def decoding(stage: str) -> OnProgress:
+        return lambda event: tell(stage, event.done, event.total)
+
+    def learning(lr: float, step: int, steps: int, _: Mapping[str, float]) -> None:
+        tell("train", plan.lr.index(lr) * steps + step, len(plan.lr) * steps)
+
     scorer = find_reward(plan.reward)
     judge = find_reward(plan.judge).function if plan.judge else None
     task = task_from_file(
@@ -174,78 +179,57 @@ def steer(
         task.samples(split)  # an empty one is said before hours of work
     opener = find_model(plan.model, base_temperature=plan.base_temperature)
     _keep(plan)
-    lm, processes = opener(), Processes(workers, opener, threads=1)
-    source = find_prompts(None, plan.prompts, "train", plan.column)
-    rollouts, guide = plan.folder("rollouts"), plan.folder("guide")
+    lm, source = opener(), find_prompts(None, plan.prompts, "train", plan.column)
+    rollouts, guide, results = map(plan.folder, ("rollouts", "guide", "results"))
+    shared: Any = {"seed": plan.seed, "processes": Processes(workers, opener, threads=1)}
     collect(
         lm,
         source.samples,
         rollouts,
         rewards=[plan.reward],
         n=plan.n,
-        seed=plan.seed,
         max_new_tokens=plan.max_new_tokens,
         source=source.name,
-        processes=processes,
-        on=partial(_told, tell, "collect"),
+        on=decoding("collect"),
+        **shared,
     )
     if guide_folder(guide) is None:
+        same = ("layers", "lr", "epochs", "batch_size", "model", "seed")
         train(
             plan.objective,
             [str(rollouts)],
             str(guide),
             learn=scorer.name,
             unit="std",
-            layers=plan.layers,
-            lr=plan.lr,
-            epochs=plan.epochs,
-            batch_size=plan.batch_size,
-            model=plan.model,
-            seed=plan.seed,
-            on=partial(_learnt, tell, plan.lr),
+            on=learning,
+            **{name: getattr(plan, name) for name in same},
         )
     done = sweep(
         lm,
         task,
         [sampling(), *(vas(beta=beta, k=plan.k) for beta in plan.beta)],
-        plan.folder("results"),
+        results,
         guides=[str(guide)],
         n=plan.test_n,
         base_samples=plan.base_samples,
-        seed=plan.seed,
-        processes=processes,
-        on=partial(_told, tell, "sweep"),
+        on=decoding("sweep"),
+        **shared,
     )
-    report = tuple(write_report(plan.folder("results"), plan.folder("report")))
-    return Steered(guide, done, report)
+    return Steered(guide, done, tuple(write_report(results, plan.folder("report"))))
 
 
 def _keep(plan: Plan) -> None:
     """Note the plan in its folder; refuse a folder of another one."""
     path = plan.folder("plan.json")
     facts = json.loads(json.dumps(asdict(plan)))
-    if path.is_file():
-        kept: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        other = [name for name in facts if name != "out" and kept.get(name) != facts[name]]
-        if other:
-            raise ResultsError(
-                f"{plan.out} must hold what the same plan made",
-                got=", ".join(f"{k} {kept.get(k)!r} (now {facts[k]!r})" for k in other),
-                do="name another folder by out=..., or go back to that plan",
-            )
+    if not path.is_file():
+        write_atomic(path, json.dumps(facts, indent=1) + "\n")
         return
-    write_atomic(path, json.dumps(facts, indent=1) + "\n")
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
-
-
-def _told(on: OnStage, stage: str, event: Progress) -> None:
-    on(stage, event.done, event.total)
-
-
-def _learnt(
-    on: OnStage, rates: Sequence[float], lr: float, step: int, steps: int, _: Mapping[str, float]
-) -> None:
-    on("train", rates.index(lr) * steps + step, len(rates) * steps)
+    kept: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    other = [name for name in facts if name != "out" and kept.get(name) != facts[name]]
+    if other:
+        raise ResultsError(
+            f"{plan.out} must hold what the same plan made",
+            got=", ".join(f"{k} {kept.get(k)!r} (now {facts[k]!r})" for k in other),
+            do="name another folder by out=..., or go back to that plan",
+        )

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 import trimtab as trimtab_package
 from tests import toys
 from tests.shell import Result, Run
-from trimtab.cli.app import CLOSED, all_flags
+from trimtab.cli.app import CLOSED, app, flags_of
 
 
 def said(result: Result, code: int) -> str:
@@ -243,7 +243,7 @@ def test_errors_spell_options_as_the_command_line_does(
 
 def test_every_option_in_an_error_is_one_that_the_command_line_can_spell() -> None:
     """`name=` in a message must be some command's option, or of a call that no command makes."""
-    flags = all_flags()
+    flags = {flag for name in app if not name.startswith("-") for flag in flags_of([name])}
     only_in_python = {
         "attention", "attn_implementation", "backbone", "lm", "opener", "overwrite", "prompts",
         "stop_at_eos", "template", "tokenizer", "vocab_size", "way", "coherence", "model",

@@ -130,14 +130,9 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Our own warnings in one line; a library's as Python shows them."""
-    if issubclass(category, TrimtabWarning):
-        print(f"warning: {message}", file=sys.stderr)
-    else:
-        print(
-            warnings.formatwarning(message, category, filename, lineno, line),
-            end="",
-            file=sys.stderr,
-        )
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    ours = issubclass(category, TrimtabWarning)
+    print(f"warning: {message}\n" if ours else text, end="", file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> int:
@@ -243,20 +238,7 @@ def flags_of(tokens: Sequence[str]) -> dict[str, str]:
         if token.startswith("-") or token not in command:
             break
         command = command[token]
-    return {} if command is app else _flags(command)
-
-
-def all_flags() -> dict[str, str]:
-    """The options of all commands."""
-    flags: dict[str, str] = {}
-    for name in app:
-        if not name.startswith("-"):
-            flags |= _flags(app[name])
-    return flags
-
-
-def _flags(command: App) -> dict[str, str]:
-    if command.default_command is None:
+    if command.default_command is None or command is app:
         return {}
     flags: dict[str, str] = {}
     for argument in command.assemble_argument_collection():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,16 +53,86 @@ class EvaluationOptions(RunOptions):
     out: Annotated[Path, Parameter(alias="-o")] = Path("results")
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """What `evaluate` and `sweep` are called with."""
+
+    source: PromptOptions = field(default_factory=PromptOptions)
+    scores: ScoreOptions = field(default_factory=ScoreOptions)
+    grid: GridOptions = field(default_factory=GridOptions)
+    run: EvaluationOptions = field(default_factory=EvaluationOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+
+    @contextmanager
+    def prepared(self, task: str | None, betas: Sequence[float] = ()) -> Iterator[dict[str, Any]]:
+        """The arguments of the Python functions, with a bar for the work."""
+        from trimtab.evaluation.metrics import find_metrics
+        from trimtab.runs import Processes
+        from trimtab.runs.resolve import find_guide, find_methods
+
+        grid, run, scores = self.grid, self.run, self.scores
+        axes: dict[str, list[Any]] = {"beta": list(grid.beta or betas), "k": list(grid.k)}
+        for name, values in settings(grid.set_).items():
+            axes[name] = [*axes.get(name, ()), *values]
+        methods = find_methods(grid.method or METHODS, axes)
+        measured = self.find_task(task)
+        metrics = find_metrics(scores.metric)
+        opener = self.model.opener(measured.template)
+        lm = opener()
+        guides = [find_guide(guide, lm) for guide in grid.guide or [measured.reward]]
+        same = ("n", "base_samples", "seed", "max_new_tokens", "rows")
+        with progress("decoding", quiet=self.output.quiet) as meter:
+            yield {
+                "lm": lm,
+                "task": measured,
+                "methods": methods,
+                "folder": run.out,
+                "guides": guides,
+                "prompts": self.source.limit,
+                **{name: getattr(run, name) for name in same},
+                "processes": Processes(run.workers, opener, run.on),
+                "on_reward_error": scores.on_reward_error,
+                "rescore": scores.rescore,
+                "baseline": grid.baseline,
+                "metrics": metrics,
+                "on": meter.on,
+            }
+
+    def find_task(self, name: str | None) -> Task:
+        """A task by name, perhaps with another reward or judge, or one from a file of prompts."""
+        from trimtab.runs.resolve import find_reward, with_scheme
+        from trimtab.tasks import PromptTask, find, task_from_file
+
+        source, scores = self.source, self.scores
+        reward = find_reward(scores.reward).function if scores.reward else None
+        judge = find_reward(scores.judge).function if scores.judge else None
+        source.check()
+        if (name is None) == (source.prompts is None):
+            got, do = "neither" if name is None else "both", "name one of the two"
+            raise UsageError("name a TASK, or a file by --prompts", got=got, do=do)
+        if name is not None:
+            named = find(with_scheme(name))
+            if not isinstance(named, PromptTask):
+                return named
+            return replace(named, reward=reward or named.reward, judge=judge or named.judge)
+        if reward is None:
+            raise UsageError("--prompts needs a reward", got="none", do="add --reward")
+        return task_from_file(
+            source.prompts or "",
+            reward,
+            judge,
+            column=source.column,
+            max_new_tokens=self.run.max_new_tokens or 128,
+        )
+
+
 def evaluate(
     task: str | None = None,
     *,
-    source: PromptOptions = PromptOptions(),
+    given: MeasureOptions = MeasureOptions(),
     split: Annotated[Split, Parameter(group=PROMPTS)] = "test",
-    scores: ScoreOptions = ScoreOptions(),
-    grid: GridOptions = GridOptions(),
-    run: EvaluationOptions = EvaluationOptions(),
-    output: OutputOptions = OutputOptions(),
-    model: ModelOptions = ModelOptions(),
 ) -> None:
     """Measure methods: reward, judge, KL, diversity, length and cost, compared prompt by prompt.
 
@@ -80,28 +150,23 @@ def evaluate(
     """
     from trimtab.evaluation.experiment import evaluate as measure
 
-    with _prepared(task, source, scores, grid, run, output, model, ()) as arguments:
+    with given.prepared(task) as arguments:
         result = measure(split=split, **arguments)
-    if output.json:
+    if given.output.json:
         print(result.table.to_json(), end="")
         return
     show_table(result.table)
-    show_counts(result, run.out, output)
+    show_counts(result, given.run.out, given.output)
 
 
 def sweep(
     task: str | None = None,
     *,
-    source: PromptOptions = PromptOptions(),
-    scores: ScoreOptions = ScoreOptions(),
+    given: MeasureOptions = MeasureOptions(),
     choose_on: Annotated[Split, Parameter(group=CHOICE)] = "validation",
     score_on: Annotated[Split, Parameter(group=CHOICE)] = "test",
     max_kl: Annotated[float | None, Parameter(group=CHOICE)] = None,
     max_length: Annotated[float | None, Parameter(group=CHOICE)] = None,
-    grid: GridOptions = GridOptions(),
-    run: EvaluationOptions = EvaluationOptions(),
-    output: OutputOptions = OutputOptions(),
-    model: ModelOptions = ModelOptions(),
 ) -> None:
     """How strong? Try a grid on one split, and score each method's best on another.
 
@@ -123,9 +188,9 @@ def sweep(
     from trimtab.evaluation.sweep import sweep as try_all
 
     caps: dict[str, Any] = {"max_kl": max_kl, "max_length": max_length}
-    with _prepared(task, source, scores, grid, run, output, model, BETAS) as arguments:
+    with given.prepared(task, BETAS) as arguments:
         result = try_all(choose_on=choose_on, score_on=score_on, **caps, **arguments)
-    if output.json:
+    if given.output.json:
         choices = [vars(choice) for choice in result.choices]
         print_json({"choices": choices, "frontier": result.frontier}, indent=None)
         for done in filter(None, (result.grid, result.test)):
@@ -139,7 +204,7 @@ def sweep(
         print()
         show_table(result.test.table)
     counts = replace(result.test or result.grid, computed=result.computed, reused=result.reused)
-    show_counts(counts, run.out, output)
+    show_counts(counts, given.run.out, given.output)
 
 
 def report(
@@ -165,81 +230,6 @@ def report(
         print_json(paths)
     elif not output.quiet:
         print("\n".join(paths))
-
-
-# --- from options to arguments -------------------------------------------------------------------
-
-
-@contextmanager
-def _prepared(
-    task: str | None,
-    source: PromptOptions,
-    scores: ScoreOptions,
-    grid: GridOptions,
-    run: EvaluationOptions,
-    output: OutputOptions,
-    model: ModelOptions,
-    betas: Sequence[float],
-) -> Iterator[dict[str, Any]]:
-    """What both are called with, with a bar for the work."""
-    from trimtab.evaluation.metrics import find_metrics
-    from trimtab.runs import Processes
-    from trimtab.runs.resolve import find_guide, find_methods
-
-    axes: dict[str, list[Any]] = {"beta": list(grid.beta or betas), "k": list(grid.k)}
-    for name, values in settings(grid.set_).items():
-        axes[name] = [*axes.get(name, ()), *values]
-    methods = find_methods(grid.method or METHODS, axes)
-    measured = _find_task(task, source, scores, run.max_new_tokens)
-    metrics = find_metrics(scores.metric)
-    opener = model.opener(measured.template)
-    lm = opener()
-    guides = [find_guide(name, lm) for name in grid.guide] or [find_guide(measured.reward, lm)]
-    with progress("decoding", quiet=output.quiet) as meter:
-        yield {
-            "lm": lm,
-            "task": measured,
-            "methods": methods,
-            "folder": run.out,
-            "guides": guides,
-            "prompts": source.limit,
-            "n": run.n,
-            "base_samples": run.base_samples,
-            "seed": run.seed,
-            "max_new_tokens": run.max_new_tokens,
-            "rows": run.rows,
-            "processes": Processes(run.workers, opener, run.on),
-            "on_reward_error": scores.on_reward_error,
-            "rescore": scores.rescore,
-            "baseline": grid.baseline,
-            "metrics": metrics,
-            "on": meter.on,
-        }
-
-
-def _find_task(
-    name: str | None, source: PromptOptions, scores: ScoreOptions, max_new_tokens: int | None
-) -> Task:
-    """A task by name, perhaps with another reward or judge, or one from a file of prompts."""
-    from trimtab.runs.resolve import find_reward, with_scheme
-    from trimtab.tasks import PromptTask, find, task_from_file
-
-    reward = find_reward(scores.reward).function if scores.reward else None
-    judge = find_reward(scores.judge).function if scores.judge else None
-    source.check()
-    if name is not None and source.prompts is None:
-        named = find(with_scheme(name))
-        if not isinstance(named, PromptTask):
-            return named
-        return replace(named, reward=reward or named.reward, judge=judge or named.judge)
-    if name is not None or source.prompts is None:
-        got = "neither" if name is None else "both"
-        raise UsageError("name a TASK, or a file by --prompts", got=got, do="name one of the two")
-    if reward is None:
-        raise UsageError("--prompts needs a reward", got="none", do="add --reward")
-    return task_from_file(
-        source.prompts, reward, judge, column=source.column, max_new_tokens=max_new_tokens or 128
-    )
 
 
 # --- what is printed -----------------------------------------------------------------------------

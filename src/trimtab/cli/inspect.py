@@ -91,19 +91,7 @@ def inspect(
     lm = replace(model, model=name).open(model.template)
     some = bool(measure.data or measure.validation or measure.pairs)
     with progress("scoring", quiet=output.quiet or not some) as meter:
-        inspection = inspect_guide(
-            guide,
-            lm,
-            data=measure.data,
-            validation=measure.validation,
-            pairs=measure.pairs,
-            learn=measure.learn,
-            limit=measure.limit,
-            max_length=measure.max_length,
-            rows=measure.rows,
-            seed=measure.seed,
-            on=meter,
-        )
+        inspection = inspect_guide(guide, lm, **vars(measure), on=meter)
     _print(inspection, output)
     if out is not None:
         inspection.write(out)

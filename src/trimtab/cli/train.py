@@ -98,7 +98,7 @@ def train(
         warnings.simplefilter("ignore", TrimtabWarning)  # said last, in `_print`
         done = learn(wanted, overwrite=overwrite, on=_watch(meter))
     if first:
-        _print_json(done) if output.json else _print(done)
+        _print(done, output)
 
 
 def _rates(text: str) -> list[float]:
@@ -106,9 +106,8 @@ def _rates(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise UsageError(
-            "--lr must be numbers with commas between them", got=repr(text), do="e.g. 1e-4,3e-4"
-        ) from error
+        must = "--lr must be numbers with commas between them"
+        raise UsageError(must, got=repr(text), do="e.g. 1e-4,3e-4") from error
 
 
 def _check_processes(wanted: int | None) -> None:
@@ -134,28 +133,26 @@ def _watch(meter: Meter) -> OnRun:
     return on
 
 
-def _print(done: Trained) -> None:
+def _print(done: Trained, output: OutputOptions) -> None:
     """Every run's validation error, what was left out, and whether anything was learnt."""
     from trimtab.training.run import DO
 
+    best, data = done.best, [str(tally) for tally in done.material.counts]
+    if output.json:
+        runs = [
+            {"lr": each.lr, "step": each.step, "steps": each.steps, "best": each is best,
+             **each.metrics}
+            for each in done.runs
+        ]  # fmt: skip
+        facts = {"folder": str(done.folder), "constant": best.constant, "remark": best.remark}
+        print_json({**facts, "runs": runs, "data": data})
+        return
     for each in done.runs:
-        mark = "*" if each is done.best else " "
         rest = ", ".join(f"{k} {v:.4f}" for k, v in each.metrics.items() if k != "error")
-        print(f"{mark} lr {each.lr:g}: validation error {each.error:.4f} at update {each.step} of "
-              f"{each.steps} ({rest})")  # fmt: skip
-    for tally in done.material.counts:
+        print(f"{'*' if each is best else ' '} lr {each.lr:g}: validation error {each.error:.4f} "
+              f"at update {each.step} of {each.steps} ({rest})")  # fmt: skip
+    for tally in data:
         print(f"learnt from and validated on {tally}")
-    print(f"guide in {done.folder}; a constant's validation error is {done.best.constant:.4f}")
-    if done.best.remark:
-        print(f"WARNING: the guide is {done.best.remark}; {DO}")
-
-
-def _print_json(done: Trained) -> None:
-    runs = [
-        {"lr": each.lr, "step": each.step, "steps": each.steps, "best": each is done.best,
-         **each.metrics}
-        for each in done.runs
-    ]  # fmt: skip
-    data = [str(tally) for tally in done.material.counts]
-    facts = {"folder": str(done.folder), "constant": done.best.constant}
-    print_json({**facts, "remark": done.best.remark, "runs": runs, "data": data})
+    print(f"guide in {done.folder}; a constant's validation error is {best.constant:.4f}")
+    if best.remark:
+        print(f"WARNING: the guide is {best.remark}; {DO}")
