@@ -14,8 +14,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from trimtab.cli.generate import read_prompts
-from trimtab.cli.options import PromptOptions
+from trimtab.cli.options import PromptOptions, read_prompts
 from trimtab.runs import find_prompts
 from trimtab.tasks import read_samples
 from trimtab.tasks.files import KINDS, rows_in

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TextIO, TypeVar, cast
 
 from cyclopts import App, CycloptsError, Parameter
@@ -159,11 +159,6 @@ class Stdout:
         """Prints a text."""
         return self._try(lambda: self.inner.write(text))
 
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Prints texts."""
-        for line in lines:
-            self.write(line)
-
     def flush(self) -> None:
         """Hands on what was printed."""
         self._try(self.inner.flush)
@@ -258,22 +253,25 @@ def on_command_line(message: str, flags: Mapping[str, str]) -> str:
     'pass --overwrite, or --k 5; --set k=5; k must fit'
     """
 
-    def with_value(match: re.Match[str]) -> str:
-        name, given = match["name"], match["value"].strip("\"'")
-        if match["set"] or name not in flags:
+    def spelled(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        if value is None:
+            return flags.get(match[0], match[0])
+        if name not in flags:
             return match[0]
-        return flags[name] if given == "True" else f"{flags[name]} {given}"
+        value = value.strip("\"'")
+        return flags[name] if value == "True" else f"{flags[name]} {value}"
 
-    def alone(match: re.Match[str]) -> str:
-        return flags.get(match[0], match[0])
-
-    return _ALONE.sub(alone, _GIVEN.sub(with_value, message))
+    return _OPTION.sub(spelled, message)
 
 
-_GIVEN = re.compile(
-    r"(?P<set>--set )?(?<![\w./-])(?P<name>[a-z]\w*)=(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;)]+)"
+_OPTION = re.compile(
+    r"""
+    (?<!--set\ )(?<![\w./-])               # NAME=VALUE as Python spells it; --set is spelled so
+    (?P<name>[a-z]\w*)=(?P<value>"[^"]*"|'[^']*'|[^\s,;)]+)
+    |                                      # or a name that no other word is: with an underscore,
+    (?<![\w./="'-])[a-z]+(?:_[a-z]+)+      # and no part of a path or a quoted text
+    (?![\w./="'])
+    """,
+    re.VERBOSE,
 )
-"""An option with its value, as Python spells it; not after `--set`, which is spelled so."""
-
-_ALONE = re.compile(r"(?<![\w./=\"'-])[a-z]+(?:_[a-z]+)+(?![\w./=\"'])")
-"""A name that no other word is: with an underscore, and no part of a path or a quoted text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 
 @panel(Group.create_ordered("Rewards", sort_key=2))
-@dataclass(frozen=True, kw_only=True)
 class RewardOptions:
     """What judges responses.
 
@@ -51,7 +50,6 @@ class RewardOptions:
 
 
 @panel(Group.create_ordered("Values", sort_key=2))
-@dataclass(frozen=True, kw_only=True)
 class LabelOptions:
     """Labels to validate a value by.
 
@@ -70,7 +68,6 @@ class LabelOptions:
 
 
 @panel(RUN)
-@dataclass(frozen=True, kw_only=True)
 class CollectionOptions(RunOptions):
     """How many responses, and where.
 
@@ -86,7 +83,6 @@ class CollectionOptions(RunOptions):
 
 
 @panel(BASE)
-@dataclass(frozen=True, kw_only=True)
 class BaseOptions(ModelOptions):
     """The base policy, a little calmer than elsewhere."""
 

@@ -39,7 +39,6 @@ BETAS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 @panel(RUN)
-@dataclass(frozen=True, kw_only=True)
 class EvaluationOptions(RunOptions):
     """How many prompts and responses, and where.
 

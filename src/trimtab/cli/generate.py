@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter, validators
 
@@ -18,7 +18,6 @@ from trimtab.cli.options import (
     OUTPUT,
     PROMPTS,
     RUN,
-    STDIN,
     STEERING,
     Count,
     MethodOptions,
@@ -26,17 +25,84 @@ from trimtab.cli.options import (
     Names,
     OutputOptions,
     PromptOptions,
+    panel,
+    read_prompts,
 )
 from trimtab.cli.screen import on_screen, progress
-from trimtab.errors import PromptError, UsageError
+from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
     from trimtab.cli.answers import Answer, Writer
     from trimtab.decoding.methods import Method
     from trimtab.models.transformers import TransformersLM
     from trimtab.protocols import Guide
-    from trimtab.runs.resolve import Scorer
+    from trimtab.runs.resolve import GuideSource, Scorer
     from trimtab.types import Prompt, Sample, Step
+
+Ledger: TypeAlias = dict[str, Any]
+"""What made a response: a part of each line of JSON."""
+
+
+@panel(RUN)
+class DecodingOptions:
+    """How many responses, and how long.
+
+    Attributes:
+        n: Responses per prompt.
+        max_new_tokens: Longest response, in tokens.
+        stop: End at this text; may repeat.
+        seed: The same seed gives the same text.
+        rows: Responses decoded side by side. More takes memory; no text depends on it.
+    """
+
+    n: Annotated[Count, Parameter(alias="-n")] = 1
+    max_new_tokens: Count = 128
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    rows: Count = 32
+
+
+@panel(OUTPUT)
+class AnswerOptions:
+    """What is shown of them, and where.
+
+    Attributes:
+        reward: What scores the finished texts; may repeat. See `trimtab evaluate --help`.
+        compare: Show base, steered and best-of-n answers side by side.
+        best_of: The n of --compare.
+        stream: Print text as it comes.
+        alternatives: Likeliest candidates per token in --json.
+        out: A .jsonl, .csv or .parquet of responses, with their figures (of a .jsonl with --json
+            also the token ledger). Stopped and called again, it goes on where it was.
+        overwrite: Replace --out, or what was begun of it.
+    """
+
+    reward: Annotated[Names, Parameter(alias="-r")] = ()
+    compare: Annotated[bool, Parameter(negative="")] = False
+    best_of: Count = 8
+    stream: Annotated[bool, Parameter(alias="-s", negative="")] = False
+    alternatives: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0
+    out: Annotated[Path | None, Parameter(alias="-o")] = None
+    overwrite: Annotated[bool, Parameter(negative="")] = False
+
+    def check(self, output: OutputOptions) -> None:
+        """Raise a `UsageError` for what cannot be meant, before anything is loaded."""
+        from trimtab.cli.answers import check_file
+
+        for one, other, must in (
+            (self.stream, self.out, "--stream prints, --out writes"),
+            (
+                self.stream,
+                self.reward,
+                "--stream prints parts of texts, --reward scores whole ones",
+            ),
+            (self.stream, self.compare, "--stream prints one text at a time, --compare several"),
+            (self.compare, self.out, "--compare prints, --out writes"),
+        ):
+            if one and other:
+                raise UsageError(must, got="both", do="drop one")
+        if self.out is not None:
+            check_file(self.out, overwrite=self.overwrite, ledger=output.json)
 
 
 def generate(
@@ -48,18 +114,8 @@ def generate(
         float | None, Parameter(alias="-t", validator=validators.Number(gte=0), group=STEERING)
     ] = None,
     on_guide_error: Annotated[Literal["raise", "base"], Parameter(group=STEERING)] = "raise",
-    n: Annotated[Count, Parameter(alias="-n", group=RUN)] = 1,
-    max_new_tokens: Annotated[Count, Parameter(group=RUN)] = 128,
-    stop: Annotated[tuple[str, ...], Parameter(group=RUN)] = (),
-    seed: Annotated[int, Parameter(group=RUN)] = 0,
-    rows: Annotated[Count, Parameter(group=RUN)] = 32,
-    reward: Annotated[Names, Parameter(alias="-r", group=OUTPUT)] = (),
-    compare: Annotated[bool, Parameter(negative="", group=OUTPUT)] = False,
-    best_of: Annotated[Count, Parameter(group=OUTPUT)] = 8,
-    stream: Annotated[bool, Parameter(alias="-s", negative="", group=OUTPUT)] = False,
-    alternatives: Annotated[int, Parameter(validator=validators.Number(gte=0), group=OUTPUT)] = 0,
-    out: Annotated[Path | None, Parameter(alias="-o", group=OUTPUT)] = None,
-    overwrite: Annotated[bool, Parameter(negative="", group=OUTPUT)] = False,
+    run: DecodingOptions = DecodingOptions(),
+    shown: AnswerOptions = AnswerOptions(),
     output: OutputOptions = OutputOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> None:
@@ -100,150 +156,78 @@ def generate(
         system: What the model is told before each prompt.
         temperature: After steering; 0 is greedy.
         on_guide_error: A score that is not a number: raise, or base to go on unsteered.
-        n: Responses per prompt.
-        max_new_tokens: Longest response, in tokens.
-        stop: End at this text; may repeat.
-        seed: The same seed gives the same text.
-        rows: Responses decoded side by side. More takes memory; no text depends on it.
-        reward: What scores the finished texts; may repeat. See `trimtab evaluate --help`.
-        compare: Show base, steered and best-of-n answers side by side.
-        best_of: The n of --compare.
-        stream: Print text as it comes.
-        alternatives: Likeliest candidates per token in --json.
-        out: A .jsonl, .csv or .parquet of responses, with their figures (of a .jsonl with --json
-            also the token ledger). Stopped and called again, it goes on where it was.
-        overwrite: Replace --out, or what was begun of it.
     """
-    from trimtab.cli.answers import Writer, check_file, show_compared, unfinished
-
-    for both, must in (
-        (stream and out, "--stream prints, --out writes"),
-        (stream and reward, "--stream prints parts of texts, --reward scores whole ones"),
-        (stream and compare, "--stream prints one text at a time, --compare several"),
-        (compare and out, "--compare prints, --out writes"),
-    ):
-        if both:
-            raise UsageError(must, got="both", do="drop one")
-    if out is not None:
-        check_file(out, overwrite=overwrite, ledger=output.json)
+    shown.check(output)
     samples = read_prompts(prompt, source, system)
     method = steering.find(temperature)
+    from trimtab.cli.answers import Writer, show_compared
     from trimtab.decoding.checks import encode_all
     from trimtab.runs.resolve import find_guide, find_reward, guide_kind
 
     if steering.guide is not None:
         guide_kind(steering.guide)  # a name that cannot be meant is said before anything is loaded
-    scorers = [find_reward(name) for name in reward]
+    scorers = [find_reward(name) for name in shown.reward]
     lm = model.open()
     guide = find_guide(steering.guide, lm) if steering.guide is not None else None
-    options: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "seed": seed,
-        "stop": list(stop),
-        "alternatives": alternatives,
+    options = {
+        "max_new_tokens": run.max_new_tokens,
+        "seed": run.seed,
+        "stop": list(run.stop),
+        "alternatives": shown.alternatives,
         "on_guide_error": on_guide_error,
     }
     prompts = encode_all(lm, [sample.prompt for sample in samples])
     beside = guide.open(lm) if guide is not None else None
-    job = Job(lm, beside, method, prompts, samples, scorers, rows, n, options)
-    if compare:
-        show_compared(job, guide, best_of, output)
+    job = Job(lm, beside, method, prompts, samples, scorers, run.rows, run.n, options)
+    if shown.compare:
+        show_compared(job, guide, shown.best_of, output)
         return
     job.check()
-    ledger = {
+    ledger: Ledger = {
         "model": model.model,
         "method": method.name,
         "beta": method.beta,
         "guide": guide.name if guide else None,
-        "seed": seed,
+        "seed": run.seed,
     }
-    if out is None:
-        put = partial(print, end="", flush=True)
-        writer = Writer(n, len(prompts), put, ledger if output.json else None)
-        job.stream(writer) if stream else job.run(writer, quiet=output.quiet)
+    if shown.out is not None:
+        _into_file(job, guide, ledger, shown, output)
         return
+    put = partial(print, end="", flush=True)
+    writer = Writer(run.n, len(prompts), put, ledger if output.json else None)
+    job.stream(writer) if shown.stream else job.run(writer, quiet=output.quiet)
+
+
+def _into_file(
+    job: Job, guide: GuideSource | None, ledger: Ledger, shown: AnswerOptions, output: OutputOptions
+) -> None:
+    """Every response in a file, which a job that was stopped left to go on with."""
     from trimtab import version
+    from trimtab.cli.answers import Writer, unfinished
     from trimtab.runs.batches import describe
     from trimtab.runs.identity import identify
 
     facts = {
         "trimtab": version.__version__,
-        "base": identify(lm).identity(),
-        "template": lm.codec.template,
-        "parts": describe(method),
+        "base": identify(job.lm).identity(),
+        "template": job.lm.codec.template,
+        "parts": describe(job.method),
         "steering": guide.fingerprint if guide else None,
-        "rewards": {scorer.name: scorer.fingerprint for scorer in scorers},
+        "rewards": {scorer.name: scorer.fingerprint for scorer in job.scorers},
         **ledger,
-        **options,
-        "n": n,
+        **job.options,
+        "n": job.n,
         "json": output.json,
     }
-    with unfinished(out, facts, prompts, n, overwrite=overwrite) as (done, append):
+    prompts, n, out = job.prompts, job.n, shown.out
+    assert out is not None
+    with unfinished(out, facts, prompts, n, overwrite=shown.overwrite) as (done, put):
         if done and not output.quiet:
             print(f"going on after {done} of {len(prompts)} prompts", file=sys.stderr)
-        writer = Writer(n, len(prompts), append, ledger, steps=output.json)
+        writer = Writer(n, len(prompts), put, ledger, steps=output.json)
         job.run(writer, first=done, quiet=output.quiet)
     if not output.quiet:
         print(f"{len(prompts) * n} responses in {out}", file=sys.stderr)
-
-
-# --- where prompts come from ---------------------------------------------------------------------
-
-
-def read_prompts(
-    arguments: Sequence[str], given: PromptOptions, system: str | None = None
-) -> list[Sample]:
-    """Texts and conversations, in the order given, with what their file knows of them.
-
-    Args:
-        arguments: prompts on the command line; `STDIN` is all of stdin as one prompt.
-        given: a file instead; `STDIN` is text with a prompt a line, or JSON lines.
-        system: what the model is told before each prompt.
-    """
-    from trimtab.tasks import read_samples, samples_of
-    from trimtab.tasks.files import rows_in
-    from trimtab.types import Sample
-
-    given.check()
-    if arguments and given.prompts:
-        got = "arguments and --prompts"
-        raise UsageError("prompts come from one place", got=got, do="drop one")
-    if given.prompts == STDIN:
-        rows = rows_in(sys.stdin.buffer.read(), "stdin")
-        samples = list(samples_of(rows, "stdin", given.column))
-    elif given.prompts:
-        samples = list(read_samples(given.prompts, given.column))
-    elif not arguments and sys.stdin.isatty():
-        raise PromptError("a prompt must be given", got="none", do='try: trimtab generate "Hello"')
-    else:
-        texts = [_stdin() if text == STDIN else text for text in arguments or [STDIN]]
-        samples = [Sample(text, text) for text in texts]
-    samples = samples[: given.limit]
-    return samples if system is None else [_told(sample, system) for sample in samples]
-
-
-def _stdin() -> str:
-    """A whole letter or page as one prompt; the last line's end is the shell's, not the text's."""
-    text = sys.stdin.read().rstrip("\n")
-    if not text:
-        raise PromptError("a prompt must not be empty", got="nothing on stdin", do="write one")
-    return text
-
-
-def _told(sample: Sample, system: str) -> Sample:
-    """A prompt after a system message."""
-    turns = sample.prompt
-    talk = ({"role": "user", "content": turns},) if isinstance(turns, str) else turns
-    if talk[0]["role"] == "system":
-        raise UsageError(
-            "--system is told to prompts without a system message of their own",
-            got="one that has it",
-            do="drop --system",
-        )
-    return replace(sample, prompt=({"role": "system", "content": system}, *talk))
-
-
-# --- decoding them -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

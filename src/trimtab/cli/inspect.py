@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +18,6 @@ Folders = Annotated[tuple[str, ...], Parameter(negative="")]
 
 
 @panel(Group.create_ordered("What it is measured on", sort_key=2))
-@dataclass(frozen=True, kw_only=True)
 class MeasureOptions:
     """What it is measured on.
 
@@ -44,7 +43,6 @@ class MeasureOptions:
 
 
 @panel(BASE)
-@dataclass(frozen=True, kw_only=True)
 class BaseOptions(ModelOptions):
     """The base policy.
 

@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import json as json_
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    dataclass_transform,
+    get_type_hints,
+)
 
 from cyclopts import Group, Parameter, validators
 from rich.markup import escape
 
-from trimtab.errors import UsageError, public
+from trimtab.errors import PromptError, UsageError, public
 
 if TYPE_CHECKING:
     from trimtab.decoding.methods import Method
     from trimtab.models.transformers import TransformersLM
     from trimtab.runs.resolve import OpenModel
-    from trimtab.types import Template
+    from trimtab.types import Sample, Template
 
 Count: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 Names: TypeAlias = Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)]
@@ -29,7 +39,7 @@ Names: TypeAlias = Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=Tru
 
 Split: TypeAlias = Literal["train", "validation", "test", "all"]
 
-T = TypeVar("T", bound=type)
+T = TypeVar("T")
 
 STDIN = "<stdin>"
 """What the parser is given for `-`, which it would take for an option."""
@@ -43,12 +53,13 @@ OUTPUT = Group.create_ordered("Output", sort_key=3)
 BASE = Group.create_ordered("Base model", sort_key=3)
 
 
-def panel(group: Group) -> Callable[[T], T]:
-    """Makes a dataclass a panel of the help: fields are flags, attributes' lines explain them."""
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def panel(group: Group) -> Callable[[type[T]], type[T]]:
+    """Makes a class a panel of the help: fields are flags, attributes' lines explain them."""
 
-    def decorate(options: T) -> T:
+    def decorate(options: type[T]) -> type[T]:
         options.__doc__ = one_line_each(options.__doc__)
-        return Parameter(name="*", group=group)(options)
+        return Parameter(name="*", group=group)(dataclass(frozen=True, kw_only=True)(options))
 
     return decorate
 
@@ -92,11 +103,10 @@ def options_of(
         made.append((each.name, Annotated[hint, flag], field(default=default)))
     options = make_dataclass(settings.__name__, made, frozen=True, kw_only=True)
     options.__module__ = settings.__module__  # a class of Python's own would be one flag
-    return panel(group)(options)
+    return Parameter(name="*", group=group)(options)
 
 
 @panel(BASE)
-@dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """The base policy.
 
@@ -139,7 +149,6 @@ class ModelOptions:
 
 
 @panel(PROMPTS)
-@dataclass(frozen=True, kw_only=True)
 class PromptOptions:
     """Prompts from a file.
 
@@ -161,7 +170,6 @@ class PromptOptions:
 
 
 @panel(STEERING)
-@dataclass(frozen=True, kw_only=True)
 class MethodOptions:
     """One method.
 
@@ -203,7 +211,6 @@ class MethodOptions:
 
 
 @panel(METHODS)
-@dataclass(frozen=True, kw_only=True)
 class GridOptions:
     """Several methods, with several parameters.
 
@@ -225,7 +232,6 @@ class GridOptions:
 
 
 @panel(TASK)
-@dataclass(frozen=True, kw_only=True)
 class ScoreOptions:
     """What judges.
 
@@ -248,7 +254,6 @@ class ScoreOptions:
 
 
 @panel(RUN)
-@dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """How many prompts and responses, and where.
 
@@ -270,7 +275,6 @@ class RunOptions:
 
 
 @panel(OUTPUT)
-@dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """What is shown.
 
@@ -281,6 +285,56 @@ class OutputOptions:
 
     json: Annotated[bool, Parameter(negative="")] = False
     quiet: Annotated[bool, Parameter(alias="-q", negative="")] = False
+
+
+# --- what they mean ------------------------------------------------------------------------------
+
+
+def read_prompts(
+    arguments: Sequence[str], given: PromptOptions, system: str | None = None
+) -> list[Sample]:
+    """Prompts as arguments (`STDIN` is one) or from a file, with what that knows of them."""
+    from trimtab.tasks import read_samples, samples_of
+    from trimtab.tasks.files import rows_in
+    from trimtab.types import Sample
+
+    given.check()
+    if arguments and given.prompts:
+        got = "arguments and --prompts"
+        raise UsageError("prompts come from one place", got=got, do="drop one")
+    if given.prompts == STDIN:
+        rows = rows_in(sys.stdin.buffer.read(), "stdin")
+        samples = list(samples_of(rows, "stdin", given.column))
+    elif given.prompts:
+        samples = list(read_samples(given.prompts, given.column))
+    elif not arguments and sys.stdin.isatty():
+        raise PromptError("a prompt must be given", got="none", do='try: trimtab generate "Hello"')
+    else:
+        texts = [_stdin() if text == STDIN else text for text in arguments or [STDIN]]
+        samples = [Sample(text, text) for text in texts]
+    samples = samples[: given.limit]
+    return samples if system is None else [_told(sample, system) for sample in samples]
+
+
+def _stdin() -> str:
+    """A whole letter or page as one prompt; the last line's end is the shell's, not the text's."""
+    text = sys.stdin.read().rstrip("\n")
+    if not text:
+        raise PromptError("a prompt must not be empty", got="nothing on stdin", do="write one")
+    return text
+
+
+def _told(sample: Sample, system: str) -> Sample:
+    """A prompt after a system message."""
+    turns = sample.prompt
+    talk = ({"role": "user", "content": turns},) if isinstance(turns, str) else turns
+    if talk[0]["role"] == "system":
+        raise UsageError(
+            "--system is told to prompts without a system message of their own",
+            got="one that has it",
+            do="drop --system",
+        )
+    return replace(sample, prompt=({"role": "system", "content": system}, *talk))
 
 
 def settings(pairs: Sequence[str]) -> dict[str, list[Any]]:
