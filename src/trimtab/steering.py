@@ -106,17 +106,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Steered:
-    """What came out.
+    """What came out."""
 
-    Attributes:
-        guide: folder of the guide, as `load_guide` and `--guide` take it.
-        sweep: the strengths that were tried, the one that was chosen, and how it did.
-        report: files of the report; the page comes first.
-    """
-
-    guide: Path
-    sweep: Sweep
-    report: tuple[Path, ...]
+    guide: Path  # its folder, as `load_guide` and `--guide` take it
+    sweep: Sweep  # the strengths that were tried, the one that was chosen, and how it did
+    report: tuple[Path, ...]  # its files; the page comes first
 
 
 def steer(

@@ -18,6 +18,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
+from filelock import FileLock, Timeout
+
 from trimtab.cli.options import OutputOptions
 from trimtab.cli.screen import finite, print_json
 from trimtab.errors import OutputError, UsageError
@@ -41,15 +43,7 @@ class Answer:
 
 
 class Writer:
-    """Writes responses one after the other, in the order of the prompts.
-
-    Args:
-        n: responses per prompt.
-        prompts: how many there are.
-        put: takes what is written.
-        ledger: facts for every JSON object; None writes texts.
-        steps: whether JSON objects have every step.
-    """
+    """Writes responses one after the other: texts, or JSON objects that share a ledger's facts."""
 
     def __init__(
         self, n: int, prompts: int, put: Write, ledger: dict[str, Any] | None, *, steps: bool = True
@@ -125,20 +119,15 @@ def unfinished(
 ) -> Iterator[tuple[int, Write]]:
     """How many prompts are done, and what takes the lines of others; then the file has its name.
 
-    Args:
-        path: of the finished file.
-        settings: all that the responses depend on beside the prompts, in JSON's types.
-        prompts: all of the job.
-        n: responses to each.
-        overwrite: begin anew where another job was begun.
-
-    Raises:
-        UsageError: a job of other settings or prompts was begun, or another process is at it.
-        OutputError: it cannot be written.
+    A job of other `settings` (all that the responses depend on) or prompts is refused, or begun
+    anew with `overwrite`.
     """
     part = path.with_name(f"{path.name}.part")
     head = json.dumps(settings, sort_keys=True)
-    with _alone(path):
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+    try:
         with _writing(path):
             part.touch()
             file = part.open("r+b")
@@ -166,26 +155,20 @@ def unfinished(
         with _writing(path):
             _publish(part, path)
             part.unlink()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Holds a lock beside the file; a killed process' lock is free."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            do = "wait for it, or name another file"
-            raise UsageError(f"{path} must have one writer", got="another", do=do) from error
-    try:
-        yield
     finally:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> FileLock:
+    """A lock beside the file, which is held; a killed process' lock is free."""
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        do = "wait for it, or name another file"
+        raise UsageError(f"{path} must have one writer", got="another", do=do) from error
+    return lock
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -27,9 +27,6 @@ from trimtab.cli.options import (
 )
 from trimtab.cli.screen import print_json, progress
 from trimtab.errors import UsageError
-
-if TYPE_CHECKING:
-    from trimtab.runs import Source
 
 
 @panel(Group.create_ordered("Rewards", sort_key=2))
@@ -132,6 +129,8 @@ def collect(
     """
     from trimtab import runs
 
+    _check(task, source.prompts, steering, rewards, labels)
+    source.check()
     rank, _ = runs.rank_of(os.environ, workers=run.workers, processes=run.processes)
     shared: dict[str, Any] = {
         "processes": runs.Processes(run.workers, on=run.on, rank=rank, threads=model.threads),
@@ -140,24 +139,15 @@ def collect(
     }
     quiet = output.quiet or rank != 0
     if rewards.relabel is not None:
-        others = task or source.prompts or labels.from_ or labels.validation
-        if not rewards.reward or others:
-            raise UsageError(
-                "--relabel takes a folder and --reward, and nothing that is generated",
-                got="a task, prompts or --validation" if others else "no --reward",
-                do="e.g. trimtab collect --relabel rollouts --reward toxicity",
-            )
         with progress("scoring", quiet=quiet) as meter:
             manifest = runs.relabel(rewards.relabel, rewards.reward, on=meter.on, **shared)
         _report(manifest, rewards.relabel, meter.rate, rank, output)
         return
-    named = _source(task, source, split, labels)
-    if labels.validation and steering != MethodOptions():
-        raise UsageError(
-            "--validation labels the value of the base policy, which completes the halves",
-            got="a method or its parameters",
-            do="drop them; halves of another policy come by --from",
-        )
+    if labels.from_ is not None:
+        named = runs.find_responses(labels.from_, task)
+    else:
+        split = split or ("validation" if labels.validation else "train")
+        named = runs.find_prompts(task, source.prompts, split, source.column)
     method = steering.find()
     opener = replace(model, device=_device(model.device)).opener(named.template)
     lm = opener()
@@ -185,23 +175,33 @@ def collect(
     _report(manifest, run.out, meter.rate, rank, output)
 
 
-def _source(
-    task: str | None, source: PromptOptions, split: Split | None, labels: LabelOptions
-) -> Source:
-    """The prompts that were named, or what is known of the responses that are cut."""
-    from trimtab.runs import find_prompts, find_responses
-
-    source.check()
-    if labels.from_ is not None:
-        if not labels.validation or source.prompts:
-            raise UsageError(
-                "--from names the responses that --validation cuts",
-                got="--prompts beside it" if source.prompts else "no --validation",
-                do="e.g. trimtab collect sentiment --validation --from rollouts -o values",
-            )
-        return find_responses(labels.from_, task)
-    split = split or ("validation" if labels.validation else "train")
-    return find_prompts(task, source.prompts, split, source.column)
+def _check(
+    task: str | None,
+    prompts: str | None,
+    steering: MethodOptions,
+    rewards: RewardOptions,
+    labels: LabelOptions,
+) -> None:
+    """Raise a `UsageError` for options that do not go together."""
+    others = task or prompts or labels.from_ or labels.validation
+    if rewards.relabel is not None and (others or not rewards.reward):
+        raise UsageError(
+            "--relabel takes a folder and --reward, and nothing that is generated",
+            got="a task, prompts or --validation" if others else "no --reward",
+            do="e.g. trimtab collect --relabel rollouts --reward toxicity",
+        )
+    if labels.from_ is not None and (prompts or not labels.validation):
+        raise UsageError(
+            "--from names the responses that --validation cuts",
+            got="--prompts beside it" if prompts else "no --validation",
+            do="e.g. trimtab collect sentiment --validation --from rollouts -o values",
+        )
+    if labels.validation and steering != MethodOptions():
+        raise UsageError(
+            "--validation labels the value of the base policy, which completes the halves",
+            got="a method or its parameters",
+            do="drop them; halves of another policy come by --from",
+        )
 
 
 def _device(name: str | None) -> str | None:
