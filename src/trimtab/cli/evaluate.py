@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -15,12 +15,11 @@ from trimtab.cli.options import (
     PROMPTS,
     RUN,
     Count,
-    GridOptions,
     ModelOptions,
+    Names,
     OutputOptions,
     PromptOptions,
     RunOptions,
-    ScoreOptions,
     Split,
     panel,
     settings,
@@ -33,9 +32,52 @@ if TYPE_CHECKING:
     from trimtab.evaluation.table import Table
     from trimtab.protocols import Task
 
-METHODS = ("greedy", "sampling", "args", "vas")
 CHOICE = Group.create_ordered("Choice", sort_key=2)
+METHODS = ("greedy", "sampling", "args", "vas")
 BETAS = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@panel(Group.create_ordered("Task", sort_key=1))
+class ScoreOptions:
+    """What judges.
+
+    Attributes:
+        reward: What scores finished texts: a name, FILE.py:NAME, hf:MODEL, http://HOST/PATH, or a
+            sum: 'sentiment - 0.01*length'. Default: the task's.
+        judge: A second opinion; likewise.
+        on_reward_error: What a text that cannot be scored does.
+        rescore: Ask rewards anew, whatever is kept of them: where one reads files or a server that
+            have changed. Texts stay.
+        metric: Also shown: perplexity, distinct-n, repetition; also measured: rouge-l (n >= 2),
+            coherence (MiniLM) or coherence=MODEL; may repeat.
+    """
+
+    reward: Annotated[str | None, Parameter(alias="-r", allow_leading_hyphen=True)] = None
+    judge: Annotated[str | None, Parameter(alias="-j", allow_leading_hyphen=True)] = None
+    on_reward_error: Literal["raise", "skip"] = "raise"
+    rescore: Annotated[bool, Parameter(negative="")] = False
+    metric: tuple[str, ...] = ()
+
+
+@panel(Group.create_ordered("Methods", sort_key=1))
+class GridOptions:
+    """Several methods, with several parameters.
+
+    Attributes:
+        method: See `trimtab methods`; may repeat. Default: greedy, sampling, args, vas.
+        guide: As for `trimtab generate`; may repeat. Default: the reward, read on prefixes.
+        beta: Strength; may repeat. Default: the method's; of a sweep 0.5, 1, 2, 4, 8.
+        k: Candidates per step; may repeat.
+        set_: Another parameter of the methods that have it, such as n=16 or tail=drop; may repeat.
+        baseline: The row that others are compared with.
+    """
+
+    method: Annotated[tuple[str, ...], Parameter(alias="-m")] = ()
+    guide: Annotated[Names, Parameter(alias="-g")] = ()
+    beta: Annotated[tuple[float, ...], Parameter(alias="-b")] = ()
+    k: Annotated[tuple[Count, ...], Parameter(alias="-k")] = ()
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+    baseline: str | None = None
 
 
 @panel(RUN)

@@ -45,9 +45,7 @@ STDIN = "<stdin>"
 """What the parser is given for `-`, which it would take for an option."""
 
 PROMPTS = Group.create_ordered("Prompts", sort_key=1)
-TASK = Group.create_ordered("Task", sort_key=1)
 STEERING = Group.create_ordered("Steering", sort_key=1)
-METHODS = Group.create_ordered("Methods", sort_key=1)
 RUN = Group.create_ordered("Run", sort_key=3)
 OUTPUT = Group.create_ordered("Output", sort_key=3)
 BASE = Group.create_ordered("Base model", sort_key=3)
@@ -208,49 +206,6 @@ class MethodOptions:
                 "methods`)",
             )
         return method
-
-
-@panel(METHODS)
-class GridOptions:
-    """Several methods, with several parameters.
-
-    Attributes:
-        method: See `trimtab methods`; may repeat. Default: greedy, sampling, args, vas.
-        guide: As for `trimtab generate`; may repeat. Default: the reward, read on prefixes.
-        beta: Strength; may repeat. Default: the method's; of a sweep 0.5, 1, 2, 4, 8.
-        k: Candidates per step; may repeat.
-        set_: Another parameter of the methods that have it, such as n=16 or tail=drop; may repeat.
-        baseline: The row that others are compared with.
-    """
-
-    method: Annotated[tuple[str, ...], Parameter(alias="-m")] = ()
-    guide: Annotated[Names, Parameter(alias="-g")] = ()
-    beta: Annotated[tuple[float, ...], Parameter(alias="-b")] = ()
-    k: Annotated[tuple[Count, ...], Parameter(alias="-k")] = ()
-    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
-    baseline: str | None = None
-
-
-@panel(TASK)
-class ScoreOptions:
-    """What judges.
-
-    Attributes:
-        reward: What scores finished texts: a name, FILE.py:NAME, hf:MODEL, http://HOST/PATH, or a
-            sum: 'sentiment - 0.01*length'. Default: the task's.
-        judge: A second opinion; likewise.
-        on_reward_error: What a text that cannot be scored does.
-        rescore: Ask rewards anew, whatever is kept of them: where one reads files or a server that
-            have changed. Texts stay.
-        metric: Also shown: perplexity, distinct-n, repetition; also measured: rouge-l (n >= 2),
-            coherence (MiniLM) or coherence=MODEL; may repeat.
-    """
-
-    reward: Annotated[str | None, Parameter(alias="-r", allow_leading_hyphen=True)] = None
-    judge: Annotated[str | None, Parameter(alias="-j", allow_leading_hyphen=True)] = None
-    on_reward_error: Literal["raise", "skip"] = "raise"
-    rescore: Annotated[bool, Parameter(negative="")] = False
-    metric: tuple[str, ...] = ()
 
 
 @panel(RUN)
