@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,51 +125,49 @@ def unfinished(
     """
     part = path.with_name(f"{path.name}.part")
     head = json.dumps(settings, sort_keys=True)
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
-    try:
+    with _alone(path):
         with _writing(path):
             part.touch()
-            file = part.open("r+b")
-
-        def write(text: str) -> None:
-            with _writing(path):
-                file.write(text.encode())
-                file.flush()  # the system keeps it if this process is killed
-
-        try:
             try:
-                done, end = _begun(file, part, json.loads(head), prompts, n)
+                done, end = _begun(part, json.loads(head), prompts, n)
             except UsageError:
                 if not overwrite:
                     raise
                 done, end = 0, 0
-            file.seek(end)
-            file.truncate()
+            os.truncate(part, end)
+            file = part.open("ab", buffering=0)  # what is written outlives this process
+
+        def write(text: str) -> None:
+            left = memoryview(text.encode())
+            with _writing(path):
+                while left:
+                    left = left[file.write(left) :]
+
+        with file:
             if not end:
                 write(f"{head}\n")
             yield done, write
-        finally:
-            with _writing(path):
-                file.close()
         with _writing(path):
             _publish(part, path)
             part.unlink()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Holds a lock beside the file; a killed process' lock is free."""
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            do = "wait for it, or name another file"
+            raise UsageError(f"{path} must have one writer", got="another", do=do) from error
+    try:
+        yield
     finally:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
-
-
-def _lock(path: Path) -> FileLock:
-    """A lock beside the file, which is held; a killed process' lock is free."""
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        do = "wait for it, or name another file"
-        raise UsageError(f"{path} must have one writer", got="another", do=do) from error
-    return lock
 
 
 @contextmanager
@@ -182,26 +181,27 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _begun(
-    file: BinaryIO, part: Path, settings: dict[str, Any], prompts: Sequence[Prompt], n: int
+    part: Path, settings: dict[str, Any], prompts: Sequence[Prompt], n: int
 ) -> tuple[int, int]:
     """How many prompts an earlier job has done, and the bytes up to the last one's end."""
-    head = file.readline()
-    begun = _whole(head)
-    if begun is None:
-        return 0, 0
-    if begun != settings:
-        names = {**settings, **begun}
-        name = next(k for k in names if settings.get(k) != begun.get(k))
-        got = f"{name} {settings.get(name)!r}, begun with {begun.get(name)!r}"
-        raise _refused(part, "settings", got)
-    done, end = 0, len(head)
-    while lines := list(islice(file, n)):
-        rows = [row for line in lines if (row := _whole(line)) is not None]
-        if len(rows) < n:
-            break
-        if done == len(prompts) or not all(_answers(row, prompts[done]) for row in rows):
-            raise _refused(part, "prompts", f"others, from prompt {done + 1} on")
-        done, end = done + 1, end + sum(map(len, lines))
+    with part.open("rb") as file:
+        head = file.readline()
+        begun = _whole(head)
+        if begun is None:
+            return 0, 0
+        if begun != settings:
+            names = {**settings, **begun}
+            name = next(k for k in names if settings.get(k) != begun.get(k))
+            got = f"{name} {settings.get(name)!r}, begun with {begun.get(name)!r}"
+            raise _refused(part, "settings", got)
+        done, end = 0, len(head)
+        while lines := list(islice(file, n)):
+            rows = [row for line in lines if (row := _whole(line)) is not None]
+            if len(rows) < n:
+                break
+            if done == len(prompts) or not all(_answers(row, prompts[done]) for row in rows):
+                raise _refused(part, "prompts", f"others, from prompt {done + 1} on")
+            done, end = done + 1, end + sum(map(len, lines))
     return done, end
 
 
