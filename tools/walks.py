@@ -7,7 +7,8 @@ a random two-layer model in a temporary folder, watched by `sys.setprofile`:
 - A file counts when one of its functions, methods or generators is entered.
 - What only makes or reads a thing does not count: bodies of modules and classes (imports),
   `__init__` and other generated or special methods, properties, and functions that run while a
-  module is imported (registrations).
+  module is imported (registrations). A door that imports a name when it is first used is an import
+  too, so `lazy.py` never counts.
 - What runs beneath the trial of a network's cache, which asks many small questions when a model is
   opened, does not count; the trial itself does.
 - A walk ends at its goal. Of `prompt -> token`, where model and guide are open already, it is the
@@ -40,6 +41,7 @@ OPTIMIZED = 0x1
 """The flag of functions' code; bodies of modules and classes lack it."""
 
 LOOP = "decoding/loop.py"
+IMPORTS = f"{SOURCE / 'lazy.py'}"
 TRIALS = ("cache/trial.py",)
 
 STEERED = ("--guide", "guide", "--beta", "2", "--k", "5")
@@ -109,6 +111,8 @@ class Watch:
 
 def _counts(code: CodeType) -> bool:
     if not code.co_flags & OPTIMIZED or not code.co_filename.startswith(f"{SOURCE}{os.sep}"):
+        return False
+    if code.co_filename == IMPORTS:
         return False
     special = code.co_name.startswith("__") and code.co_name != "__call__"
     return not special and code.co_firstlineno not in _properties(code.co_filename)

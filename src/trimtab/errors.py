@@ -1,29 +1,7 @@
 """What can go wrong, as types, and the checks that every door shares.
 
-Each message says what must hold, what was got, and what to do.
-
-TrimtabError                      exit code 1 on the command line
-├── UsageError                    exit code 2: the call itself cannot be meant
-│   ├── UnknownNameError          no such model, guide, method, reward: near names are offered
-│   ├── IncompatibleError         two parts that do not fit (guide and base, proposal and model)
-│   └── PromptError               an empty prompt, or one longer than the context
-│       └── TemplateError         a conversation that the model's chat template does not take
-├── AssetError                    a model or data file that could not be had
-│   ├── NotFetchedError           known here, but not on this machine yet: the command is named
-│   ├── FetchError                no network, no such package, an interrupted download
-│   ├── ChecksumError             the bytes are not the pinned ones
-│   └── TermsError                terms of use that were not accepted
-├── CheckpointError               a guide folder that is not whole, not ours or not safe
-├── ModelError                    a base returned what no base may (NaN logits)
-├── GuideError                    a guide returned what no guide may (NaN, inf, a wrong shape)
-├── RewardError                   a reward function failed or returned what no reward may
-│   └── UnavailableError          a reward that cannot be asked at all: no text is to blame
-├── DataError                     data that is not there, not whole, or not fit for its use
-│   └── ResultsError              a run's folder of other work, or one that cannot be written
-├── TrainingError                 a training run that went nowhere
-├── OutputError                   a file that cannot be written
-├── PluginError                   an installed plugin that cannot be loaded
-└── LawError                      a model, guide, rule or method breaks a law of `trimtab.testing`
+Each message says what must hold, what was got, and what to do. On the command line the exit code is
+2 where the call itself cannot be meant (`UsageError`), else 1.
 """
 
 from __future__ import annotations

@@ -15,15 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trimtab.rng import Rng
-from trimtab.types import (
-    Candidates,
-    Cost,
-    Prompt,
-    PromptLike,
-    Proposal,
-    Sample,
-    Vocab,
-)
+from trimtab.types import Candidates, Cost, Prompt, PromptLike, Proposal, Sample, Vocab
 
 __all__ = [
     "Bounded",
@@ -52,23 +44,18 @@ class Reader(Protocol[S]):
     @property
     def cost(self) -> Cost:
         """Tokens read so far; counted by `Cost.add` in the thread that asks for the reading."""
-        ...
 
     def prefill(self, prompts: Sequence[Prompt]) -> S:
         """Read whole prompts, one row each."""
-        ...
 
     def extend(self, state: S, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> S:
         """Append `lengths[b]` tokens to row b; a row that gains none stays as it was."""
-        ...
 
     def select(self, state: S, rows: Int[Tensor, "R"]) -> S:
         """Drop, reorder or fork rows."""
-        ...
 
     def join(self, states: Sequence[S]) -> S:
         """Rows of several states side by side, in order (late arrivals)."""
-        ...
 
 
 @runtime_checkable
@@ -78,40 +65,32 @@ class LanguageModel(Reader[S], Protocol[S]):
     @property
     def vocab(self) -> Vocab:
         """Whose ids it emits."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where its candidates live."""
-        ...
 
     @property
     def eos_ids(self) -> frozenset[int]:
         """The tokens that end a response."""
-        ...
 
     @property
     def context(self) -> int | None:
         """Most tokens that a prompt and its response may have; None if unlimited."""
-        ...
 
     def encode(self, prompt: PromptLike) -> Prompt:
         """Text or a conversation as token ids, by the model's own template."""
-        ...
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a response's ids; special tokens leave no text."""
-        ...
 
     def propose(self, state: S, proposal: Proposal, rng: Rng) -> Candidates:
         """Candidate continuations of each row; leaves `state` as it was."""
-        ...
 
     def draw_tail(
         self, state: S, candidates: Candidates, rng: Rng
     ) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
         """A token of each row from pi_ref outside its candidates, and its log pi_ref."""
-        ...
 
 
 @runtime_checkable
@@ -125,19 +104,16 @@ class Guide(Reader[S], Protocol[S]):
     @property
     def name(self) -> str:
         """What errors and tables call it."""
-        ...
 
     @property
     def vocab(self) -> Vocab | None:
         """Whose ids it reads; None if it reads text and so fits every base."""
-        ...
 
     def score(self, state: S, candidates: Candidates) -> Float[Tensor, "B K"]:
         """Score of each candidate after the prefix; leaves `state` as it was.
 
         A candidate that ends in EOS is a finished response, and its score is that of the response.
         """
-        ...
 
 
 @runtime_checkable
@@ -147,7 +123,6 @@ class Bounded(Protocol):
     @property
     def context(self) -> int | None:
         """Most tokens that a prompt and its response may have; None if unlimited."""
-        ...
 
 
 @runtime_checkable
@@ -161,7 +136,6 @@ class Rule(Protocol):
         beta: float | Float[Tensor, "B 1"],
     ) -> Float[Tensor, "B N"]:
         """Logits of the outcomes, up to a constant per row."""
-        ...
 
 
 @runtime_checkable
@@ -171,20 +145,16 @@ class Sampler(Protocol):
     @property
     def greedy(self) -> bool:
         """Whether it takes the single best outcome."""
-        ...
 
     @property
     def plain(self) -> bool:
         """Whether it draws from softmax(logits) itself."""
-        ...
 
     def logprobs(self, logits: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """log pi, normalised (nats): what `choose` draws from."""
-        ...
 
     def choose(self, logprobs: Float[Tensor, "B N"], rng: Rng) -> Int[Tensor, "B"]:
         """Index of the chosen outcome."""
-        ...
 
 
 @runtime_checkable
@@ -192,13 +162,7 @@ class Reward(Protocol):
     """Judges finished texts: `(samples, responses) -> one score each`."""
 
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> Sequence[float]:
-        """Scores, higher is better.
-
-        Args:
-            samples: what was asked, one for each response: the prompt, and what is known of it.
-            responses: finished texts.
-        """
-        ...
+        """A score of each finished text, higher is better; `samples` say what each answers."""
 
 
 @runtime_checkable
@@ -208,28 +172,22 @@ class Task(Protocol):
     @property
     def name(self) -> str:
         """What the command line and tables call it."""
-        ...
 
     @property
     def reward(self) -> Reward:
         """What guides are trained or steered to raise (gold)."""
-        ...
 
     @property
     def judge(self) -> Reward | None:
         """A second opinion that no guide has seen: shows when the reward is only being gamed."""
-        ...
 
     @property
     def max_new_tokens(self) -> int:
         """The longest response worth asking for."""
-        ...
 
     @property
     def template(self) -> Literal["auto", "none"]:
         """The base's chat template, where it has one ("auto"), or text to be continued ("none")."""
-        ...
 
     def samples(self, split: str) -> Sequence[Sample]:
         """The prompts of "train", "validation", "test" or "all"; always in the same order."""
-        ...

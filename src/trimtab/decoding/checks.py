@@ -27,19 +27,13 @@ Beta: TypeAlias = float | Sequence[float] | Float[Tensor, "..."]
 def encode_all(lm: LanguageModel[Any], prompts: Iterable[PromptLike]) -> list[Prompt]:
     """Every prompt as ids; they may come from a generator."""
     given: Any = prompts
-    single = isinstance(given, str | bytes | Prompt | Mapping)
-    if single or not isinstance(given, Iterable):
+    alone = isinstance(given, str | bytes | Prompt) or not isinstance(given, Iterable)
+    each: list[Any] = [given] if alone else list(given)
+    if alone or isinstance(given, Mapping) or any(isinstance(one, Mapping) for one in each):
         raise UsageError(
             "prompts must be a list of prompts",
-            got="a single one" if single else type(given).__name__,
-            do="put it in a list: [prompt]",
-        )
-    each: list[Any] = list(given)
-    if any(isinstance(prompt, Mapping) for prompt in each):
-        raise UsageError(
-            "prompts must be a list of prompts",
-            got="a single conversation",
-            do="put it in a list: [messages]",
+            got=f"{given!r:.60}",
+            do="put it in a list: [prompt], or [messages] for a conversation",
         )
     for i, prompt in enumerate(each):
         if not isinstance(prompt, str | Prompt | Sequence) or isinstance(prompt, bytes):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import torch
-from torch import Tensor
 
 from trimtab.decoding.checks import (
     Beta,
@@ -134,13 +133,13 @@ def decode_steps(
     budgets = check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos, first_prompt)
     guide = guide if method.guided else None
     warn_of_context(lm, guide, encoded, max_new_tokens)
+    # The device's side: what base and guide have read.
     beta = strengths(method.beta if beta is None else beta, len(encoded))
     states = prefill(lm, guide, encoded, n, beta, seed, samples_drawn(drawn, len(encoded)))
+    # The host's side: texts, budgets, ends.
     eos_ids = lm.eos_ids if stop_at_eos else frozenset[int]()
     traces = [Trace(lm.decode, eos_ids, budget, stops) for budget in budgets for _ in range(n)]
-    betas = beta[:, 0].tolist() if isinstance(beta, Tensor) else [beta] * len(encoded)
-    name, lenient = guide.name if guide is not None else "", on_guide_error == "base"
-    check = StepCheck(lm, name, method, betas, n, lenient, first_prompt)
+    check = StepCheck(lm, guide, method, beta, n, on_guide_error == "base", first_prompt)
     rows = Rows(traces, usual_lookahead(lm) if lookahead is None else lookahead, check)
     yield from run(states, rows, method, alternatives)
 

@@ -2,6 +2,8 @@
 
 A step's numbers are copied to the host while the device goes on; a step is read when `lookahead`
 others have been dispatched after it. So reading a token need not wait for the device.
+
+Legend: P prompts, R some rows.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trimtab.decoding.methods import Method
 from trimtab.decoding.step import BatchStep, StepRow
 from trimtab.errors import GuideError, LawError, ModelError
-from trimtab.protocols import LanguageModel, Reader
+from trimtab.protocols import Guide, LanguageModel, Reader
 from trimtab.types import Alternative, FinishReason, Proposal, Samples, Step, Tally
 
 _REPLACEMENT = "\ufffd"
@@ -218,26 +220,27 @@ class StepCheck:
     """
 
     lm: LanguageModel[Any]
-    guide: str  # its name
+    guide: Guide[Any] | None
     method: Method
-    betas: Sequence[float]  # of each prompt
+    beta: float | Float[Tensor, "P 1"]  # of all prompts, or of each
     n: int  # rows of each prompt
     lenient: bool  # whether a guide that fails leaves the choice to the base
     first_prompt: int  # its number in errors
 
     def __call__(self, row: int, position: int, numbers: StepRow) -> None:
         """Raise the error of whoever made a row's numbers, unless they are finite."""
-        beta = self.betas[row // self.n]
+        prompt = row // self.n
         row += self.first_prompt * self.n
-        where = f"at row {row} (prompt {row // self.n}), position {position}"
+        where = f"at row {row} (prompt {self.first_prompt + prompt}), position {position}"
         if math.isnan(numbers.ref_logprob):
             raise ModelError(
                 f"the base {self.lm!r} must give finite logits",
                 got=f"NaN or inf {where}",
                 do="mend its weights, or load it in another dtype",
             )
-        if numbers.fault and not self.lenient:
-            raise self._guide_error(beta, where, numbers.fault)
+        if numbers.fault and self.guide is not None and not self.lenient:
+            beta = float(self.beta[prompt]) if isinstance(self.beta, Tensor) else self.beta
+            raise _guide_error(self.guide.name, beta, numbers.fault, where)
         if not math.isfinite(numbers.logprob) or not math.isfinite(numbers.ref_logprob):
             rule = getattr(self.method.rule, "__name__", repr(self.method.rule))
             raise LawError(
@@ -248,14 +251,15 @@ class StepCheck:
                 do="try them with trimtab.testing.check_rule and check_method",
             )
 
-    def _guide_error(self, beta: float, where: str, score: float) -> GuideError:
-        do = 'mend the guide, or pass on_guide_error="base" to let the base choose there'
-        if math.isfinite(score):
-            return GuideError(
-                f"beta times the scores of guide {self.guide!r} must not overflow",
-                got=f"beta = {beta:g} and a score of size {score:g} {where}",
-                do=f"lower beta; or {do}",
-            )
+
+def _guide_error(guide: str, beta: float, score: float, where: str) -> GuideError:
+    do = 'mend the guide, or pass on_guide_error="base" to let the base choose there'
+    if not math.isfinite(score):
         return GuideError(
-            f"guide {self.guide!r} must return finite scores", got=f"NaN or inf {where}", do=do
+            f"guide {guide!r} must return finite scores", got=f"NaN or inf {where}", do=do
         )
+    return GuideError(
+        f"beta times the scores of guide {guide!r} must not overflow",
+        got=f"beta = {beta:g} and a score of size {score:g} {where}",
+        do=f"lower beta; or {do}",
+    )

@@ -170,6 +170,12 @@ def _sum_or_none(parts: Sequence[float | None]) -> float | None:
 
 # --- the record ----------------------------------------------------------------------------------
 
+_COLUMNS = {
+    "text": "texts", "logprob": "logprobs", "ref_logprob": "ref_logprobs", "score": "scores",
+    "kl": "kl", "base_tokens": "base_tokens", "guide_tokens": "guide_tokens", "failed": "failed",
+}  # fmt: skip
+"""The column of a `Ledger` in which a field of a `Step` stands."""
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -204,19 +210,13 @@ class Ledger:
     @classmethod
     def of(cls, steps: Sequence[Step]) -> Ledger:
         """The columns of some steps."""
+        lengths = tuple(len(step.tokens) for step in steps)
+        columns: dict[str, Any] = {
+            column: tuple(getattr(step, name) for step in steps)
+            for name, column in _COLUMNS.items()
+        }
         alternatives = tuple(step.alternatives for step in steps)
-        return cls(
-            lengths=tuple(len(step.tokens) for step in steps),
-            texts=tuple(step.text for step in steps),
-            logprobs=tuple(step.logprob for step in steps),
-            ref_logprobs=tuple(step.ref_logprob for step in steps),
-            scores=tuple(step.score for step in steps),
-            kl=tuple(step.kl for step in steps),
-            base_tokens=tuple(step.base_tokens for step in steps),
-            guide_tokens=tuple(step.guide_tokens for step in steps),
-            failed=tuple(step.failed for step in steps),
-            alternatives=alternatives if any(alternatives) else (),
-        )
+        return cls(lengths, **columns, alternatives=alternatives if any(alternatives) else ())
 
     def steps(self, tokens: Sequence[int], finish: FinishReason, row: int = 0) -> tuple[Step, ...]:
         """The reverse of `of`: steps share out a response's tokens, and the last one ends it."""
@@ -225,16 +225,9 @@ class Ledger:
             Step(
                 row=row,
                 tokens=tuple(tokens[end - length : end]),
-                text=self.texts[i],
-                logprob=self.logprobs[i],
-                ref_logprob=self.ref_logprobs[i],
-                score=self.scores[i],
-                kl=self.kl[i],
                 alternatives=self.alternatives[i] if self.alternatives else (),
-                base_tokens=self.base_tokens[i],
-                guide_tokens=self.guide_tokens[i],
-                failed=self.failed[i],
                 finish=finish if i == len(ends) - 1 else None,
+                **{name: getattr(self, column)[i] for name, column in _COLUMNS.items()},
             )
             for i, (length, end) in enumerate(zip(self.lengths, ends, strict=True))
         )
