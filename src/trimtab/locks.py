@@ -13,13 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, final
-
-P = ParamSpec("P")
-S = TypeVar("S")
-T = TypeVar("T")
+from typing import final
 
 
 @final
@@ -51,14 +45,3 @@ def lock_of(thing: object) -> Lock:
         if lock is None:
             lock = _LOCKS[id(thing)] = Lock(thing)
         return lock
-
-
-def one_at_a_time(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """A method that holds its object's `lock` while it runs."""
-
-    @wraps(method)
-    def alone(self: Any, /, *args: Any, **kwargs: Any) -> T:
-        with self.lock:
-            return method(self, *args, **kwargs)
-
-    return alone

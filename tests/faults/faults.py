@@ -209,7 +209,7 @@ IDENTITY = (
 THREADS = (
     Fault(
         "threads may be inside a reader together",
-        "locks.py",
+        "cache/reader.py",
         "        with self.lock:\n            return method",
         "        if True:\n            return method",
         ("tests/laws/test_threads.py",),

@@ -17,8 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from trimtab.cache.reader import CachedReader
-from trimtab.locks import one_at_a_time
+from trimtab.cache.reader import CachedReader, one_at_a_time
 from trimtab.types import pad_ids
 
 COPIES = 256

@@ -21,8 +21,18 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, final
+from functools import partial, wraps
+from typing import (
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    final,
+)
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,10 +42,12 @@ from transformers import DynamicCache, PreTrainedModel
 from trimtab.cache.networks import QueryLayout, answering, context_of
 from trimtab.cache.slots import Scored, SlotStore, StepView, TreeState
 from trimtab.errors import IncompatibleError
-from trimtab.locks import lock_of, one_at_a_time
+from trimtab.locks import lock_of
 from trimtab.types import Candidates, Cost, pad_ids
 
+P = ParamSpec("P")
 S = TypeVar("S")
+T = TypeVar("T")
 
 Attention: TypeAlias = Literal["tree", "expanded"]
 """How k candidates share a prefix."""
@@ -47,6 +59,17 @@ CHUNK = 1024
 def as_it_is(out: Tensor) -> Tensor:
     """The network's output itself."""
     return out
+
+
+def one_at_a_time(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """A method that holds its reader's `lock` while it runs."""
+
+    @wraps(method)
+    def alone(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return alone
 
 
 class CachedReader(ABC, Generic[S]):
