@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -162,12 +162,9 @@ def check_call(
             got=f"vocabulary {guide.vocab} for a base with {lm.vocab}",
             do="use a guide made for this base, or wrap it as a TextGuide, which reads text",
         )
-    context = _shared_context(lm, guide if method.guided else None)
-    for number, prompt in enumerate(prompts, first_prompt):
-        _check_prompt(number, prompt, lm.vocab.size, context, max_new_tokens if blocks else None)
-    if context.tokens is None:
-        return [max_new_tokens] * len(prompts)
-    return [min(max_new_tokens, context.tokens - len(prompt.ids)) for prompt in prompts]
+    return _budgets(
+        lm, guide if method.guided else None, prompts, max_new_tokens, blocks, first_prompt
+    )
 
 
 def check_k(k: int, vocabulary: int) -> None:
@@ -178,50 +175,55 @@ def check_k(k: int, vocabulary: int) -> None:
         )
 
 
-class _Context(NamedTuple):
-    """How long a prompt and its response may be together: None if unlimited; and whose that is."""
+def _shared_context(lm: LanguageModel[Any], guide: Guide[Any] | None) -> tuple[int | None, str]:
+    """Most tokens of prompt and response together, None if unlimited; and whose context that is.
 
-    tokens: int | None
-    message: str
-
-
-def _shared_context(lm: LanguageModel[Any], guide: Guide[Any] | None) -> _Context:
-    """The shorter one of the contexts of a base and of a guide that reads its ids."""
+    The base's, or that of a guide that reads its ids where it is the shorter one.
+    """
     tokens = guide.context if guide is not None and isinstance(guide, Bounded) else None
     if guide is None or tokens is None or (lm.context is not None and lm.context <= tokens):
-        return _Context(lm.context, f"the model's context of {lm.context} tokens")
+        return lm.context, f"the model's context of {lm.context} tokens"
     base = "unlimited" if lm.context is None else f"{lm.context}"
-    return _Context(
-        tokens, f"the context of guide {guide.name!r} of {tokens} tokens (the model's: {base})"
-    )
+    return tokens, f"the context of guide {guide.name!r} of {tokens} tokens (the model's: {base})"
 
 
-def warn_of_context(
+def _budgets(
     lm: LanguageModel[Any],
     guide: Guide[Any] | None,
     prompts: Sequence[Prompt],
-    max_new_tokens: int,
-) -> None:
-    """Say in the log that a guide's context may end responses before their budget does."""
-    context = _shared_context(lm, guide)
-    most = max(len(prompt.ids) for prompt in prompts) + max_new_tokens
-    if context.tokens is not None and context.tokens != lm.context and most > context.tokens:
+    most: int,
+    blocks: bool,
+    first_prompt: int,
+) -> list[int]:
+    """For each prompt the new tokens for which the context leaves room, at most `most`."""
+    context, whose = _shared_context(lm, guide)
+    for number, prompt in enumerate(prompts, first_prompt):
+        _check_prompt(number, prompt, lm.vocab.size, context, whose)
+    if context is None or not prompts:
+        return [most] * len(prompts)
+    budgets = [min(most, context - len(prompt.ids)) for prompt in prompts]
+    least = min(budgets)
+    longest = context - least
+    if blocks and least < most:  # all rows draw blocks of one length, so this one shortens them all
+        raise PromptError(
+            f"methods over sampled blocks need room for all {most} new tokens within {whose}",
+            got=f"prompt {first_prompt + budgets.index(least)} of {longest} tokens",
+            do=f"shorten it, or pass max_new_tokens={least}",
+        )
+    if least < most and context != lm.context:
         log.warning(
             "responses end at %s: the longest prompt and max_new_tokens=%d would be %d",
-            context.message,
-            max_new_tokens,
+            whose,
             most,
+            longest + most,
         )
+    return budgets
 
 
 def _check_prompt(
-    number: int, prompt: Prompt, vocabulary: int, context: _Context, room: int | None
+    number: int, prompt: Prompt, vocabulary: int, context: int | None, whose: str
 ) -> None:
-    """Refuse a prompt that a base cannot read, or not go on from for `room` tokens.
-
-    All rows draw blocks of one length, so a row short of room would shorten its batch-mates'; None
-    where one token is enough.
-    """
+    """Refuse a prompt that a base cannot read, or not go on from."""
     if not prompt.ids:
         raise PromptError(f"prompt {number} must not be empty", got="no tokens", do="write one")
     odd = [i for i in prompt.ids if not 0 <= i < vocabulary]
@@ -232,19 +234,9 @@ def _check_prompt(
             got=f"{odd[0]}",
             do="encode it with the model's own tokenizer",
         )
-    if context.tokens is None:
-        return
-    left = context.tokens - len(prompt.ids)
-    if left < 1:
+    if context is not None and len(prompt.ids) >= context:
         raise PromptError(
-            f"prompt {number} must be shorter than {context.message}",
+            f"prompt {number} must be shorter than {whose}",
             got=f"{len(prompt.ids)} tokens",
             do="shorten it",
-        )
-    if room is not None and room > left:
-        raise PromptError(
-            f"methods over sampled blocks need room for all {room} new tokens within "
-            f"{context.message}",
-            got=f"prompt {number} of {len(prompt.ids)} tokens",
-            do=f"shorten it, or pass max_new_tokens={left}",
         )

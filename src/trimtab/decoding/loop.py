@@ -16,7 +16,6 @@ from trimtab.decoding.checks import (
     samples_drawn,
     stop_strings,
     strengths,
-    warn_of_context,
 )
 from trimtab.decoding.methods import Method, sampling
 from trimtab.decoding.rows import Meter, Rows, StepCheck, Trace
@@ -132,7 +131,6 @@ def decode_steps(
         return
     budgets = check_call(lm, guide, method, encoded, n, max_new_tokens, stop_at_eos, first_prompt)
     guide = guide if method.guided else None
-    warn_of_context(lm, guide, encoded, max_new_tokens)
     # The device's side: what base and guide have read.
     beta = strengths(method.beta if beta is None else beta, len(encoded))
     states = prefill(lm, guide, encoded, n, beta, seed, samples_drawn(drawn, len(encoded)))
@@ -189,14 +187,9 @@ def completion(prompt: Prompt, sample: int, steps: Sequence[Step]) -> Completion
     """A row's steps as one response."""
     finish = steps[-1].finish
     assert finish is not None, "the loop sets a reason on every row's last step"
-    return Completion(
-        prompt=prompt,
-        sample=sample,
-        text="".join(step.text for step in steps),
-        tokens=tuple(token for step in steps for token in step.tokens),
-        finish=finish,
-        steps=tuple(steps),
-    )
+    text = "".join(step.text for step in steps)
+    tokens = tuple(token for step in steps for token in step.tokens)
+    return Completion(prompt, sample, text, tokens, finish, tuple(steps))
 
 
 def draw_blocks(lm: LanguageModel[Any], forked: Any, proposal: Samples, rng: Rng) -> Candidates:

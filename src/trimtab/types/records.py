@@ -181,18 +181,11 @@ _COLUMNS = {
 class Ledger:
     """What a decode wrote down beside a response's tokens, in columns of one entry per step.
 
-    A step is one token, or one block where whole blocks are chosen.
+    A step is one token, or one block where whole blocks are chosen. The columns are the fields of a
+    `Step`, in its units.
 
     Attributes:
         lengths: tokens of each step.
-        texts: what each step added to the text (complete characters only).
-        logprobs: log pi of the choice (nats).
-        ref_logprobs: log pi_ref of the choice (nats).
-        scores: the guide's score of the choice.
-        kl: exact KL(pi || pi_ref) of the step (nats); None for blocks.
-        base_tokens: tokens that the base model read for the step.
-        guide_tokens: tokens that the guide read for the step.
-        failed: whether the guide's scores were not finite and the base policy chose alone.
         alternatives: the likeliest candidates of each step; () where none were asked for.
     """
 
