@@ -157,9 +157,9 @@ def full_law(lm: Any, base: Any, guide: Any, aux: Any, method: tt.Method) -> tor
     reference, scores = outcomes(candidates, guide.score(aux, candidates), False)
     law = method.sampler.logprobs(method.rule(reference, scores, method.beta)).exp()
     at = candidates.tokens[:, :, 0]
-    full = torch.zeros_like(base.logprobs).scatter(1, at, law[:, : at.shape[1]])
+    full = torch.zeros_like(base.last).scatter(1, at, law[:, : at.shape[1]])
     if candidates.tail is not None:
-        rest = base.logprobs.exp().scatter(1, at, 0.0)
+        rest = base.last.exp().scatter(1, at, 0.0)
         full = full + law[:, -1:] * rest / rest.sum(-1, keepdim=True)
     return full
 
