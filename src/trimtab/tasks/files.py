@@ -102,7 +102,7 @@ def read_samples(
         samples = samples_of(rows_of(source), str(source), column)
     else:
         samples = _from_hub(hub, column, split)
-    return in_split(samples, split, str(source))
+    return in_split(samples, split, Path(source).stem if hub is None else str(source))
 
 
 def samples_of(rows: Iterable[Row], name: str, column: str | None = None) -> tuple[Sample, ...]:
