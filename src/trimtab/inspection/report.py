@@ -145,9 +145,7 @@ class Inspection:
         Raises:
             UsageError: matplotlib is not installed.
         """
-        return self._page(self.picture() if self.measured else None)
-
-    def _page(self, drawing: Drawing | None) -> str:
+        drawing = self.picture() if self.measured else None
         return render("inspection.html.j2", inspection=self, drawing=drawing)
 
     def to_json(self) -> str:
@@ -173,7 +171,7 @@ class Inspection:
         drawing = self.picture() if self.measured else None
         files: dict[str, str | bytes] = {
             "inspect.md": self.to_markdown(),
-            "inspect.html": self._page(drawing),
+            "inspect.html": render("inspection.html.j2", inspection=self, drawing=drawing),
             "inspect.json": self.to_json(),
         }
         if drawing is not None:
@@ -199,19 +197,14 @@ def _audit(findings: Sequence[Finding]) -> TextTable:
 
 
 def _fits(caption: str, fits: Sequence[Fit], note: str) -> TextTable:
-    columns = {
-        "MSE": [fit.mse for fit in fits],
-        "R2": [fit.r2 for fit in fits],
-        "ceiling": [fit.ceiling for fit in fits],
-        "Spearman": [fit.spearman for fit in fits],
-    }
-    columns = {name: figures for name, figures in columns.items() if any(figures)}
+    columns = {"mse": "MSE", "r2": "R2", "ceiling": "ceiling", "spearman": "Spearman"}
+    columns = {k: head for k, head in columns.items() if any(getattr(fit, k) for fit in fits)}
     rows = [
-        (fit.where, f"{fit.n}", f"{fit.prompts}", *(_shown(each[i]) for each in columns.values()))
-        for i, fit in enumerate(fits)
+        (fit.where, f"{fit.n}", f"{fit.prompts}", *(_shown(getattr(fit, k)) for k in columns))
+        for fit in fits
     ]
-    head = ("prefixes", "n", "prompts", *columns)
-    return TextTable(caption, head, tuple(rows), FITS + (EXACT + note if "MSE" in columns else ""))
+    head = ("prefixes", "n", "prompts", *columns.values())
+    return TextTable(caption, head, tuple(rows), FITS + (EXACT + note if "mse" in columns else ""))
 
 
 def _calibration(inspection: Inspection) -> TextTable:

@@ -49,7 +49,7 @@ def units_of(card: Manifest | None) -> Units:
     """What the scores of a saved guide are compared with; None is a guide that was not saved."""
     if card is None:
         return Units("score and reward, by ranks only", False, pairs=True)
-    trained_by, statistics = _objective(card), _statistics(card)
+    trained_by, statistics = _trained_by(card), _statistics(card)
     if trained_by is not None and trained_by.pairs:
         summed = card.head["kind"] == "log_probability"
         text = "sum of the tokens' scores" if summed else "score"
@@ -70,7 +70,7 @@ def units_of(card: Manifest | None) -> Units:
     return Units("score and reward", True)
 
 
-def _objective(card: Manifest) -> Objective | None:
+def _trained_by(card: Manifest) -> Objective | None:
     """None where the card names none that is known here."""
     try:
         return objective(card.objective["name"], **card.objective.get("settings", {}))
@@ -80,9 +80,9 @@ def _objective(card: Manifest) -> Objective | None:
 
 def _statistics(card: Manifest) -> RewardStatistics | None:
     """None where the card does not hold them all."""
-    reward: Mapping[str, Any] = card.reward
-    known = {field.name: reward.get(field.name) for field in fields(RewardStatistics)}
-    return None if None in known.values() else RewardStatistics(**known)  # type: ignore[arg-type]
+    names = [field.name for field in fields(RewardStatistics)]
+    known: dict[str, Any] = {name: card.reward.get(name) for name in names}
+    return None if None in known.values() else RewardStatistics(**known)
 
 
 def _probability(card: Manifest, statistics: RewardStatistics | None) -> Units:

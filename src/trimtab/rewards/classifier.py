@@ -10,10 +10,10 @@ which would be one too early where EOS is the pad token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -30,9 +30,6 @@ from trimtab.models.classifier import (
 from trimtab.models.loading import load_tokenizer
 from trimtab.models.transformers import Codec
 from trimtab.types import Prompt, Sample, pad_ids
-
-Read: TypeAlias = Callable[[Sequence[Sample], Sequence[str]], list[float]]
-"""One forward: samples and responses of like lengths to scores."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +66,6 @@ class Classifier:
             RewardError: a response longer than the model can read.
             UsageError: several labels and none named, or no such label.
         """
-        if not responses:
-            return []
         order = sorted(range(len(responses)), key=lambda i: len(samples[i].text + responses[i]))
         scores = [0.0] * len(responses)
         for first in range(0, len(order), self.batch_size):
@@ -87,63 +82,45 @@ class Classifier:
         return f"{name}#{self.label}" if self.label else name
 
     @property
-    def read(self) -> Read:
-        """How it reads: the model, its label and its template, loaded."""
-        return _opened(self.name, self.label)[1]
-
-    @property
-    def model(self) -> PreTrainedModel:
-        """The model itself, loaded."""
-        return _opened(self.name, self.label)[0]
+    def read(self) -> _Loaded:
+        """The model, its label and its template, loaded."""
+        return _loaded(self.name, self.label)
 
 
 _load = cache(load_classifier)  # once for all of its labels
 
 
 @cache
-def _opened(name: str, label: str | None) -> tuple[PreTrainedModel, Read]:
+def _loaded(name: str, label: str | None) -> _Loaded:
     model, tokenizer = _load(name), load_tokenizer(name)
     output = Label.of(model.config, label)
-    chat_template = ChatTemplate(tokenizer, "auto", Codec(tokenizer).decode)
-    if causal_head(model) is None:
-        return model, _Encoder(chat_template, PairScorer(model, tokenizer, output))
-    return model, _Decoder(chat_template, model, output)
-
-
-def _prompt(sample: Sample) -> Prompt:
-    """A sample as a chat template reads it: by its text or its messages, without ids."""
-    return Prompt((), sample.text, None if isinstance(sample.prompt, str) else sample.prompt)
+    template = ChatTemplate(tokenizer, "auto", Codec(tokenizer).decode)
+    pairs = PairScorer(model, tokenizer, output) if causal_head(model) is None else None
+    return _Loaded(model, output, template, pairs)
 
 
 @dataclass(frozen=True)
-class _Encoder:
-    """Reads pairs of prompt and response; pools as it was trained to."""
+class _Loaded:
+    """One forward: samples and responses of like lengths to scores."""
 
-    chat_template: ChatTemplate
-    scorer: PairScorer
-
-    def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
-        prompts = [self.chat_template.opening(_prompt(sample)) for sample in samples]
-        try:
-            return self.scorer(prompts, list(responses))
-        except GuideError as error:
-            raise RewardError(error.must, got=error.got, do=error.do) from error
-
-
-@dataclass(frozen=True)
-class _Decoder:
-    """Reads whole texts, their turn closed; scores stand at each row's last token."""
-
-    chat_template: ChatTemplate
     model: PreTrainedModel
     label: Label
+    template: ChatTemplate
+    pairs: PairScorer | None  # of an encoder; a decoder reads whole texts, their turn closed
 
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[float]:
-        pairs = zip(samples, responses, strict=True)
-        rows = self.chat_template.encode(
-            [self.chat_template.closed(_prompt(s), text) for s, text in pairs]
-        )
+        prompts = [  # by their text or their messages, without ids
+            Prompt((), sample.text, None if isinstance(sample.prompt, str) else sample.prompt)
+            for sample in samples
+        ]
+        if self.pairs is not None:
+            try:
+                return self.pairs([self.template.opening(p) for p in prompts], list(responses))
+            except GuideError as error:
+                raise RewardError(error.must, got=error.got, do=error.do) from error
+        closed = [self.template.closed(*pair) for pair in zip(prompts, responses, strict=True)]
+        rows = self.template.encode(closed)
         self._check(max(map(len, rows)))
         device = self.model.device
         ids, lengths = pad_ids(rows, device=device)  # padding stands behind, unseen

