@@ -60,11 +60,8 @@ def in_split(samples: Iterable[Sample], split: str, name: str) -> tuple[Sample, 
     check_word("split", split, Split)
     chosen = tuple(s for s in samples if split in ("all", s.meta.get("split") or split_of(s.topic)))
     if not chosen:
-        raise PromptError(
-            f"the split {split!r} of {name!r} must hold prompts",
-            got="none",
-            do="take another split, or more prompts",
-        )
+        do = "take another split, or more prompts"
+        raise PromptError(f"the split {split!r} of {name!r} must hold prompts", got="none", do=do)
     return chosen
 
 
@@ -91,8 +88,7 @@ def read_samples(
         split: which of them: "train", "validation", "test" or "all".
 
     Raises:
-        PromptError: a row is no prompt (the message names the file and line), or the split is
-            empty.
+        PromptError: a row is no prompt (its file and line are named), or the split is empty.
         UsageError: the file can't be read, or is of no known kind.
         FetchError: the data set can't be had.
     """
