@@ -58,7 +58,6 @@ BEHIND = {
             "values.LabelObjective",
         )
     },
-    "training.run.to_guide:unit": "`TrainConfig`",
     "types.records.Ledger.steps:finish": "`Response`",
 }
 """Words that come in by another door, which checks them."""
@@ -232,7 +231,7 @@ INNER = {
     },
     "training.network.GuideNetwork.load_state_dict": "called by transformers",
     "training.network.GuideNetwork.state_dict": "called by transformers",
-    "training.trainer.GuideTrainer": "transformers' own trainer refuses them",
+    "training.trainer.GuideTrainer.compute_loss": "called by transformers",
     "training.trainer.GuideTrainer.evaluate": "called by transformers",
 }
 """Takers of `**keywords` whose callers are no users."""

@@ -153,7 +153,11 @@ def train(
             f"{target} must not exist yet", got="something there", do="pass --overwrite"
         )
     chosen = find_objective(config.objective, **config.settings)
-    lm = open_base(config.model, config.device)
+    device = config.device
+    if device is None and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"  # each process of several has its own
+    loading: dict[str, Any] = {"device": device} if device else {}
+    lm = TransformersLM(config.model, dtype=torch.float32, **loading)
     material = read_data(chosen, config, lm)
     fits = []
     for lr in config.lr:
@@ -171,15 +175,6 @@ def train(
         if best.remark:
             warnings.warn(f"{target}: {best.remark}; {DO}", TrimtabWarning, stacklevel=2)
     return Trained(target, best, tuple(fits), material)
-
-
-def open_base(model: str, device: str | None) -> TransformersLM:
-    """The base in float32, each process of several on its own device."""
-    local = os.environ.get("LOCAL_RANK")
-    if device is None and local is not None and torch.cuda.is_available():
-        device = f"cuda:{local}"
-    loading: dict[str, Any] = {"device": device} if device else {}
-    return TransformersLM(model, dtype=torch.float32, **loading)
 
 
 def _save(
@@ -236,7 +231,7 @@ def fit(
     The network has its best weights; `overwrite` clears a folder that is another run's.
     """
     network = _untrained(config, objective, material, lm)
-    before = _weights_hash(network)
+    before = _hash(network)
     args = arguments(config, objective, folder, lr, len(material.train), lm.device.type)
     examples = repr((material.train, material.validation, material.labelled))
     facts = {
@@ -262,7 +257,7 @@ def fit(
         with writable(folder):
             trainer.train(resume_from_checkpoint=last_checkpoint(folder))
             done = _finish(folder, trainer, lr)
-    if _weights_hash(network) == before:
+    if _hash(network) == before:
         raise TrainingError(
             "training must change the guide's weights",
             got=f"none changed in {done.step} updates at learning rate {lr:g} "
@@ -293,12 +288,14 @@ def _untrained(
     return network
 
 
-def _weights_hash(network: GuideNetwork) -> str:
-    """A hash of all the weights that are trained."""
-    total = sha256()
-    for name, weights in network.state_dict().items():
-        total.update(name.encode() + save({"": weights.detach().cpu().contiguous()}))
-    return total.hexdigest()
+def _weights(network: GuideNetwork) -> dict[str, torch.Tensor]:
+    """All that is trained, as it is written."""
+    return {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+
+
+def _hash(network: GuideNetwork) -> str:
+    """A hash of all that is trained."""
+    return sha256(save(_weights(network))).hexdigest()
 
 
 def _finish(folder: Path, trainer: GuideTrainer, lr: float) -> Fit:
@@ -313,13 +310,10 @@ def _finish(folder: Path, trainer: GuideTrainer, lr: float) -> Fit:
         )
     entry = min(finite, key=lambda e: e["eval_error"])
     metrics = {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
-    constant = trainer.constant_error()
-    steps = int(entry["step"]), trainer.state.max_steps
-    done = Fit(lr, entry["eval_error"], metrics, *steps, constant=constant)
+    step, steps = int(entry["step"]), trainer.state.max_steps
+    done = Fit(lr, entry["eval_error"], metrics, step, steps, trainer.constant_error())
     if trainer.is_world_process_zero():
-        weights = trainer.network.state_dict()
-        weights = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
-        write_atomic(folder / "best.safetensors", save(weights))
+        write_atomic(folder / "best.safetensors", save(_weights(trainer.network)))
         write_atomic(folder / "result.json", json.dumps(vars(done), indent=2) + "\n")
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)

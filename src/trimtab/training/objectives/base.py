@@ -51,9 +51,6 @@ Rows: TypeAlias = Sequence[tuple[float, int]]
 Kept: TypeAlias = tuple[tuple[Example, ...], KeptCounts]
 """Examples, and what became of all that was read."""
 
-SHARE = 4
-"""Responses to a prompt that share its reading; more would make an update of few prompts."""
-
 
 @dataclass(frozen=True)
 class Objective(ABC):
@@ -124,7 +121,7 @@ class RewardObjective(Objective):
     """
 
     pairs: ClassVar[bool] = False
-    share: ClassVar[int] = SHARE
+    share: ClassVar[int] = 4  # more would make an update of few prompts
 
     def target(self, known: RewardStatistics) -> Callable[[float], float]:
         """From a reward to what the network regresses on."""

@@ -244,6 +244,8 @@ def prefix_subset(
     >>> sum(map(len, prefix_subset([(20, 30), (9, 4)], 1.5, seed=0)))
     3
     """
+    if isinstance(multiple, str):
+        check_word("multiple", multiple, ("all",))
     for i, (chosen, rejected) in enumerate(lengths):
         if min(chosen, rejected) < 1:
             raise UsageError(
@@ -253,7 +255,6 @@ def prefix_subset(
             )
     sizes = [max(pair) for pair in lengths]
     if isinstance(multiple, str):
-        check_word("multiple", multiple, ("all",))
         return [tuple(range(1, size + 1)) for size in sizes]
     budget = round(multiple * len(sizes)) if 0 < multiple < math.inf else 0
     if budget < 1:
