@@ -18,7 +18,7 @@ from trimtab.runs.groups import read_groups
 from trimtab.runs.record import read_manifest
 from trimtab.tasks import split_of
 from trimtab.training.config import TrainConfig
-from trimtab.training.examples import Material, SplitGroups
+from trimtab.training.examples import KeptCounts, Material, SplitGroups
 from trimtab.training.objectives import Objective
 from trimtab.training.preferences import clean, read_preferences
 from trimtab.types import Group, Vocab
@@ -56,8 +56,8 @@ def _from_groups(objective: Objective, config: TrainConfig, vocab: Vocab, length
     labelled: tuple[Group, ...] = ()
     if config.validation is not None:
         labelled, _ = chosen_reward(read_folders([config.validation]).groups, reward)
-    train, gone = _apart(groups, {group.topic for group in labelled})
-    train, validation = hold_out(train, config.held_out, seed=config.seed)
+    others, gone = _apart(groups, {group.topic for group in labelled})
+    train, validation = hold_out(others, config.held_out, seed=config.seed)
     material = objective.prepare(
         SplitGroups(train, validation, labelled, reward, length, config.seed)
     )
@@ -68,7 +68,7 @@ def _from_groups(objective: Objective, config: TrainConfig, vocab: Vocab, length
     sources = list(collected.about)
     return replace(
         material,
-        counts=(first.after({LABELLED: lost}), *rest),
+        counts=(KeptCounts(first.what, 0, {LABELLED: lost}) + first, *rest),
         temperature=base_temperature(collected.about),
         facts={"groups": len(train), "reward": reward, "sources": sources, **learnt},
     )
