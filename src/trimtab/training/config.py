@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 from trimtab.errors import UnknownNameError, UsageError
-from trimtab.schema import above, check_settings, whole
+from trimtab.schema import above, check, check_settings, schema_of, whole
 
 Unit: TypeAlias = Literal["reward", "std"]
 """What one unit of a guide's score is: one of the reward, or one standard deviation of it."""
@@ -125,6 +125,7 @@ def read_config(path: str | Path, **instead: Any) -> TrainConfig:
         raise UsageError(
             f"{path} must map names to values", got=type(values).__name__, do="write name: value"
         )
+    check(values, schema_of(dict[str, Any]), of=str(path), error=UsageError, do="write name: value")
     return make_config({**values, **instead})
 
 
