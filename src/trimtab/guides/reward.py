@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, final
 
 import torch
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.cache.networks import text_config
-from trimtab.cache.reader import Attention
+from trimtab.cache.reader import Attention, CachedReader
 from trimtab.cache.slots import TreeState
 from trimtab.cache.trial import open_reader
 from trimtab.errors import IncompatibleError, check_keywords, check_word
 from trimtab.guides.cached import ValueGuide
 from trimtab.guides.text import ResponseReader, Row, TextGuide
-from trimtab.guides.transforms import Delegate
+from trimtab.guides.transforms import Delegate, Noted, NotingDelegate
 from trimtab.models.classifier import (
     ChatTemplate,
     Label,
@@ -232,20 +232,18 @@ def _head_of(model: PreTrainedModel, way: Way) -> nn.Linear | None:
 Ids: TypeAlias = list[int]
 
 
-@dataclass
-class RetokenisedState:
-    """Rows, and what the reward model has read of each.
+@dataclass(frozen=True)
+class ReadRow(Row):
+    """A row, and what the reward model has read of it.
 
-    `cache` and `read` only save work: whatever they hold, the scores are those of `rows`.
+    That and the cache only save work: whatever they hold, the scores are those of the row.
     """
 
-    rows: list[Row]
-    cache: TreeState
-    read: list[Ids]
+    read: Ids = field(default_factory=list)
 
 
 @final
-class Retokenised(ResponseReader):
+class Retokenised(ResponseReader, NotingDelegate):
     """Scores prefix + candidate by retokenising the whole text.
 
     Merges may reach back across the end of the prefix, so tokens are never appended blindly. Each
@@ -266,40 +264,24 @@ class Retokenised(ResponseReader):
         self.reader = open_reader(model, lambda out: out.last_hidden_state)
 
     @property
-    def cost(self) -> Cost:
-        """Tokens of the reward model read so far."""
-        return self.reader.cost
+    def inner(self) -> CachedReader[Any]:
+        """The cached reader."""
+        return self.reader
 
-    def prefill(self, prompts: Sequence[Prompt]) -> RetokenisedState:
+    def prefill(self, prompts: Sequence[Prompt]) -> Noted:
         """Read whole prompts, in the reward model's template."""
-        rows = [Row(prompt, self.chat_template.opening(prompt)) for prompt in prompts]
-        ids = self.chat_template.encode([row.opening for row in rows])
-        return RetokenisedState(rows, self.reader.prefill(ids), ids)
+        openings = [self.chat_template.opening(prompt) for prompt in prompts]
+        ids = self.chat_template.encode(openings)
+        texts = zip(prompts, openings, ids, strict=True)
+        rows = [ReadRow(prompt, opening, read=read) for prompt, opening, read in texts]
+        return Noted(self.reader.prefill(ids), rows)
 
-    def extend(
-        self, state: RetokenisedState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
-    ) -> RetokenisedState:
+    def extend(self, state: Noted, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Noted:
         """Append tokens; they are read with the next candidates, which decide how they tokenise."""
-        return replace(state, rows=self.longer(state.rows, tokens, lengths))
-
-    def select(self, state: RetokenisedState, rows: Int[Tensor, "R"]) -> RetokenisedState:
-        """Drop, reorder or fork rows."""
-        return RetokenisedState(
-            [state.rows[i] for i in rows.tolist()],
-            self.reader.select(state.cache, rows),
-            [state.read[i] for i in rows.tolist()],
-        )
-
-    def join(self, states: Sequence[RetokenisedState]) -> RetokenisedState:
-        """Rows of several states side by side."""
-        return RetokenisedState(
-            [row for state in states for row in state.rows],
-            self.reader.join([state.cache for state in states]),
-            [ids for state in states for ids in state.read],
-        )
+        return Noted(state.state, self.longer(state.notes, tokens, lengths))
 
     @torch.inference_mode()
-    def score(self, state: RetokenisedState, candidates: Candidates) -> Float[Tensor, "B K"]:
+    def score(self, state: Noted, candidates: Candidates) -> Float[Tensor, "B K"]:
         """The reward of each text at its last token."""
         b, k, _ = candidates.shape
         flat = self.chat_template.encode(self._whole_texts(state, candidates))
@@ -312,27 +294,29 @@ class Retokenised(ResponseReader):
         branches = replace(
             candidates, tokens=tokens.view(b, k, -1), lengths=lengths.view(b, k), tail=None
         )
-        scores: Tensor = self.head(self.reader.branch(state.cache, branches))
+        scores: Tensor = self.head(self.reader.branch(state.state, branches))
         return scores.to(candidates.logprobs.device)
 
-    def _whole_texts(self, state: RetokenisedState, candidates: Candidates) -> list[str]:
+    def _whole_texts(self, state: Noted, candidates: Candidates) -> list[str]:
         """The text of every candidate; a finished response is closed by the template."""
-        responses = self.texts(state.rows, candidates)
+        responses = self.texts(state.notes, candidates)
         return [
             self.chat_template.closed(row.prompt, response) if end else row.opening + response
-            for row, many, ends in zip(state.rows, responses, candidates.ends.tolist(), strict=True)
+            for row, many, ends in zip(
+                state.notes, responses, candidates.ends.tolist(), strict=True
+            )
             for response, end in zip(many, ends, strict=True)
         ]
 
-    def _read(self, state: RetokenisedState, wanted: list[Ids]) -> None:
+    def _read(self, state: Noted, wanted: list[Ids]) -> None:
         """Make `wanted` what has been read of each row: back up where it differs, then read on."""
-        kept = [len(common([a, b])) for a, b in zip(state.read, wanted, strict=True)]
-        state.cache = shortened(state.cache, kept)
+        kept = [len(common([row.read, ids])) for row, ids in zip(state.notes, wanted, strict=True)]
+        state.state = shortened(state.state, kept)
         new = [ids[n:] for ids, n in zip(wanted, kept, strict=True)]
         if any(new):
-            state.cache = self.reader.extend(state.cache, *pad_ids(new, device=self.net.device))
-            state.cache = shortened(state.cache, [len(ids) for ids in wanted])
-        state.read = wanted
+            state.state = self.reader.extend(state.state, *pad_ids(new, device=self.net.device))
+            state.state = shortened(state.state, [len(ids) for ids in wanted])
+        state.notes = [replace(row, read=ids) for row, ids in zip(state.notes, wanted, strict=True)]
 
 
 def shortened(state: TreeState, lengths: Sequence[int]) -> TreeState:

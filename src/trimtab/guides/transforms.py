@@ -180,15 +180,32 @@ TRANSFORMS: dict[str, type[Transform]] = {
 """Transforms that can be saved with their guide, by their names on disk."""
 
 
-@dataclass(frozen=True)
-class RereadState:
-    """The inner guide's rows, and the ids that will be fed to them again."""
-
-    inner: Any
-    ids: list[tuple[int, ...]]
+# --- guides that keep a note of each row ----------------------------------------------------------
 
 
-class RereadingValueGuide(Delegate):
+@dataclass
+class Noted:
+    """The state of what reads, and a note of each row."""
+
+    state: Any
+    notes: list[Any]
+
+
+class NotingDelegate(Delegate):
+    """Hands every reading to `inner`, and keeps a note of each row beside it."""
+
+    def select(self, state: Noted, rows: Int[Tensor, "R"]) -> Noted:
+        """Drop, reorder or fork rows."""
+        notes = [state.notes[row] for row in rows.tolist()]
+        return Noted(self.inner.select(state.state, rows), notes)
+
+    def join(self, states: Sequence[Noted]) -> Noted:
+        """Rows of several states side by side."""
+        notes = [note for noted in states for note in noted.notes]
+        return Noted(self.inner.join([noted.state for noted in states]), notes)
+
+
+class RereadingValueGuide(NotingDelegate):
     """Values as VAS' published decoder computes them, to reproduce its tokens.
 
     That decoder hands the value model the whole prefix on top of a cache that already holds it: a
@@ -215,14 +232,14 @@ class RereadingValueGuide(Delegate):
         """The value function."""
         return self.guide
 
-    def prefill(self, prompts: Sequence[Prompt]) -> RereadState:
+    def prefill(self, prompts: Sequence[Prompt]) -> Noted:
         """Read the prompts once; the doubling begins with the first candidates."""
-        return RereadState(self.guide.prefill(prompts), [p.ids for p in prompts])
+        return Noted(self.guide.prefill(prompts), [prompt.ids for prompt in prompts])
 
-    def score(self, state: RereadState, candidates: Candidates) -> Float[Tensor, "B K"]:
+    def score(self, state: Noted, candidates: Candidates) -> Float[Tensor, "B K"]:
         """Value of each candidate after the prefix has been read once more."""
         b, k, length = candidates.shape
-        again, lengths = pad_ids(state.ids, device=candidates.tokens.device)
+        again, lengths = pad_ids(state.notes, device=candidates.tokens.device)
         tokens = torch.cat(
             [again[:, None].expand(b, k, -1), candidates.tokens.new_zeros(b, k, length)], dim=-1
         )
@@ -231,23 +248,10 @@ class RereadingValueGuide(Delegate):
         longer = replace(
             candidates, tokens=tokens, lengths=candidates.lengths + lengths[:, None], tail=None
         )
-        return self.guide.score(state.inner, longer)
+        return self.guide.score(state.state, longer)
 
-    def extend(
-        self, state: RereadState, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
-    ) -> RereadState:
+    def extend(self, state: Noted, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]) -> Noted:
         """Append the whole prefix again, the new tokens at its end."""
-        ids = appended_ids(state.ids, tokens, lengths)
+        ids = appended_ids(state.notes, tokens, lengths)
         again = pad_ids(ids, device=tokens.device)
-        return RereadState(self.guide.extend(state.inner, *again), ids)
-
-    def select(self, state: RereadState, rows: Int[Tensor, "R"]) -> RereadState:
-        """Drop, reorder or fork rows."""
-        return RereadState(
-            self.guide.select(state.inner, rows), [state.ids[i] for i in rows.tolist()]
-        )
-
-    def join(self, states: Sequence[RereadState]) -> RereadState:
-        """Rows of several states side by side."""
-        inner = self.guide.join([s.inner for s in states])
-        return RereadState(inner, [row for s in states for row in s.ids])
+        return Noted(self.guide.extend(state.state, *again), ids)
