@@ -74,6 +74,7 @@ def task_from_file(
         UsageError: the file can't be read, or is of no known kind.
         FetchError: the data set can't be had.
     """
+    check_word("template", template, Template)  # before anything is read
     samples = read_samples(source, column)
     name = str(source) if HubData.parse(source) else Path(source).stem
     return PromptTask(
