@@ -15,7 +15,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import trimtab as tt
 from tests import toys
-from trimtab.evaluation.cost import Shape, best_of_n, forward, guided, kaplan, spent
+from trimtab.evaluation.cost import Flops, Shape, forward, kaplan, spent
 
 LLAMA_7B, GPT2_LARGE, DEBERTA_LARGE = (
     kaplan(*dims) for dims in ((32, 4096), (36, 1280), (24, 1024))
@@ -28,9 +28,9 @@ def test_kaplan_by_hand() -> None:
 
 
 def test_the_overheads_that_pargs_reports() -> None:
-    assert round(guided(LLAMA_7B, DEBERTA_LARGE, k=10).overhead, 2) == 0.47
-    assert round(guided(GPT2_LARGE, DEBERTA_LARGE, k=10).overhead, 1) == 4.3
-    assert best_of_n(LLAMA_7B, 0.0, 10).overhead == pytest.approx(9.0)
+    assert round(Flops(LLAMA_7B, 10 * DEBERTA_LARGE, LLAMA_7B).overhead, 2) == 0.47
+    assert round(Flops(GPT2_LARGE, 10 * DEBERTA_LARGE, GPT2_LARGE).overhead, 1) == 4.3
+    assert Flops(10 * LLAMA_7B, 0.0, LLAMA_7B).overhead == pytest.approx(9.0)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mistral", "gemma3_text", "gpt_neox"])

@@ -188,9 +188,10 @@ def test_rewards_that_differ_by_rounding_are_chosen_by_their_kl() -> None:
 
 def test_best_of_one_is_as_good_as_the_base_itself() -> None:
     row: Row = {"method": "sampling", "guide": None, "reward": 0.1 + 0.2, "base_tokens": 1.0}
-    curve: list[Row] = [{"n": 1, "reward": 0.3}, {"n": 2, "reward": 0.5}]
+    rows: list[Row] = [{"n": 1, "reward": 0.3}, {"n": 2, "reward": 0.5}]
     entry = Entry(row, COMPUTED, "sampling")
-    sheet = Sheet({"baseline": "sampling"}, (entry,), tuple(curve))
+    curve = tuple(Entry(row, COMPUTED, "") for row in rows)
+    sheet = Sheet({"baseline": "sampling"}, (entry,), curve)
     found = sheet.best_of_n(entry)
     assert found is not None
     assert found.reaches == 1

@@ -55,6 +55,13 @@ def test_what_was_collected_has_a_report(tmp_path: Path) -> None:
     assert sorted((tmp_path / "in").rglob("*")) == before
 
 
+def test_finish_reasons_are_shares(tmp_path: Path) -> None:
+    row: Any = run(tmp_path).table.row("sampling")
+    reasons = [r.finish for group in read_groups(tmp_path) for r in group.responses]
+    assert row["eos"] + row["length_cut"] + row["stop"] == pytest.approx(1.0)
+    assert 0 < row["eos"] == pytest.approx(reasons.count("eos") / len(reasons))
+
+
 def test_only_what_is_finished_is_measured(tmp_path: Path) -> None:
     run(tmp_path)
     (sampling,) = [c for c in world.conditions(tmp_path) if c["label"] == "sampling"]

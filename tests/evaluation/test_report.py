@@ -24,7 +24,7 @@ from trimtab.evaluation.experiment import evaluate
 from trimtab.evaluation.metrics import Metric
 from trimtab.evaluation.presentation import number
 from trimtab.evaluation.report import compose, page
-from trimtab.evaluation.results import Texts, comparisons, read_results
+from trimtab.evaluation.results import comparisons, read_results
 from trimtab.evaluation.sweep import sweep
 from trimtab.evaluation.words import curves, find_peak, verdict
 from trimtab.runs.resolve import Scorer, find_methods
@@ -210,7 +210,7 @@ def test_texts_cannot_become_markup(tmp_path: Path) -> None:
 
 def test_over_optimisation_is_said_where_it_is_seen(tmp_path: Path) -> None:
     results = read_results(swept(tmp_path, opposite))
-    peaks = [find_peak(c, results.grid, Texts(tmp_path)) for c in curves(results.grid)]
+    peaks = [find_peak(c, results.grid) for c in curves(results.grid)]
     (vas,) = [p for p in peaks if p and p.curve.name == "vas(k=2)"]
     assert vas.verdict == "over-optimised"
     assert (vas.at.beta, vas.last.beta) == (0.5, 9.0)
@@ -269,7 +269,7 @@ def test_one_method_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
 
 def test_side_by_side_texts_are_the_first_responses(folder: Path) -> None:
     results = read_results(folder)
-    shown = comparisons(results.head, Texts(folder))
+    shown = comparisons(results.head)
     evenly = [c.prompt for c in shown if c.why == "picked by nobody"]
     assert evenly == ["baa", "bba", "bbc", "bcc"]
     assert {c.why for c in shown} >= {"picked by nobody", "most gained"}
@@ -310,9 +310,7 @@ def test_a_mended_reward_is_not_mistaken_for_the_one_before(folder: Path, tmp_pa
         evaluate(worlds.model(), task, methods, tmp_path, guides=[GUIDE], n=4)
     results = read_results(tmp_path)
     sheet = results.head
-    scores = Texts(tmp_path).scores(sheet.entries[0], sheet, "reward")
-    assert scores is not None
-    assert 7.0 not in scores
+    assert 7.0 not in sheet.entries[0].measured.scores["reward"]
 
 
 # --- bad input -----------------------------------------------------------------------------------

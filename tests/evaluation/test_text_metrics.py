@@ -12,14 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-import trimtab as tt
 from tests import toys
 from trimtab.errors import UsageError
 from trimtab.evaluation.metrics import (
     bleu,
     distinct,
     diversity,
-    finish_shares,
     pairwise_rouge_l,
     repetition,
 )
@@ -82,11 +80,3 @@ def test_coherence_by_hand() -> None:
     cosine = Similarity("prompt", letters)
     got = cosine(toys.samples("a", "ab", "a"), ["aa", "a", "zzz"])
     assert got == pytest.approx([1.0, 0.5**0.5, 0.0])
-
-
-def test_finish_reasons_are_shares() -> None:
-    lm = tt.TableLM(size=4, seed=1)
-    done = tt.decode(lm, None, tt.sampling(), ["a", "b"], n=8, max_new_tokens=3)
-    shares = finish_shares(done)
-    assert sum(shares.values()) == pytest.approx(1.0)
-    assert shares["eos"] == pytest.approx(np.mean([c.tokens[-1] == 0 for c in done]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -13,14 +12,14 @@ from filelock import FileLock
 
 import trimtab as tt
 from recipes.guides.ablations.arms import BASE, EACH, TOPICS, Arm
-from trimtab import rewards, tasks
-from trimtab.evaluation import best_of_n_kl, best_of_n_reward
+from trimtab.evaluation import Table
 from trimtab.runs import read_groups, write_groups
 from trimtab.training.preferences import pairs_of
 from trimtab.types import Group
 
 TESTED, RESPONSES, SAMPLES = 16, 4, 64
 """Test topics, responses of a guide to each, and responses of the base."""
+MEASURES = ("reward", "judge", "relevance", "kl", "tokens")
 
 
 def run(job: tuple[Arm, int, Path, Path, Path]) -> None:
@@ -42,8 +41,9 @@ def run(job: tuple[Arm, int, Path, Path, Path]) -> None:
     figures["error" if not pairs else "loss"] = card["objective"]["validation"]["error"]
     if pairs:
         figures["accuracy"] = prefix_accuracy(out, rollouts, folder)
+    results = folder / "results" / f"{arm.name}-{seed}"
     figures["decoded"] = {
-        name: [decoded(out, {**how, "beta": beta}, seed) for beta in arm.betas]
+        name: measured(results, [tt.vas(beta, **how) for beta in arm.betas], seed, str(out))
         for name, how in arm.methods.items()
     }
     done.write_text(json.dumps(figures, indent=1))
@@ -66,24 +66,26 @@ def _hash(text: str) -> bytes:
     return sha256(f"ablations:{text}".encode()).digest()
 
 
-def decoded(guide: Path, how: dict[str, Any], seed: int) -> dict[str, float]:
-    """Mean reward, judge, relevance, KL and tokens on test topics."""
+def measured(
+    results: Path, methods: list[tt.Method], seed: int, guide: str
+) -> list[dict[str, Any]]:
+    """Mean reward, judge, relevance, KL and tokens of each strength on test topics."""
+    rows = evaluated(results, methods, seed, guides=[guide], n=RESPONSES).rows
+    names = {"relevance": "coherence", "tokens": "length"}
+    return [
+        {"beta": method.beta, **{k: row[names.get(k, k)] for k in MEASURES}}
+        for method, row in zip(methods, rows, strict=True)
+    ]
+
+
+def evaluated(results: Path, methods: list[tt.Method], seed: int, **options: Any) -> Table:
+    """The table of methods on test topics."""
     lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="bfloat16")
-    steer = tt.load_guide(guide, lm=lm)
-    samples = tasks.find("sentiment").samples("test")[:TESTED]
-    found = tt.decode(
-        lm, steer, tt.vas(**how), [s.prompt for s in samples], n=RESPONSES, max_new_tokens=48,
-        seed=seed,
+    done = tt.evaluate(
+        lm, "sentiment", methods, results, prompts=TESTED, seed=seed, metrics=["coherence"],
+        **options,
     )  # fmt: skip
-    asked = [s for s in samples for _ in range(RESPONSES)]
-    texts = [c.text for c in found]
-    measures = {"reward": "sentiment", "judge": "rated-sentiment", "relevance": "similarity"}
-    return {
-        "beta": how["beta"],
-        **{name: fmean(rewards.find(by)(asked, texts)) for name, by in measures.items()},
-        "kl": fmean(c.kl or 0.0 for c in found),
-        "tokens": fmean(len(c.tokens) for c in found),
-    }
+    return done.table
 
 
 def prefix_accuracy(guide: Path, rollouts: Path, folder: Path) -> dict[str, float]:
@@ -105,22 +107,7 @@ def held_out_pairs(rollouts: Path, folder: Path) -> Path:
     return at
 
 
-def best_of_n(folder: Path) -> list[dict[str, float]]:
+def best_of_n(folder: Path) -> list[dict[str, Any]]:
     """KL and reward of best-of-n, n = 1, 2, 4, ..., on the same topics, from the base's samples."""
-    done = folder / "best-of-n.json"
-    if not done.is_file():
-        lm = tt.TransformersLM("smollm2", base_temperature=0.7, dtype="bfloat16")
-        gold = {}
-        for sample in tasks.find("sentiment").samples("test")[:TESTED]:
-            found = tt.decode(
-                lm, None, tt.sampling(), [sample.prompt], n=SAMPLES, max_new_tokens=48, seed=0
-            )
-            gold[sample.text] = rewards.find("sentiment")(
-                [sample] * SAMPLES, [c.text for c in found]
-            )
-        points = [
-            {"n": n, "kl": best_of_n_kl(gold, n).mean, "reward": best_of_n_reward(gold, n).mean}
-            for n in (1, 2, 4, 8, 16, 32)
-        ]
-        done.write_text(json.dumps(points, indent=1))
-    return list(json.loads(done.read_text()))
+    table = evaluated(folder / "results" / "base", [tt.sampling()], 0, n=SAMPLES)
+    return [{k: row[k] for k in ("n", "kl", "reward")} for row in table.best_of[:-1]]

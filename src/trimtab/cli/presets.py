@@ -91,13 +91,13 @@ def demo(
 
 def _words(folder: Path) -> Iterator[str]:
     """What the table says, and the base's answer beside the best method's to one prompt."""
-    from trimtab.evaluation.results import Texts, comparisons, read_results
+    from trimtab.evaluation.results import comparisons, read_results
     from trimtab.evaluation.words import facts
 
-    sheet, texts = read_results(folder).head, Texts(folder)
-    for fact in facts(sheet, texts):
+    sheet = read_results(folder).head
+    for fact in facts(sheet):
         yield f"\n{fact.question} {fact.answer}\n  {fact.words}"
-    first, best = comparisons(sheet, texts)[0], sheet.best
+    first, best = comparisons(sheet)[0], sheet.best
     yield f"\n{first.prompt}"
     for answer in first.answers:
         if answer.method in (sheet.baseline.name, best and best.name):

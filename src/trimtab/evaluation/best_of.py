@@ -12,7 +12,7 @@ Legend: M samples of one prompt, T distinct rewards.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,15 +35,10 @@ from trimtab.types import Completion
 
 @dataclass(frozen=True)
 class KL:
-    """KL(pi || pi_ref), with standard errors clustered by prompt.
+    """KL(pi || pi_ref) in nats, with standard errors clustered by prompt."""
 
-    Attributes:
-        sequence: nats per response.
-        token: nats per token, sum of KL over sum of tokens.
-    """
-
-    sequence: Estimate
-    token: Estimate
+    sequence: Estimate  # per response
+    token: Estimate  # sum of KL over sum of tokens
 
 
 def kl_of(nats: Sequence[float], completions: Sequence[Completion]) -> KL:
@@ -144,6 +139,39 @@ def best_of_n_reward(gold: Scores, n: int, judge: Scores | None = None) -> Estim
     """Mean score under best-of-n with its standard error over prompts; see `best_of_n_scores`."""
     scores = best_of_n_scores(gold, n, judge)
     return estimate([score for (score,) in scores.values()], list(scores))
+
+
+def best_of_curve(
+    gold: Scores, beside: Mapping[str, Scores], most: int = 128
+) -> list[dict[str, Estimate | float | None]]:
+    """Best-of-n by the reward for n = 1, 2, 4, ... from subsets of the samples of each prompt.
+
+    Beside the reward stand other scores at the response that the reward chose. The KL wants more
+    than n samples and is good from 4 n; beyond the samples the curve ends.
+    """
+    samples = min((len(rewards) for rewards in gold.values()), default=0)
+    paired = {
+        name: all(len(scores.get(i, ())) == len(gold[i]) for i in gold)
+        for name, scores in beside.items()
+    }
+    curve: list[dict[str, Estimate | float | None]] = []
+    n = 1
+    while n <= min(samples, most) and samples > 1:
+        curve.append(
+            {
+                "n": n,
+                "reward": best_of_n_reward(gold, n),
+                **{
+                    k: best_of_n_reward(gold, n, s) if paired[k] else None
+                    for k, s in beside.items()
+                },
+                "kl": best_of_n_kl(gold, n) if n < samples else None,
+                "base_tokens": float(n),
+                "samples": samples,
+            }
+        )
+        n *= 2
+    return curve
 
 
 # --- best-of-n: its KL ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a decode costs: floating-point operations by two formulas, wall time, and best-of-n for it.
+"""What a decode costs: floating-point operations by two formulas, and wall time.
 
 `kaplan` is the formula that the papers report by; `forward` counts a real network. Both are per
 token that a network reads, so what a decode costs is these times the tokens that the counters saw.
@@ -13,15 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
 from trimtab.cache.networks import text_config
-from trimtab.evaluation.statistics import ROUNDING
 from trimtab.guides.cached import ValueGuide, VocabularyGuide
 from trimtab.guides.reward import RewardGuide
 from trimtab.guides.transforms import Transform
 from trimtab.models.transformers import TransformersLM
+from trimtab.runs.batches import Facts
+from trimtab.runs.store import Store
 from trimtab.types import Completion
 
 log = logging.getLogger("trimtab")
@@ -62,11 +64,8 @@ class Shape:
         """The shape that a condition's file holds; None where it holds none."""
         if values is None:
             return None
-        plain: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**plain)
+        widths, windows = tuple(values["query_widths"]), tuple(values["windows"])
+        return cls(values["weights"], widths, windows)
 
     @classmethod
     def of(cls, net: PreTrainedModel, head: nn.Module | None = None) -> Shape:
@@ -119,71 +118,6 @@ def forward(shape: Shape, n_ctx: int = 0) -> float:
     seen = [n_ctx if window is None else min(n_ctx, window) for window in shape.windows]
     widths = zip(shape.query_widths, seen, strict=True)
     return 2.0 * shape.weights + 4.0 * sum(width * keys for width, keys in widths)
-
-
-# --- operations of a decode ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Flops:
-    """The operations of a decode.
-
-    Attributes:
-        base: by the base model.
-        guide: by the guide or the reward model.
-        alone: by the base had it decoded the same tokens unguided.
-    """
-
-    base: float
-    guide: float
-    alone: float
-
-    @property
-    def total(self) -> float:
-        """Base and guide together."""
-        return self.base + self.guide
-
-    @property
-    def relative(self) -> float:
-        """In multiples of the base alone; inf where that reads nothing (one-token responses)."""
-        return self.total / self.alone if self.alone else math.inf
-
-    @property
-    def overhead(self) -> float:
-        """What was spent beyond the base alone, in multiples of it; 0 is free."""
-        return self.relative - 1.0
-
-
-def guided(base: float, guide: float, k: int = 1) -> Flops:
-    """Per emitted token: the base reads it once, the guide k times.
-
-    Args:
-        base: the base's operations per token, by `kaplan` or `forward`.
-        guide: the guide's.
-        k: candidates of a scalar guide; 1 for a guide that scores the whole vocabulary.
-    """
-    return Flops(base, k * guide, base)
-
-
-def best_of_n(base: float, reward: float, n: int) -> Flops:
-    """Per emitted token: n responses are decoded and each is read by the reward model once.
-
-    PARGS leaves the reward model out (reward = 0): an overhead of 9 for n = 10.
-    """
-    return Flops(n * base, n * reward, base)
-
-
-def spent(completions: Sequence[Completion], base: float, guide: float = 0.0) -> Flops:
-    """The operations of a run, from the tokens that base and guide were counted to read.
-
-    Prompts are left out: every method reads them once. A response's last token is chosen and not
-    read, so a response of L tokens costs the base alone L - 1.
-    """
-    return Flops(
-        base * sum(c.base_tokens for c in completions),
-        guide * sum(c.guide_tokens for c in completions),
-        base * sum(len(c.tokens) - 1 for c in completions),
-    )
 
 
 # --- weights that one token of text meets --------------------------------------------------------
@@ -279,28 +213,88 @@ def _number(names: Sequence[str], owners: Sequence[object]) -> int | None:
     return next((v for v in values if isinstance(v, int) and not isinstance(v, bool)), None)
 
 
-# --- wall time, and best-of-n for the same money -------------------------------------------------
+# --- operations of a decode ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Flops:
+    """The operations of a decode.
+
+    Attributes:
+        base: by the base model.
+        guide: by the guide or the reward model.
+        alone: by the base had it decoded the same tokens unguided.
+    """
+
+    base: float
+    guide: float
+    alone: float
+
+    @property
+    def total(self) -> float:
+        """Base and guide together."""
+        return self.base + self.guide
+
+    @property
+    def relative(self) -> float:
+        """In multiples of the base alone; inf where that reads nothing (one-token responses)."""
+        return self.total / self.alone if self.alone else math.inf
+
+    @property
+    def overhead(self) -> float:
+        """What was spent beyond the base alone, in multiples of it; 0 is free."""
+        return self.relative - 1.0
+
+
+def spent(completions: Sequence[Completion], base: float, guide: float = 0.0) -> Flops:
+    """The operations of a run, from the tokens that base and guide were counted to read.
+
+    Prompts are left out: every method reads them once. A response's last token is chosen and not
+    read, so a response of L tokens costs the base alone L - 1.
+    """
+    return Flops(
+        base * sum(c.base_tokens for c in completions),
+        guide * sum(c.guide_tokens for c in completions),
+        base * sum(len(c.tokens) - 1 for c in completions),
+    )
+
+
+# --- of a condition ------------------------------------------------------------------------------
+
+
+def cost_per_token(
+    completions: Sequence[Completion],
+    shape: Mapping[str, Any] | None,
+    guide_shape: Mapping[str, Any] | None,
+) -> dict[str, float | None]:
+    """Tokens read per emitted token, and operations against the base decoding alone."""
+    emitted = sum(len(c.tokens) for c in completions)
+    base, guide = Shape.read(shape), Shape.read(guide_shape)
+    context = round(float(np.mean([len(c.prompt.ids) + len(c.tokens) / 2 for c in completions])))
+    flops = None
+    if base is not None:
+        per_guide_token = forward(guide, context) if guide else 0.0
+        flops = spent(completions, forward(base, context), per_guide_token).relative
+    return {
+        "base_tokens": sum(c.base_tokens for c in completions) / emitted,
+        "guide_tokens": sum(c.guide_tokens for c in completions) / emitted,
+        "flops": flops if flops is None or math.isfinite(flops) else None,
+    }
 
 
 @dataclass(frozen=True)
 class WallTime:
-    """How long one row's decoding took.
+    """How long one row's decoding took, as it ran."""
 
-    Attributes:
-        name: the method, and what guides it.
-        seconds: per emitted token, rows side by side sharing the clock; None where not kept.
-        relative: in multiples of the base's; None without a base in the run.
-        base: name of the base's row; None where the run has none.
-    """
-
-    name: str
-    seconds: float | None
-    relative: float | None
-    base: str | None
+    name: str  # the method, and what guides it
+    seconds: float | None  # per emitted token, rows side by side sharing the clock
+    relative: float | None  # in multiples of the base's; None without a base in the run
+    base: str | None  # name of the base's row
 
 
-def seconds_per_token(times: Sequence[Mapping[str, float] | None]) -> float | None:
-    """Sum of seconds / sum of tokens over batches; None where a time was not kept."""
+def seconds_per_token(store: Store, condition: Facts) -> float | None:
+    """Of decoding, from the folder's `times/`; None where a time was not kept."""
+    times = [store.time(key) for key in condition.batches]
     kept = [time for time in times if time is not None]
     tokens = sum(time["tokens"] for time in kept)
     if len(kept) < len(times) or not tokens:
@@ -308,39 +302,19 @@ def seconds_per_token(times: Sequence[Mapping[str, float] | None]) -> float | No
     return float(sum(time["seconds"] for time in kept) / tokens)
 
 
-@dataclass(frozen=True)
-class BestOfNAtCost:
-    """What best-of-n by the reward reaches for a method's price.
+def wall_times(store: Store, conditions: Sequence[Facts]) -> tuple[WallTime, ...]:
+    """The wall time of every condition, against the base decoding alone in the same run."""
 
-    Attributes:
-        cost: of the method, in multiples of the base alone; None where unknown.
-        within: the row of the best-of-n curve of most n that costs no more; None where none does.
-        reaches: the least n of the curve whose mean reward is as high; None where none is.
-        most: the largest n of the curve.
-    """
+    def part(condition: Facts, name: str) -> str | None:
+        kind: str | None = (condition.method or {}).get(name, {}).get("kind")
+        return kind
 
-    cost: float | None
-    within: Mapping[str, Any] | None
-    reaches: int | None
-    most: int
-
-
-def best_of_n_at_cost(
-    cost: float | None, reward: float | None, curve: Sequence[Mapping[str, Any]]
-) -> BestOfNAtCost | None:
-    """Best-of-n beside a method; None where the base has no samples to take it from.
-
-    Args:
-        cost: of the method, in multiples of the base alone.
-        reward: the method's mean.
-        curve: rows with "n" and the mean "reward" of best-of-n, n rising; best-of-n costs n.
-    """
-    if not curve:
-        return None
-    # A hair's tolerance: a budget of 2 pays for n = 2 whatever its last bit.
-    payable = [row for row in curve if cost is not None and row["n"] <= cost * (1 + 1e-9)]
-    enough = math.inf if reward is None else reward - ROUNDING * abs(reward)
-    rewards = {int(row["n"]): row["reward"] for row in curve}
-    as_good = [n for n, mean in rewards.items() if mean is not None and mean >= enough]
-    within = payable[-1] if payable else None
-    return BestOfNAtCost(cost, within, min(as_good, default=None), max(rewards))
+    alone = [c for c in conditions if not c.guide and part(c, "proposal") == "Vocabulary"]
+    base = min(alone, key=lambda c: part(c, "sampler") != "Stochastic", default=None)
+    unit = seconds_per_token(store, base) if base is not None else None
+    times = []
+    for condition in conditions:
+        own = seconds_per_token(store, condition)
+        relative = own / unit if own is not None and unit else None
+        times.append(WallTime(condition.title, own, relative, base.label if base else None))
+    return tuple(times)

@@ -36,13 +36,7 @@ TOPICS = (
 
 @dataclass(frozen=True)
 class Opinions:
-    """The task: a one-sentence opinion on each topic, the same in every split.
-
-    Attributes:
-        topics: one prompt each.
-        reward: what is steered towards.
-        max_new_tokens: the longest response.
-    """
+    """The task: a one-sentence opinion on each topic, the same in every split."""
 
     topics: Sequence[str]
     reward: Reward
@@ -61,29 +55,19 @@ class Opinions:
 class Demo:
     """What is asked, how often, and how strongly it is steered.
 
-    Attributes:
-        topics: one prompt each.
-        reward: name of the reward.
-        value: the trained guide, which learned best-of-64's reward on other topics.
-        n: responses per prompt of what samples; the base gives 4 n, and best-of-n n // 2.
-        draws: n of best-of-n.
-        beta: strength of the reward read on prefixes. A sentiment word moves it by about .5, so 8
-            gives it odds of e^4; at 1 or 2 the published strengths do little here.
-        betas: of it in the pictures; 0 shows what dropping the tail costs on its own.
-        value_beta: strength of the trained value.
-        value_betas: of it in the pictures.
-        max_new_tokens: the longest response.
-        seed: of all draws.
+    A sentiment word moves the reward, read on prefixes, by about .5, so a beta of 8 gives it odds
+    of e^4; at 1 or 2 the published strengths do little here. A beta of 0 shows what dropping the
+    tail costs on its own.
     """
 
     topics: Sequence[str] = TOPICS
     reward: str = "sentiment"
-    value: GuideLike = "sentiment"
-    n: int = 4
-    draws: int = 8
-    beta: float = 8.0
-    betas: Sequence[float] = (0.0, 2.0, 4.0, 8.0, 16.0)
-    value_beta: float = 20.0
+    value: GuideLike = "sentiment"  # the trained guide: best-of-64's reward on other topics
+    n: int = 4  # responses per prompt of what samples; the base gives 4 n, best-of-n n // 2
+    draws: int = 8  # n of best-of-n
+    beta: float = 8.0  # of the reward read on prefixes
+    betas: Sequence[float] = (0.0, 2.0, 4.0, 8.0, 16.0)  # of it in the pictures
+    value_beta: float = 20.0  # of the trained value
     value_betas: Sequence[float] = (5.0, 10.0, 20.0, 40.0)
     max_new_tokens: int = 36
     seed: int = 0
@@ -91,15 +75,10 @@ class Demo:
     def run(
         self, lm: LanguageModel[Any], folder: str | Path, on: OnProgress = silent
     ) -> Evaluation:
-        """Decode what `folder` does not hold, and write its tables.
+        """Decode what `folder` does not hold, and write its tables; `lm` is at `BASE_TEMPERATURE`.
 
         Table "test" has one row per way to steer, which is what conclusions rest on; table "all"
         has all strengths, on the same prompts.
-
-        Args:
-            lm: the base, at `BASE_TEMPERATURE`.
-            folder: of the results.
-            on: told how far it is.
         """
         reward = find_reward(self.reward)
         task = Opinions(self.topics, reward.function, self.max_new_tokens)

@@ -20,18 +20,12 @@ from trimtab import tasks
 from trimtab.decoding.checks import check_call, check_is_method
 from trimtab.decoding.methods import Method
 from trimtab.errors import IncompatibleError, PromptError, UsageError, check_keywords, check_word
-from trimtab.evaluation.cost import WallTime, shape_of
+from trimtab.evaluation.cost import Shape, WallTime, shape_of, wall_times
 from trimtab.evaluation.metrics import Metric, find_metrics
-from trimtab.evaluation.table import Table, make_table, wall_times
+from trimtab.evaluation.table import Table, make_table
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide, LanguageModel, Reward, Task
-from trimtab.runs.batches import (
-    Condition,
-    Item,
-    Policy,
-    deterministic,
-    plain_sampling,
-)
+from trimtab.runs.batches import Condition, Item, Policy, deterministic, plain_sampling
 from trimtab.runs.identity import identify
 from trimtab.runs.processes import Processes, check_opener, hand_out
 from trimtab.runs.resolve import (
@@ -123,11 +117,7 @@ class Options:
 
     @classmethod
     def of(cls, function: str, given: Mapping[str, Any], *splits: Split) -> Options:
-        """The keyword arguments of a call.
-
-        Raises:
-            UnknownNameError: one, or a word of one, is none; near names are offered.
-        """
+        """The keyword arguments of a call, checked by name and word."""
         for split in splits:
             check_word("split", split, Split)
         check_keywords(function, given, [field.name for field in fields(cls)])
@@ -168,22 +158,13 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Experiment:
-    """An open model, a task and a folder: what every condition of a run shares.
-
-    Attributes:
-        lm: the base.
-        task: what is measured on.
-        store: the results folder.
-        scorers: the task's reward and judge by role.
-        guides: each with what opened beside the base.
-        options: how it is measured.
-    """
+    """An open model, a task and a folder: what every condition of a run shares."""
 
     lm: LanguageModel[Any]
     task: Task
     store: Store
-    scorers: Mapping[str, Scorer]
-    guides: tuple[tuple[GuideSource, Guide[Any]], ...]
+    scorers: Mapping[str, Scorer]  # the task's reward and judge by role
+    guides: tuple[tuple[GuideSource, Guide[Any]], ...]  # each with what opened beside the base
     options: Options
 
     @classmethod
@@ -219,8 +200,8 @@ class Experiment:
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
-        """The figures beside those of every table."""
-        return find_metrics(self.options.metrics)
+        """The figures beside those of every table; most runs ask for none."""
+        return find_metrics(self.options.metrics) if self.options.metrics else ()
 
     def conditions(self, methods: Sequence[Method | str], split: Split) -> list[Condition]:
         """Every method with every guide; methods that need none once. Doubles are dropped."""
@@ -252,15 +233,14 @@ class Experiment:
         budget = self.options.max_new_tokens or self.task.max_new_tokens
         n, seed = self._responses(method), self.options.seed
         policy = Policy(identify(self.lm), method, source, n, seed, budget)
-        shape, beside = shape_of(self.lm), shape_of(guide)
         condition = Condition(
             self.task.name,
             split,
             policy,
             items,
             self.options.rows,
-            asdict(shape) if shape else None,
-            asdict(beside) if beside else None,
+            _as_dict(shape_of(self.lm)),
+            _as_dict(shape_of(guide)),
         )
         warn_of(condition.facts.label, "; ".join(policy.unknown), ANEW)
         prompts = [item.prompt for item in items]
@@ -293,9 +273,9 @@ class Experiment:
         computed = hand_out(work, processes, lambda: self.lm, options.on)
         failures = self._score(work)
         table = make_table(self.store, facts, self.scorers, options.baseline, metrics)
-        self.store.write_table(f"{name}.json", table.to_json())
-        self.store.write_table(f"{name}.csv", table.to_csv())
-        self.store.write_table(f"{name}.md", table.to_markdown())
+        files = {"json": table.to_json(), "csv": table.to_csv(), "md": table.to_markdown()}
+        for kind, text in files.items():
+            self.store.write_table(f"{name}.{kind}", text)
         times = wall_times(self.store, facts)
         return Evaluation(table, computed, len(batches) - computed, tuple(failures), times)
 
@@ -313,6 +293,10 @@ class Experiment:
         if failures and strict:
             raise reward_error(failures, work.total * len(scorers) - len(failures))
         return failures
+
+
+def _as_dict(shape: Shape | None) -> dict[str, Any] | None:
+    return None if shape is None else asdict(shape)
 
 
 def _told_apart(conditions: Iterable[Condition]) -> None:
@@ -353,11 +337,7 @@ def scorers_of(task: Task) -> dict[str, Scorer]:
 def items_of(
     lm: LanguageModel[Any], task: Task, split: Split, most: int | None = None
 ) -> tuple[Item, ...]:
-    """The prompts of a split, encoded, each once.
-
-    Raises:
-        PromptError: there are none, or one is empty.
-    """
+    """The prompts of a split, encoded, each once."""
     if most is not None and most < 1:
         raise UsageError("prompts must be at least 1", got=f"{most}", do="raise it")
     samples = list(task.samples(split))

@@ -15,7 +15,6 @@ but distinct-n, which pools its texts, have a standard error clustered by prompt
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -106,12 +105,6 @@ def bleu(texts: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
     return score, str(metric.get_signature())
 
 
-def finish_shares(completions: Sequence[Completion]) -> dict[str, float]:
-    """The share of responses that ended by "eos", by "length" and by "stop"."""
-    counts = Counter(c.finish for c in completions)
-    return {reason: counts[reason] / len(completions) for reason in ("eos", "length", "stop")}
-
-
 # --- of a condition ------------------------------------------------------------------------------
 
 Figure: TypeAlias = "Estimate | float | None"
@@ -125,7 +118,7 @@ ROUGE_RESPONSES = 10
 
 @dataclass(frozen=True)
 class Answers:
-    """What a metric sees of a cell.
+    """What a metric sees of a condition.
 
     Attributes:
         ids: the prompt of each response.
@@ -137,6 +130,11 @@ class Answers:
     completions: tuple[Completion, ...]
     scores: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
+    @property
+    def texts(self) -> list[str]:
+        """The responses as texts."""
+        return [completion.text for completion in self.completions]
+
     def mean(self, scores: Sequence[float | None]) -> Estimate | None:
         """Mean over the responses that have a score, its standard error clustered by prompt."""
         pairs = [(i, x) for i, x in zip(self.ids, scores, strict=True) if x is not None]
@@ -145,12 +143,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a cell's texts, or several that belong together.
+    """A figure of a condition's texts, or several that belong together.
 
     Attributes:
         name: what it is asked for by.
         columns: name, heading and format of each figure.
-        measure: a cell's answers to one figure per column; None where there is none.
+        measure: a condition's answers to one figure per column; None where there is none.
         scorer: what scores each response first, once and for all runs; None where nothing has to.
         by: the model behind it, which its figures do not compare without.
     """
@@ -175,23 +173,11 @@ class Metric:
 # --- by name -------------------------------------------------------------------------------------
 
 
-def _diversity(answers: Answers) -> list[Figure]:
-    return [answers.mean([diversity(c.text) for c in answers.completions])]
-
-
-def _distinct(answers: Answers) -> list[Figure]:
-    return [distinct([c.text for c in answers.completions], n) for n in (1, 2, 3)]
-
-
-def _repetition(answers: Answers) -> list[Figure]:
-    return [answers.mean([repetition(c.text, n) for c in answers.completions]) for n in (2, 3, 4)]
-
-
 def _rouge_l(answers: Answers) -> list[Figure]:
     """Mean over prompts of the mean over pairs of a prompt's first ten responses."""
     texts: dict[str, list[str]] = {}
-    for i, completion in zip(answers.ids, answers.completions, strict=True):
-        texts.setdefault(i, []).append(completion.text)
+    for i, text in zip(answers.ids, answers.texts, strict=True):
+        texts.setdefault(i, []).append(text)
     several = {i: t[:ROUGE_RESPONSES] for i, t in texts.items() if len(t) > 1}
     if not several:
         return [None]
@@ -204,21 +190,29 @@ USUAL: tuple[Metric, ...] = (
         (("perplexity", "perplexity", ".2f"),),
         lambda answers: [perplexity(answers.completions)],
     ),
-    Metric("diversity", (("diversity", "diversity", ".2f"),), _diversity),
+    Metric(
+        "diversity",
+        (("diversity", "diversity", ".2f"),),
+        lambda answers: [answers.mean([diversity(text) for text in answers.texts])],
+    ),
     Metric(
         "distinct-n",
         tuple((f"distinct_{n}", f"distinct-{n}", ".3f") for n in (1, 2, 3)),
-        _distinct,
+        lambda answers: [distinct(answers.texts, n) for n in (1, 2, 3)],
     ),
-    Metric("repetition", tuple((f"rep_{n}", f"rep-{n}", ".3f") for n in (2, 3, 4)), _repetition),
+    Metric(
+        "repetition",
+        tuple((f"rep_{n}", f"rep-{n}", ".3f") for n in (2, 3, 4)),
+        lambda answers: [
+            answers.mean([repetition(text, n) for text in answers.texts]) for n in (2, 3, 4)
+        ],
+    ),
 )
 """Metrics of every table: cheap, and without a package or a model of their own."""
 
 
 def _make_rouge_l() -> Metric:
-    optional(
-        "rouge_score.rouge_scorer", "eval"
-    )  # a missing package is said before anything is decoded
+    optional("rouge_score.rouge_scorer", "eval")  # a missing one is said before anything is decoded
     return Metric("rouge-l", (("rouge_l", "ROUGE-L", ".3f"),), _rouge_l)
 
 
@@ -246,11 +240,6 @@ def metric(asked: str) -> Metric:
 
     >>> [column for column, _, _ in metric("distinct-n").columns]
     ['distinct_1', 'distinct_2', 'distinct_3']
-
-    Raises:
-        UnknownNameError: there is none; near names are offered.
-        UsageError: the metric has nothing to set, or its package or model cannot be had.
-        NotFetchedError: MiniLM is not on this machine.
     """
     name, equals, value = asked.partition("=")
     usual = {m.name: m for m in USUAL}
@@ -266,11 +255,7 @@ def metric(asked: str) -> Metric:
 
 
 def find_metrics(asked: Sequence[str | Metric]) -> tuple[Metric, ...]:
-    """What was asked for, each once.
-
-    Raises:
-        UsageError: two would fill the same column.
-    """
+    """What was asked for, each once; an error where two would fill the same column."""
     metrics: dict[str, Metric] = {}
     for name in asked:
         new = metric(name) if isinstance(name, str) else name
@@ -286,8 +271,3 @@ def find_metrics(asked: Sequence[str | Metric]) -> tuple[Metric, ...]:
             )
         taken |= columns
     return tuple(metrics.values())
-
-
-def with_usual(asked: Sequence[Metric]) -> tuple[Metric, ...]:
-    """The metrics of every table, and what was asked for beside them."""
-    return (*USUAL, *(m for m in asked if m not in USUAL))

@@ -1,4 +1,4 @@
-"""The pictures: who has how much reward at which cost; reward against KL, strength and cost.
+"""The pictures: who has how much reward at which cost; reward against KL, cost and strength.
 
 Each is drawn twice: as a PNG on white, and as an SVG for the page, whose text and axes take the
 page's own colour so that light and dark both read well.
@@ -7,13 +7,12 @@ page's own colour so that light and dark both read well.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from trimtab.evaluation.presentation import COLOURS, GREY, LINE, MARKERS, Drawing, draw
-from trimtab.evaluation.results import COMPUTED, Entry, Sheet
+from trimtab.evaluation.results import Entry, Sheet
 from trimtab.evaluation.words import Curve, Peak
 
 TICKS = (0, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
@@ -23,19 +22,11 @@ Axis: TypeAlias = "Callable[[Entry], Point | None]"
 """Where an entry stands on the horizontal axis, and the standard error of that."""
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a method is drawn, in every picture alike."""
-
-    colour: str
-    marker: str
-
-
-def styles(sheet: Sheet) -> dict[str, Style]:
-    """A colour and a marker for every method, by its name without strength."""
+def styles(sheet: Sheet) -> dict[str, dict[str, str]]:
+    """Colour and marker of every method in all pictures, by its name without strength."""
     families = list(dict.fromkeys(e.family for e in sheet.entries))
     return {
-        name: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         for i, name in enumerate(families)
     }
 
@@ -129,7 +120,6 @@ def _frontier(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
         axes.set_xlim(-most / 900, most * 1.08)  # a marker's width left of zero
         axes.set_xticks(_ticks(most), [f"{t:g}" for t in _ticks(most)])
         axes.set_xlabel("KL to the base, nats per response")
-        axes.set_ylabel(f"reward: {sheet.about['reward']}")
 
     return draw("frontier", "Reward against KL", caption, in_words(shown, "KL", _kl), paint)
 
@@ -147,7 +137,6 @@ def _reward_at_cost(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         unit = "operations" if sheet.counted else "tokens that the base reads"
         axes.set_xlabel(f"{unit}, in multiples of the base alone")
-        axes.set_ylabel(f"reward: {sheet.about['reward']}")
 
     shown = [e for e in sheet.entries if cost(e) is not None]
     if not shown:
@@ -156,7 +145,7 @@ def _reward_at_cost(sheet: Sheet, curves: Sequence[Curve]) -> Drawing | None:
         "Mean ± standard error over prompts. Best-of-n by the reward costs n: what lies above it "
         "is cheaper."
     )
-    uncounted = {str(e.guide) for e in sheet.entries if e.guided and not e.condition.guide_shape}
+    uncounted = {e.guide for e in sheet.entries if e.guide and not e.condition.guide_shape}
     if uncounted:
         names = ", ".join(sorted(uncounted))
         caption += f" Not counted: what {names} costs, which is a function."
@@ -171,31 +160,34 @@ def _kl(entry: Entry) -> Point | None:
 
 def _points(axes: Any, sheet: Sheet, curves: Sequence[Curve], axis: Axis) -> None:
     """Curves along the strength, and methods that have none."""
+    axes.set_ylabel(f"reward: {sheet.about['reward']}")
     on_curve = {e.name for curve in curves for e in curve.entries}
     groups = [(c.name, c.entries) for c in curves]
     groups += [(e.name, (e,)) for e in sheet.entries if e.name not in on_curve]
     for name, entries in groups:
         style = styles(sheet)[entries[0].family]
-        look = {"label": name, "color": style.colour, "marker": style.marker}
-        for entry, point in _errors(axes, entries, axis, look):
+        for entry, point in _errors(axes, entries, axis, {"label": name, **style}):
             if len(entries) > 1:
-                _note(axes, point, f"{entry.beta:g}", style.colour)
+                _note(axes, point, f"{entry.beta:g}", style["color"])
 
 
 def _best_of(axes: Any, sheet: Sheet, axis: Axis) -> None:
     """The dashed line of best-of-n, from the base's own samples."""
-    entries = [Entry(row, COMPUTED, "") for row in sheet.best_of]
     look = {"ls": "--", "marker": ".", "color": GREY, "lw": 1.2, "label": "best-of-n by the reward"}
-    for entry, point in _errors(axes, entries, axis, look):
+    for entry, point in _errors(axes, sheet.best_of, axis, look):
         if entry.row["n"] != 1:
             _note(axes, point, f"{entry.row['n']}", GREY)
 
 
 def _errors(
-    axes: Any, entries: Sequence[Entry], axis: Axis, look: dict[str, Any]
+    axes: Any,
+    entries: Sequence[Entry],
+    axis: Axis,
+    look: dict[str, Any],
+    role: str = "reward",
 ) -> list[tuple[Entry, Point]]:
     """Points with bars of one standard error; what was drawn and where."""
-    placed = [(e, x, e.number("reward")) for e in entries if (x := axis(e)) is not None]
+    placed = [(e, x, e.number(role)) for e in entries if (x := axis(e)) is not None]
     drawn = [(e, x, y) for e, x, y in placed if y is not None]
     if drawn:
         wide = [se for _, (_, se), _ in drawn]
@@ -203,7 +195,7 @@ def _errors(
             [x for _, (x, _), _ in drawn],
             [y for _, _, y in drawn],
             xerr=wide if any(wide) else None,
-            yerr=[e.number("reward_se") or 0.0 for e, _, _ in drawn],
+            yerr=[e.number(f"{role}_se") or 0.0 for e, _, _ in drawn],
             **LINE | look,
         )
     return [(e, (x, y)) for e, (x, _), y in drawn]
@@ -244,7 +236,13 @@ def _strength(sheet: Sheet, curves: Sequence[Curve], peaks: Sequence[Peak]) -> D
     def paint(figure: Any) -> None:
         panels = list(figure.subplots(len(sheet.roles), 1, sharex=True, squeeze=False)[:, 0])
         for axes, role in zip(panels, sheet.roles, strict=True):
-            _panel(axes, sheet, curves, role)
+            base = sheet.baseline.number(role)
+            if base is not None:
+                axes.axhline(base, color=GREY, ls="--", lw=1.2, label=sheet.baseline.name)
+            for curve in curves:
+                look = {"label": curve.name, **styles(sheet)[curve.entries[0].family]}
+                _errors(axes, curve.entries, lambda e: (e.beta, 0.0), look, role)
+            axes.set_ylabel(f"{role}: {sheet.about[role]}")
         panels[0].set_xscale("log", base=2)
         panels[0].xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         betas = sorted({e.beta for e in shown})
@@ -253,7 +251,7 @@ def _strength(sheet: Sheet, curves: Sequence[Curve], peaks: Sequence[Peak]) -> D
         panels[0].minorticks_off()
         panels[-1].set_xlabel("strength beta")
         for peak in peaks:
-            colour = styles(sheet)[peak.at.family].colour
+            colour = styles(sheet)[peak.at.family]["color"]
             for axes in panels:
                 axes.axvline(peak.at.beta, color=colour, ls=":", lw=1)
             top = (peak.at.beta, peak.at.number("judge"))
@@ -262,22 +260,3 @@ def _strength(sheet: Sheet, curves: Sequence[Curve], peaks: Sequence[Peak]) -> D
     alt = "; ".join(in_words(shown, role=role) for role in sheet.roles)
     title = "Reward and judge along the strength" if len(sheet.roles) > 1 else "Reward along beta"
     return draw("strength", title, caption, alt, paint, 2.2 + 1.9 * len(sheet.roles))
-
-
-def _panel(axes: Any, sheet: Sheet, curves: Sequence[Curve], role: str) -> None:
-    base = sheet.baseline.number(role)
-    if base is not None:
-        axes.axhline(base, color=GREY, ls="--", lw=1.2, label=sheet.baseline.name)
-    for curve in curves:
-        entries = [e for e in curve.entries if e.number(role) is not None]
-        style = styles(sheet)[curve.entries[0].family]
-        axes.errorbar(
-            [e.beta for e in entries],
-            [e.number(role) for e in entries],
-            yerr=[e.number(f"{role}_se") or 0.0 for e in entries],
-            label=curve.name,
-            color=style.colour,
-            marker=style.marker,
-            **LINE,
-        )
-    axes.set_ylabel(f"{role}: {sheet.about[role]}")

@@ -1,69 +1,30 @@
-"""How figures are shown: numbers as text, tables, pictures, and pages from templates."""
+"""How figures are shown: numbers as text, tables, pictures, and pages from templates.
+
+`templates/page.html.j2` is the frame of a page with the one stylesheet and the one script,
+`macros.html.j2` holds what stands in it: tables, pictures, texts with tinted tokens. Everything
+that is filled in is escaped, and nothing asks the network.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
-
-from trimtab.types.html import tinted_html
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trimtab.plugins import optional
+from trimtab.types.html import tinted_html
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("trimtab.evaluation"),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    script = _file("page.js").strip()
-    # The page's policy lets this script run and no other, whatever a text holds.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.tests["figure"] = is_figure
-    environment.filters["field"] = markdown_field
-    environment.globals |= {
-        "number": number,
-        "tinted": lambda tokens: Markup(tinted_html(tokens).strip()),
-        "style": _file("style.css").strip(),
-        "script": script,
-        "script_hash": f"sha256-{digest}",
-    }
-    return environment
-
-
-def _file(name: str) -> str:
-    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
-
-
-def render(template: str, **context: Any) -> str:
-    """A template of `templates/`, filled in."""
-    return _environment().get_template(template).render(**context)
-
-
-def fragment(macro: str, *arguments: Any) -> str:
-    """What a macro of `macros.html.j2` makes: a part of a page, for a notebook."""
-    module = _environment().get_template("macros.html.j2").module
-    return str(getattr(module, macro)(*arguments))
-
+# --- numbers -------------------------------------------------------------------------------------
 
 Value: TypeAlias = "str | int | float | None"
 
@@ -112,20 +73,91 @@ def is_figure(text: str) -> bool:
     return text.startswith((*"+-<0123456789", "n = "))
 
 
+# --- tables --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table as people read it, for a terminal, a page, a notebook and Markdown alike."""
+
+    caption: str  # "" for none
+    head: tuple[str, ...]  # the first column names the row
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""  # what its columns mean
+
+    def to_markdown(self) -> str:
+        """The head, a rule and the rows."""
+        columns = list(zip(*self.rows, strict=True))[1:]
+        rules = ["---:" if any(map(is_figure, column)) else "---" for column in columns]
+        rule = "|".join(["", "---", *rules, ""])
+        return "\n".join([_line(self.head), rule, *map(_line, self.rows)]) + "\n"
+
+    def _repr_html_(self) -> str:
+        macros: Any = _environment().get_template("macros.html.j2").module
+        return str(macros.table(self))
+
+
+def _line(fields: Sequence[str]) -> str:
+    return "| " + " | ".join(markdown_field(field) for field in fields) + " |"
+
+
 def markdown_field(text: str) -> str:
     """Text that cannot leave its field of a Markdown table, nor be read as HTML."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return plain.replace("\\", "\\\\").replace("|", "\\|")
 
 
+# --- pages ---------------------------------------------------------------------------------------
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("trimtab.evaluation"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    script = _file("page.js").strip()
+    # The page's policy lets this script run and no other, whatever a text holds.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.tests["figure"] = is_figure
+    environment.filters["field"] = markdown_field
+    environment.globals |= {
+        "number": number,
+        "tinted": lambda tokens: Markup(tinted_html(tokens).strip()),
+        "style": _file("style.css").strip(),
+        "script": script,
+        "script_hash": f"sha256-{digest}",
+    }
+    return environment
+
+
+def _file(name: str) -> str:
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def render(template: str, **context: Any) -> str:
+    """A template of `templates/`, filled in."""
+    return _environment().get_template(template).render(**context)
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
 INK, STAND_IN = "#1b1f24", "#010203"
 """Of the PNG's text; and a colour that nothing else has, which the page's own replaces."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+"""Told apart by colour-blind eyes (Okabe and Ito); every curve has its own marker as well."""
+
 GREY = "#808080"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINE: dict[str, Any] = {"lw": 1.5, "ms": 5, "capsize": 2, "elinewidth": 1}
-
 
 NARROW = 34
 """Characters of a name in the legend up to which two stand side by side."""
@@ -133,23 +165,14 @@ NARROW = 34
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture with its words.
+    """A picture with its words."""
 
-    Attributes:
-        name: of its file.
-        title: what it shows.
-        caption: how to read it.
-        alt: its points, in words.
-        png: on white.
-        svg: an element for a page, in the page's text colour.
-    """
-
-    name: str
+    name: str  # of its file; also keeps ids of several pictures on a page apart
     title: str
-    caption: str
-    alt: str
-    png: bytes
-    svg: str
+    caption: str  # how to read it
+    alt: str  # its points, in words
+    png: bytes  # on white
+    svg: str  # an element for a page, in the page's text colour
 
 
 def draw(
@@ -160,19 +183,7 @@ def draw(
     paint: Callable[[Any], None],
     height: float = 4.2,
 ) -> Drawing:
-    """Paint once for the PNG and once for the page.
-
-    Args:
-        name: of the file; also keeps ids of several pictures on a page apart.
-        title: what it shows.
-        caption: how to read it.
-        alt: its points, in words.
-        paint: draws on a matplotlib figure.
-        height: in inches; the width is 5.2.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
+    """Paint a matplotlib figure, 5.2 inches wide, once for the PNG and once for the page."""
     png, svg = io.BytesIO(), io.BytesIO()
     with _style(INK, name):
         _figure(paint, height).savefig(
@@ -188,8 +199,7 @@ def draw(
 
 def _figure(paint: Callable[[Any], None], height: float) -> Any:
     """A figure of its own: no window, no global state."""
-    matplotlib = optional("matplotlib.figure", "eval")
-    figure = matplotlib.Figure(figsize=(5.2, height), layout="constrained")
+    figure = optional("matplotlib.figure", "eval").Figure((5.2, height), layout="constrained")
     paint(figure)
     for axes in figure.axes:
         axes.grid(alpha=0.15)
@@ -227,34 +237,3 @@ def _inline(svg: str, name: str, title: str) -> str:
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     opening = rf'<svg {spaces} viewBox="\1" {label}>'
     return re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', opening, svg, count=1).strip()
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table as people read it, for a terminal, a page, a notebook and Markdown alike.
-
-    Attributes:
-        caption: what it shows; "" for nothing.
-        head: of its columns; the first names the row.
-        rows: of texts.
-        note: what its columns mean.
-    """
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    def to_markdown(self) -> str:
-        """The head, a rule and the rows."""
-        columns = list(zip(*self.rows, strict=True))[1:]
-        rules = ["---:" if any(map(is_figure, column)) else "---" for column in columns]
-        rule = "|".join(["", "---", *rules, ""])
-        return "\n".join([_line(self.head), rule, *map(_line, self.rows)]) + "\n"
-
-    def _repr_html_(self) -> str:
-        return fragment("table", self)
-
-
-def _line(fields: Sequence[str]) -> str:
-    return "| " + " | ".join(markdown_field(field) for field in fields) + " |"

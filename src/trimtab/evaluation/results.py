@@ -1,4 +1,7 @@
-"""A results folder read back: tables, the conditions behind their rows, texts and scores."""
+"""A results folder read back for its report: tables, what is behind their rows, texts to compare.
+
+Nothing here decodes: all of it is a function of the folder.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ResultsError
-from trimtab.evaluation.cost import BestOfNAtCost, best_of_n_at_cost, seconds_per_token
+from trimtab.evaluation.cost import seconds_per_token
+from trimtab.evaluation.metrics import Column
 from trimtab.evaluation.presentation import with_error
-from trimtab.evaluation.statistics import by_prompt
-from trimtab.evaluation.table import Column, Row, Table, measure
+from trimtab.evaluation.statistics import ROUNDING
+from trimtab.evaluation.table import Measured, Row, Table, measure, measured
 from trimtab.runs.batches import Facts, title
-from trimtab.runs.record import Row as Record
 from trimtab.runs.record import read_manifest
 from trimtab.runs.store import Store, read_condition
-from trimtab.types import Completion
 from trimtab.types.html import TintedToken
 
 COMPUTED = Facts("", "", "", "best-of-n", {}, ())
@@ -29,17 +31,13 @@ COMPUTED = Facts("", "", "", "best-of-n", {}, ())
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a table with the condition behind it.
-
-    Attributes:
-        row: the figures.
-        condition: what made its texts.
-        name: the method, and its guide where the table has several.
-    """
+    """A row of a table with the condition behind it."""
 
     row: Row
     condition: Facts
-    name: str
+    name: str  # the method, and its guide where the table has several
+    folder: Path = Path()
+    scores: Mapping[str, str] = field(default_factory=dict)  # folder of the scores of each role
 
     def number(self, column: str) -> float | None:
         """A figure; None where it does not exist."""
@@ -49,6 +47,16 @@ class Entry:
     def mean(self, column: str, form: str = ".3f") -> str:
         """A figure as text, with its standard error where it has one."""
         return with_error(self.number(column), self.number(f"{column}_se"), form)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """Its texts and their scores."""
+        return measured(Store(self.folder), self.condition, self.scores)
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time of decoding per token; None where it was not kept."""
+        return seconds_per_token(Store(self.folder), self.condition)
 
     @property
     def reward(self) -> float:
@@ -63,14 +71,9 @@ class Entry:
 
     @property
     def guide(self) -> str | None:
-        """The name of its guide."""
+        """The name of its guide; None where nothing steers it."""
         guide = self.condition.guide
         return guide["name"] if guide else None
-
-    @property
-    def guided(self) -> bool:
-        """Whether a guide steers it."""
-        return self.condition.guide is not None
 
     @property
     def family(self) -> str:
@@ -79,20 +82,22 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class BestOfNAtCost:
+    """What best-of-n by the reward reaches for a method's price, as far as its curve goes."""
+
+    within: Entry | None  # the most n that costs no more
+    reaches: int | None  # the least n whose mean reward is as high
+    most: int  # the largest n of the curve
+
+
+@dataclass(frozen=True)
 class Sheet:
-    """A table: one split of the task.
+    """A table: one split of the task."""
 
-    Attributes:
-        about: task, split, model, scorers, baseline.
-        entries: the rows.
-        best_of: best-of-n from the base's own samples, for n = 1, 2, 4, ...
-        asked: name, heading and format of the figures that were asked for by name.
-    """
-
-    about: Mapping[str, Any]
+    about: Mapping[str, Any]  # task, split, model, scorers, baseline
     entries: tuple[Entry, ...]
-    best_of: tuple[Row, ...]
-    asked: tuple[Column, ...] = ()
+    best_of: tuple[Entry, ...] = ()  # from the base's own samples, for n = 1, 2, 4, ...
+    asked: tuple[Column, ...] = ()  # the figures that were asked for by name
 
     @property
     def place(self) -> str:
@@ -140,29 +145,39 @@ class Sheet:
         """
         if self.counted:
             return entry.number("flops")
-        own, of_base = entry.number("base_tokens"), self.baseline.number("base_tokens")
-        return own / of_base if own is not None and of_base else None
+        return _over(entry.number("base_tokens"), self.baseline.number("base_tokens"))
+
+    def time(self, entry: Entry) -> float | None:
+        """Wall time per token in multiples of the baseline's; None where it was not kept."""
+        return _over(entry.seconds, self.baseline.seconds)
 
     def best_of_n(self, entry: Entry) -> BestOfNAtCost | None:
-        """Best-of-n for the price of a method; None where the base has no samples."""
-        return best_of_n_at_cost(self.cost(entry), entry.number("reward"), self.best_of)
+        """Best-of-n, which costs n, for a method's price; None where the base has no samples."""
+        if not self.best_of:
+            return None
+        cost, reward = self.cost(entry), entry.number("reward")
+        n = {int(e.number("n") or 0): e for e in self.best_of}
+        # A hair's tolerance: a budget of 2 pays for n = 2 whatever its last bit.
+        payable = [e for k, e in n.items() if cost is not None and k <= cost * (1 + 1e-9)]
+        enough = math.inf if reward is None else reward - ROUNDING * abs(reward)
+        as_good = [k for k, e in n.items() if e.reward >= enough]
+        return BestOfNAtCost(payable[-1] if payable else None, min(as_good, default=None), max(n))
+
+
+def _over(value: float | None, unit: float | None) -> float | None:
+    return value / unit if value is not None and unit else None
+
+
+# --- the folder ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Results:
-    """A results folder.
+    """A results folder."""
 
-    Attributes:
-        folder: where.
-        manifest: the model, the task and the version that all of it shares.
-        sheets: tables by split.
-        sweep: which strengths were chosen and why; None where nothing was swept.
-    """
-
-    folder: Path
-    manifest: Mapping[str, Any]
-    sheets: Mapping[str, Sheet]
-    sweep: Mapping[str, Any] | None
+    manifest: Mapping[str, Any]  # the model, the task and the version that all of it shares
+    sheets: Mapping[str, Sheet]  # by split
+    sweep: Mapping[str, Any] | None  # which strengths were chosen and why
 
     @cached_property
     def head(self) -> Sheet:
@@ -183,29 +198,21 @@ def read_results(folder: str | Path) -> Results:
     """Read a run's folder; one without tables, such as `collect` writes, is measured now.
 
     Raises:
-        ResultsError: it is none, or no condition in it is finished.
+        ResultsError: it is none, a file of it is damaged, or no condition in it is finished.
         UnknownNameError: it has no table, and several rewards.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    sheets, sweep = {}, None
-    for path in sorted((folder / "tables").glob("*.json")):
-        if path.stem == "sweep":
-            sweep = read_json(path)
-        else:
-            sheets[path.stem] = _sheet(folder, Table.from_dict(read_json(path)))
+    files = {path.stem: _read_json(path) for path in sorted((folder / "tables").glob("*.json"))}
+    sweep = files.pop("sweep", None)
+    sheets = {split: _sheet(folder, Table.from_dict(table)) for split, table in files.items()}
     if not sheets:
         table = measure(folder)
-        sheets[str(table.about["split"]) or "all"] = _sheet(folder, table)
-    return Results(folder, manifest, sheets, sweep)
+        sheets = {str(table.about["split"]) or "all": _sheet(folder, table)}
+    return Results(manifest, sheets, sweep)
 
 
-def read_json(path: Path) -> Any:
-    """A file of the folder.
-
-    Raises:
-        ResultsError: it is missing or damaged.
-    """
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -221,60 +228,14 @@ def _sheet(folder: Path, table: Table) -> Sheet:
     entries = []
     for row, key in zip(table.rows, table.about["conditions"], strict=True):
         guide = None if row["guide"] is None else str(row["guide"])
+        name = title(str(row["method"]), guide, named=several)
         condition = read_condition(folder / "conditions" / f"{key}.json")
-        entries.append(Entry(row, condition, title(str(row["method"]), guide, named=several)))
-    return Sheet(table.about, tuple(entries), table.best_of, table.asked)
+        entries.append(Entry(row, condition, name, folder, table.about["scores"]))
+    best_of = (Entry(r, COMPUTED, f"best-of-{r['n']} by the reward") for r in table.best_of)
+    return Sheet(table.about, tuple(entries), tuple(best_of), table.asked)
 
 
-# --- texts and scores ----------------------------------------------------------------------------
-
-
-@dataclass
-class Texts:
-    """The records, scores and times behind the rows of a folder's tables; a file is read once.
-
-    Attributes:
-        folder: the results folder.
-    """
-
-    folder: Path
-    _read: dict[str, list[Record]] = field(default_factory=dict, repr=False)
-
-    def records(self, entry: Entry) -> list[Record]:
-        """The prompts of a row with their responses, in order."""
-        return [row for key in entry.condition.batches for row in self._rows(key)]
-
-    def scores(self, entry: Entry, sheet: Sheet, role: str) -> list[float | None] | None:
-        """One score per response, None where scoring failed; None where none were kept."""
-        if entry.number(role) is None:
-            return None
-        reward, store = sheet.about["scores"][role], Store(self.folder)
-        files = [store.scores(reward, key) or [] for key in entry.condition.batches]
-        answers = [answer for file in files for row in file for answer in row.answers]
-        return [answer if isinstance(answer, float) else None for answer in answers]
-
-    def by_prompt(self, entry: Entry, sheet: Sheet, role: str) -> dict[str, list[float]]:
-        """Scores of each prompt's responses, without those that failed."""
-        ids = [row.id for row in self.records(entry) for _ in row.group.responses]
-        scores = self.scores(entry, sheet, role) or [None] * len(ids)
-        pairs = [(i, x) for i, x in zip(ids, scores, strict=True) if x is not None]
-        return by_prompt([i for i, _ in pairs], [x for _, x in pairs])
-
-    def seconds_per_token(self, entry: Entry) -> float | None:
-        """Wall time of decoding; None where it was not kept."""
-        store = Store(self.folder)
-        return seconds_per_token([store.time(key) for key in entry.condition.batches])
-
-    def relative_time(self, entry: Entry, sheet: Sheet) -> float | None:
-        """Wall time per token in multiples of the baseline's; None where it was not kept."""
-        own, of_base = self.seconds_per_token(entry), self.seconds_per_token(sheet.baseline)
-        return own / of_base if own is not None and of_base else None
-
-    def _rows(self, key: str) -> list[Record]:
-        if key not in self._read:
-            self._read[key] = Store(self.folder).read(key)
-        return self._read[key]
-
+# --- side by side --------------------------------------------------------------------------------
 
 EVEN, EXTREME = 4, 3
 """Prompts that are shown: evenly spaced through the split, and of each kind of extreme."""
@@ -282,20 +243,13 @@ EVEN, EXTREME = 4, 3
 
 @dataclass(frozen=True)
 class Answer:
-    """One response.
+    """One response, each token with what the guide did to it."""
 
-    Attributes:
-        method: which method's.
-        tokens: its text, step by step.
-        scores: its reward, and the judge's score of it, by role.
-        kl: nats to the base.
-        finish: why it ended.
-    """
-
+    prompt: str
     method: str
     tokens: tuple[TintedToken, ...]
-    scores: tuple[tuple[str, float | None], ...]
-    kl: float | None
+    scores: tuple[tuple[str, float | None], ...]  # by role; None where scoring failed
+    kl: float | None  # nats to the base
     finish: str
 
     @property
@@ -311,52 +265,43 @@ class Answer:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A prompt and its answers.
+    """A prompt and its answers."""
 
-    Attributes:
-        why: why it is shown.
-        prompt: what was asked.
-        answers: the baseline's first.
-    """
-
-    why: str
+    why: str  # it is shown
     prompt: str
-    answers: tuple[Answer, ...]
+    answers: tuple[Answer, ...]  # the baseline's first
 
 
-def comparisons(sheet: Sheet, texts: Texts) -> list[Comparison]:
+def comparisons(sheet: Sheet) -> list[Comparison]:
     """The first response of the baseline and of each method at its best, to chosen prompts.
 
     Those where the method of the best reward changes most, loses most and gains most against the
     baseline, and some that nobody picked.
     """
     entries = sheet.strongest
-    columns = [_firsts(entry, sheet, texts) for entry in entries]
+    columns = [_firsts(entry, sheet.roles) for entry in entries]
     best = next((i for i, e in enumerate(entries) if i and sheet.best is e), len(entries) - 1)
-    shown = _chosen([a for _, a in columns[0]], [a for _, a in columns[best]])
     return [
-        Comparison(why, columns[0][i][0], tuple(column[i][1] for column in columns))
-        for i, why in shown.items()
+        Comparison(why, columns[0][i].prompt, tuple(column[i] for column in columns))
+        for i, why in _chosen(columns[0], columns[best]).items()
     ]
 
 
-def _firsts(entry: Entry, sheet: Sheet, texts: Texts) -> list[tuple[str, Answer]]:
-    """Each prompt's text with the first response to it."""
-    scores = {role: texts.scores(entry, sheet, role) for role in sheet.roles}
-    pairs: list[tuple[str, Answer]] = []
-    row = 0
-    for record in texts.records(entry):
-        group = record.group
-        known = tuple((role, values[row] if values else None) for role, values in scores.items())
-        first = group.responses[0].completion(group.prompt)
-        pairs.append((group.prompt.text or "", _answer(entry, first, known)))
-        row += len(group.responses)
-    return pairs
-
-
-def _answer(entry: Entry, done: Completion, scores: tuple[tuple[str, float | None], ...]) -> Answer:
-    tokens = tuple(step.tinted(entry.guided) for step in done.steps)
-    return Answer(entry.name, tokens, scores, done.kl, done.finish)
+def _firsts(entry: Entry, roles: Sequence[str]) -> list[Answer]:
+    """The first response to each prompt."""
+    known = entry.measured.scores
+    return [
+        Answer(
+            done.prompt.text or "",
+            entry.name,
+            tuple(step.tinted(entry.guide is not None) for step in done.steps),
+            tuple((role, known[role][i] if role in known else None) for role in roles),
+            done.kl,
+            done.finish,
+        )
+        for i, done in enumerate(entry.measured.completions)
+        if done.sample == 0
+    ]
 
 
 def _chosen(base: Sequence[Answer], best: Sequence[Answer]) -> dict[int, str]:

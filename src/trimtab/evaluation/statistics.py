@@ -6,7 +6,7 @@ if they were makes a standard error too small. It is therefore clustered by prom
 Sums are exact (`math.fsum`) and rounded once, so no figure depends on the order of its rows; and
 what differs by rounding alone counts as equal (`ROUNDING`, `levels`).
 
-Legend: N rows.
+Legend: N rows, P prompts.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from jaxtyping import Float, Real
 
 from trimtab.errors import UsageError
 from trimtab.plugins import optional
+
+# --- means ---------------------------------------------------------------------------------------
 
 Values: TypeAlias = "Sequence[float] | Real[np.ndarray, 'N']"
 
@@ -41,9 +43,9 @@ class Estimate:
     """A mean and how sure it is.
 
     Attributes:
-        mean: the estimate, in the unit of the values.
+        mean: in the unit of the values.
         se: its standard error; NaN where a single prompt gives none.
-        n: independent units behind the SE (prompts, or rows where none were named).
+        n: independent units behind the SE: prompts, or rows where none were named.
         rows: values averaged.
         test: how the SE was found.
     """
@@ -76,10 +78,8 @@ def mean(values: Values) -> float:
 def levels(values: Float[np.ndarray, "N"], noise: Values | None = None) -> Float[np.ndarray, "N"]:
     """The values, those that differ by rounding alone made equal: to the least of them.
 
-    Args:
-        values: in any order.
-        noise: how far rounding may have moved each; None takes `ROUNDING` of its size, and of the
-            largest value's what is left of it after a cancellation in double precision.
+    `noise` says how far rounding may have moved each; None takes `ROUNDING` of its size, and of the
+    largest value's what is left of it after a cancellation in double precision.
 
     >>> levels(np.array([0.3, 0.1, 0.1 + 0.2])).tolist()
     [0.3, 0.1, 0.3]
@@ -111,12 +111,9 @@ def estimate(values: Values, prompts: Sequence[Hashable] | None = None) -> Estim
 
         SE^2 = G / (G - 1) * sum_g (sum_{i in g} (x_i - mean))^2 / N^2
 
-    for N values in G clusters (Liang and Zeger 1986, with the G / (G - 1) correction). With one
-    value per cluster it is the usual s / sqrt(N); without `prompts`, every value is a cluster.
-
-    Args:
-        values: one per row.
-        prompts: the prompt of each row; None if rows are independent.
+    for N values in G clusters (Liang and Zeger 1986, with the G / (G - 1) correction). `prompts`
+    names the prompt of each value; without it every value is a cluster, and the SE is the usual
+    s / sqrt(N).
     """
     x = finite(values)
     return ratio(x, np.ones(len(x)), prompts)
@@ -139,6 +136,11 @@ def ratio(above: Values, below: Values, prompts: Sequence[Hashable] | None = Non
     se = math.sqrt(g / (g - 1) * squares) / abs(whole) if g > 1 else math.nan
     unit = "rows" if prompts is None else "prompts"
     return Estimate(found, se, g, len(a), f"mean; SE over {unit}")
+
+
+# --- one method against another, prompt by prompt ------------------------------------------------
+#
+# Both answer the same prompts with the same seeds; what is compared is each prompt's mean.
 
 
 def paired_differences(a: Scores, b: Scores) -> Float[np.ndarray, "P"]:
@@ -169,22 +171,13 @@ def _paired(a: Scores, b: Scores) -> tuple[Float[np.ndarray, "P"], Float[np.ndar
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of two methods' means with a confidence interval.
+    """A difference of two methods' means with a confidence interval."""
 
-    Attributes:
-        difference: mean over prompts of a - b.
-        se: bootstrap standard error.
-        low: lower end.
-        high: upper end.
-        n: prompts.
-        test: the method's name.
-    """
-
-    difference: float
+    difference: float  # mean over prompts of a - b
     se: float
     low: float
     high: float
-    n: int
+    n: int  # prompts
     test: str = "paired bootstrap over prompts (BCa)"
 
 
@@ -194,14 +187,8 @@ def bootstrap(
     """Paired bootstrap confidence interval of mean(a) - mean(b): prompts are drawn again.
 
     Bias-corrected and accelerated (Efron 1987), by `scipy.stats.bootstrap`. The same seed gives
-    the same interval, whatever the order of the prompts.
-
-    Args:
-        a: each prompt's scores under one method.
-        b: the same under another.
-        level: probability with which such intervals cover the truth.
-        resamples: bootstrap draws.
-        seed: of the draws.
+    the same interval, whatever the order of the prompts; `level` is the probability with which
+    such intervals cover the truth.
     """
     differences, noise = _paired(a, b)
     d = np.sort(differences)
@@ -227,27 +214,17 @@ def bootstrap(
 
 @dataclass(frozen=True)
 class Test:
-    """A test of "a and b do not differ".
-
-    Attributes:
-        statistic: the smaller of the two signed rank sums.
-        p: two-sided p-value.
-        difference: mean over prompts of a - b.
-        se: its standard error.
-        n: prompts that entered the test; ties are left out.
-        ties: prompts on which a and b are equal.
-        test: the test and how its p-value was computed.
-    """
+    """A test of "a and b do not differ"."""
 
     __test__ = False  # a result, not a class of pytest's
 
-    statistic: float
-    p: float
-    difference: float
+    statistic: float  # the smaller of the two signed rank sums
+    p: float  # two-sided
+    difference: float  # mean over prompts of a - b
     se: float
-    n: int
+    n: int  # prompts that entered the test; ties are left out
     ties: int
-    test: str
+    test: str  # and how its p-value was computed
 
 
 def wilcoxon(a: Scores, b: Scores) -> Test:
@@ -316,24 +293,14 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class WinRate:
-    """On how many prompts one method beat another.
-
-    Attributes:
-        wins: prompts on which a is ahead.
-        ties: prompts on which neither is.
-        losses: prompts on which b is ahead.
-        rate: (wins + ties / 2) / n.
-        se: standard error of the rate.
-        p: two-sided p-value of wins against losses; ties are left out.
-        test: the test's name.
-    """
+    """On how many prompts one method beat another."""
 
     wins: int
     ties: int
     losses: int
-    rate: float
+    rate: float  # (wins + ties / 2) / n
     se: float
-    p: float
+    p: float  # two-sided, of wins against losses; ties are left out
     test: str = "sign test (exact)"
 
     @property
@@ -377,7 +344,7 @@ def sample_size(difference: float, sd: float, *, power: float = 0.8, alpha: floa
 
     Args:
         difference: the smallest mean difference worth finding.
-        sd: standard deviation over prompts of the paired differences, from a pilot.
+        sd: over prompts, of the paired differences in a pilot run.
         power: odds of finding it.
         alpha: odds of a false alarm; divide by the number of comparisons for Holm's worst case.
     """

@@ -133,7 +133,7 @@ def sweep(
 def choose(
     conditions: Sequence[Condition], rows: Sequence[Row], caps: Mapping[str, float | None]
 ) -> list[tuple[Choice, int | None]]:
-    """Each method's row of most reward within the caps, the lower KL of equals; and its place.
+    """Each method's row of most reward within the caps, the lower KL of equals; and its index.
 
     A method without a guide has no strength to choose: it is scored whatever its KL, so that the
     others have something to stand beside.
@@ -147,22 +147,21 @@ def choose(
     for (name, guide), members in families.items():
         limits = {k: cap for k, cap in caps.items() if cap is not None and guide is not None}
         scored = [i for i in members if rows[i]["reward"] is not None]
-        within = [i for i in scored if all(_keeps(rows[i], k, cap) for k, cap in limits.items())]
+        within = [i for i in scored if all(_number(rows[i][k]) <= cap for k, cap in limits.items())]
         best = _best(within, rows)
         label = None if best is None else conditions[best].facts.label
-        found.append((Choice(name, guide, label, _why(len(scored), len(within), limits)), best))
+        kept = " and ".join(f"{k} <= {cap:g}" for k, cap in limits.items())
+        if within:
+            why = f"most reward of {len(within)}"
+            why += f" with {kept}, of {len(scored)} tried" if kept else ""
+        else:
+            why = f"none of {len(scored)} kept {kept}" if scored else "no text has a reward"
+        found.append((Choice(name, guide, label, why), best))
     return found
 
 
-def _why(tried: int, within: int, limits: Mapping[str, float]) -> str:
-    said = " and ".join(f"{k} <= {cap:g}" for k, cap in limits.items())
-    if not within:
-        return f"none of {tried} kept {said}" if tried else "no text has a reward"
-    return f"most reward of {within}" + (f" with {said}, of {tried} tried" if said else "")
-
-
 def _best(within: Sequence[int], rows: Sequence[Row]) -> int | None:
-    """The place of most reward; of those that differ by rounding alone, the one of least KL."""
+    """The index of most reward; of those that differ by rounding alone, the one of least KL."""
     if not within:
         return None
     rewards = levels(np.array([_number(rows[i]["reward"]) for i in within]))
@@ -170,12 +169,8 @@ def _best(within: Sequence[int], rows: Sequence[Row]) -> int | None:
     return min(top, key=lambda i: _number(rows[i]["kl"]))
 
 
-def _keeps(row: Row, what: str, cap: float) -> bool:
-    """A figure that does not exist keeps no cap."""
-    return row[what] is not None and _number(row[what]) <= cap
-
-
 def _number(value: object) -> float:
+    """A figure; one that does not exist keeps no cap."""
     return float(value) if isinstance(value, int | float) else float("inf")
 
 

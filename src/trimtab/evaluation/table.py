@@ -1,4 +1,4 @@
-"""The table of an evaluation: figures for machines, and the same figures as people read them.
+"""The table of an evaluation: rows of figures, from a folder's records and scores alone.
 
 A row's columns, in this order (None where a figure does not exist):
 
@@ -17,8 +17,8 @@ A row's columns, in this order (None where a figure does not exist):
     judge_gain, judge_gain_se, judge_low, judge_high, judge_p, judge_holm
                                             against the baseline: paired bootstrap, Wilcoxon, Holm
 
-Written files are the same, byte for byte, for the same figures: they hold six significant digits,
-since the last bits of a sum may depend on the machine.
+Rows stand in the order of the conditions. Written files are the same, byte for byte, for the same
+figures: they hold six significant digits, since the last bits of a sum may depend on the machine.
 """
 
 from __future__ import annotations
@@ -30,21 +30,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Any, NamedTuple, TypeAlias
 
 from trimtab.errors import ResultsError, UnknownNameError
-from trimtab.evaluation.best_of import best_of_n_kl, best_of_n_reward, ledger_kl
-from trimtab.evaluation.cost import Shape, WallTime, forward, seconds_per_token, spent
-from trimtab.evaluation.metrics import (
-    Answers,
-    Figure,
-    Metric,
-    find_metrics,
-    finish_shares,
-    with_usual,
-)
+from trimtab.evaluation.best_of import best_of_curve, best_of_n_kl, ledger_kl
+from trimtab.evaluation.cost import cost_per_token
+from trimtab.evaluation.metrics import USUAL, Answers, Column, Figure, Metric, find_metrics
 from trimtab.evaluation.presentation import TextTable, Value, rounded, with_error
 from trimtab.evaluation.statistics import Estimate, bootstrap, by_prompt, estimate, holm, wilcoxon
 from trimtab.plugins import optional
@@ -54,330 +45,7 @@ from trimtab.runs.resolve import Scorer
 from trimtab.runs.store import Store
 from trimtab.types import Completion
 
-ROLES = ("reward", "judge")
-COMPARED = ("gain", "gain_se", "low", "high", "p", "holm")
-
-
-@dataclass(frozen=True)
-class ScoresOf:
-    """Scores that are in a folder, whoever gave them.
-
-    Attributes:
-        name: what tables call them.
-        key: the name of their folder.
-    """
-
-    name: str
-    key: str
-
-
-ScoreSource: TypeAlias = Scorer | ScoresOf
-"""Whose scores: only its name and the name of its folder are asked."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All that was found out about a condition.
-
-    Attributes:
-        condition: which.
-        ids: the prompt of each response.
-        completions: the responses.
-        scores: by "reward", "judge" and the name of a metric that scores texts, one per response;
-            None where scoring failed. Whoever was not asked about all of them is not there.
-    """
-
-    condition: Facts
-    ids: tuple[str, ...]
-    completions: tuple[Completion, ...]
-    scores: dict[str, tuple[float | None, ...]]
-
-    def by_prompt(self, what: str) -> dict[str, list[float]]:
-        """Each prompt's scores, without those that failed."""
-        scores = self.scores.get(what, (None,) * len(self.ids))
-        pairs = [(i, x) for i, x in zip(self.ids, scores, strict=True) if x is not None]
-        return by_prompt([i for i, _ in pairs], [x for _, x in pairs])
-
-
-def measured(store: Store, condition: Facts, scorers: Mapping[str, ScoreSource]) -> Measured:
-    """A finished condition with its scores, read from the folder."""
-    rows = [row for key in condition.batches for row in store.read(key)]
-    pairs = [(row, i, r) for row in rows for i, r in enumerate(row.group.responses)]
-    scores: dict[str, tuple[float | None, ...]] = {}
-    for role, scorer in scorers.items():
-        files = [store.scores(scorer.key, key) for key in condition.batches]
-        if None not in files:
-            answers = [x for file in files for row in file or () for x in row.answers]
-            scores[role] = tuple(x if isinstance(x, float) else None for x in answers)
-    return Measured(
-        condition,
-        tuple(row.id for row, _, _ in pairs),
-        tuple(response.completion(row.group.prompt, i) for row, i, response in pairs),
-        scores,
-    )
-
-
-def measure(
-    folder: str | Path,
-    *,
-    split: str | None = None,
-    reward: str | None = None,
-    judge: str | None = None,
-    baseline: str | None = None,
-    metrics: Sequence[str | Metric] = (),
-) -> Table:
-    """The table of what a run's folder holds; nothing is decoded, and no reward is asked.
-
-    Args:
-        folder: what `evaluate`, `sweep` or `collect` wrote.
-        split: of the task's prompts; None takes all that there are.
-        reward: name of the scores that are the reward; None takes the task's own, else the only
-            ones.
-        judge: name of the scores that are the judge's; None takes the task's own, if it has one.
-        baseline: as for `evaluate`.
-        metrics: figures of the texts alone, beside those of every table.
-
-    Raises:
-        ResultsError: the folder is no run's, or no condition of it is finished.
-        UsageError: several rewards and none was named.
-    """
-    store, manifest = Store(folder), read_manifest(folder)
-    known = manifest["rewards"]
-    roles = {**manifest.get("roles", {})}
-    roles |= {k: v for k, v in (("reward", reward), ("judge", judge)) if v is not None}
-    if "reward" not in roles and len(known) == 1:
-        roles["reward"] = next(iter(known))
-    if roles.get("reward") not in known or roles.get("judge", roles["reward"]) not in known:
-        raise UnknownNameError("the scores of a table", roles.get("reward"), known)
-    scorers = {role: ScoresOf(name, known[name]["folder"]) for role, name in roles.items()}
-    conditions = [
-        facts
-        for facts in store.conditions()
-        if split in (None, facts.split) and not store.missing(facts.batches)
-    ]
-    if not conditions:
-        raise ResultsError(
-            "a table needs a finished condition", got=f"none in {folder}", do="run it to its end"
-        )
-    order = sorted(conditions, key=lambda facts: (facts.split, not facts.plain, facts.title))
-    return make_table(store, order, scorers, baseline, find_metrics(metrics))
-
-
-def make_table(
-    store: Store,
-    conditions: Sequence[Facts],
-    scorers: Mapping[str, ScoreSource],
-    baseline: str | None = None,
-    metrics: Sequence[Metric] = (),
-) -> Table:
-    """The table of finished conditions.
-
-    Args:
-        store: the folder.
-        conditions: one row each, in this order.
-        scorers: by role: "reward", and "judge" where there is one.
-        baseline: label of the row that others are compared with; None takes the base's own
-            samples, or what comes nearest.
-        metrics: asked for beside those of every table.
-    """
-    every = dict(scorers) | {m.name: m.scorer for m in metrics if m.scorer is not None}
-    parts = [measured(store, condition, every) for condition in conditions]
-    rows = [figures(m, with_usual(metrics)) for m in parts]
-    base = _baseline([condition.label for condition in conditions], baseline)
-    for role in scorers:
-        _compare(rows, parts, role, base)
-    samples = next((m for m in parts if m.condition.plain), None)
-    if samples is not None:
-        for row, m in zip(rows, parts, strict=True):
-            _kl_of_best(row, m, samples, scorers["reward"])
-    first = conditions[0]
-    about = {
-        "task": first.task,
-        "split": ", ".join(dict.fromkeys(condition.split for condition in conditions)),
-        "model": read_manifest(store.folder)["about"]["model"]["name"],
-        "seed": first.seed,
-        "max_new_tokens": first.max_new_tokens,
-        **{role: scorer.name for role, scorer in scorers.items()},
-        "baseline": conditions[base].label,
-        **({"metrics": [m.label for m in metrics]} if metrics else {}),
-        "scores": {role: scorer.key for role, scorer in scorers.items()},
-        "conditions": [condition.key for condition in conditions],
-    }
-    curve = best_of_curve(samples, metrics) if samples is not None else ()
-    return Table(about, tuple(rows), curve, tuple(c for m in metrics for c in m.columns))
-
-
-# --- one row -------------------------------------------------------------------------------------
-
-
-def figures(m: Measured, metrics: Sequence[Metric]) -> Row:
-    """A condition's row with these metrics, all but the comparison."""
-    condition, done = m.condition, m.completions
-    failed = [[x is None for x in m.scores[role]] for role in ROLES if role in m.scores]
-    row: Row = {
-        "method": condition.label,
-        "guide": condition.guide["name"] if condition.guide else None,
-        "split": condition.split,
-        "n": condition.n,
-        "prompts": condition.prompts["count"],
-        "responses": len(done),
-        "failed": sum(map(any, zip(*failed, strict=True))),
-    }
-    answers = Answers(m.ids, done, m.scores)
-    for role in ROLES:
-        enter(row, role, answers.mean(m.scores[role]) if role in m.scores else None)
-    last = [c.steps[-1].score for c in done]
-    enter(row, "guide_score", estimate(last, m.ids) if condition.guide else None)
-    kl = ledger_kl(done) if all(c.kl is not None for c in done) else None
-    enter(row, "kl", kl.sequence if kl else None)
-    enter(row, "kl_token", kl.token if kl else None)
-    for metric in metrics:
-        for name, value in metric.figures(answers).items():
-            enter(row, name, value)
-    enter(row, "length", estimate([len(c.tokens) for c in done], m.ids))
-    shares = finish_shares(done)
-    row |= {"eos": shares["eos"], "length_cut": shares["length"], "stop": shares["stop"]}
-    return row | _cost(m)
-
-
-def enter(row: Row, name: str, value: Figure) -> None:
-    """Enter a figure, with its standard error where it is a mean; NaN and infinity are None.
-
-    What is missing keeps the place of its error.
-    """
-    if value is None or isinstance(value, Estimate):
-        row[name] = value.mean if value else None
-        row[f"{name}_se"] = _finite(value.se) if value else None
-    else:
-        row[name] = _finite(value)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _cost(m: Measured) -> Row:
-    """Tokens read per emitted token, and operations against the base decoding alone."""
-    emitted = sum(len(c.tokens) for c in m.completions)
-    base, guide = Shape.read(m.condition.shape), Shape.read(m.condition.guide_shape)
-    context = round(float(np.mean([len(c.prompt.ids) + len(c.tokens) / 2 for c in m.completions])))
-    flops = None
-    if base is not None:
-        per_guide_token = forward(guide, context) if guide else 0.0
-        total = spent(m.completions, forward(base, context), per_guide_token)
-        flops = _finite(total.relative)  # one-token responses cost the base alone nothing
-    return {
-        "base_tokens": sum(c.base_tokens for c in m.completions) / emitted,
-        "guide_tokens": sum(c.guide_tokens for c in m.completions) / emitted,
-        "flops": flops,
-    }
-
-
-# --- against the baseline ------------------------------------------------------------------------
-
-
-def _baseline(labels: Sequence[str], wanted: str | None) -> int:
-    if wanted is not None and wanted not in labels:
-        raise UnknownNameError("the baseline", wanted, set(labels))
-    order = [wanted] if wanted else ["sampling", "greedy", labels[0]]
-    return next(labels.index(name) for name in order if name in labels)
-
-
-def _compare(rows: list[Row], parts: Sequence[Measured], role: str, base: int) -> None:
-    """Differences of each row to the baseline, over the prompts that both have scores of."""
-    of_base = parts[base].by_prompt(role)
-    p: dict[str, float] = {}
-    for i, (row, m) in enumerate(zip(rows, parts, strict=True)):
-        row |= {f"{role}_{what}": None for what in COMPARED}
-        scores = m.by_prompt(role)
-        both = [prompt for prompt in of_base if prompt in scores]
-        if i == base or len(both) < 2:
-            continue
-        a, b = {x: scores[x] for x in both}, {x: of_base[x] for x in both}
-        interval = bootstrap(a, b)
-        row[f"{role}_gain"], row[f"{role}_gain_se"] = interval.difference, interval.se
-        row[f"{role}_low"], row[f"{role}_high"] = interval.low, interval.high
-        row[f"{role}_p"] = p[str(i)] = wilcoxon(a, b).p
-    for index, adjusted in holm(p).items():
-        rows[int(index)][f"{role}_holm"] = adjusted
-
-
-# --- best-of-n from the base's own samples -------------------------------------------------------
-
-
-def best_of_curve(
-    samples: Measured, metrics: Sequence[Metric] = (), most: int = 128
-) -> tuple[Row, ...]:
-    """Best-of-n by the reward for n = 1, 2, 4, ... from subsets of the samples of each prompt.
-
-    Beside the reward stand the judge and the metrics that score each response, at the response
-    that the reward chose.
-
-    The KL wants more than n samples and is good from 4 n; beyond the samples the curve ends.
-    """
-    gold = samples.by_prompt("reward")
-    beside = {"judge": "judge"} | {m.name: m.columns[0][0] for m in metrics if m.scorer is not None}
-    m = min((len(values) for values in gold.values()), default=0)
-    rows: list[Row] = []
-    n = 1
-    while n <= min(m, most) and m > 1:
-        row: Row = {"n": n}
-        enter(row, "reward", best_of_n_reward(gold, n))
-        for role, column in beside.items():
-            other = samples.by_prompt(role) if role in samples.scores else {}
-            paired = all(len(other.get(i, ())) == len(gold[i]) for i in gold)
-            enter(row, column, best_of_n_reward(gold, n, other) if paired else None)
-        kl = best_of_n_kl(gold, n) if n < m else None
-        row["kl"], row["kl_se"] = (kl.mean, _finite(kl.se)) if kl else (None, None)
-        rows.append(row | {"base_tokens": float(n), "samples": m})
-        n *= 2
-    return tuple(rows)
-
-
-def _kl_of_best(row: Row, m: Measured, samples: Measured, reward: ScoreSource) -> None:
-    """The KL of a best-of-n row whose guide is the reward, from the base's samples."""
-    proposal = (m.condition.method or {}).get("proposal", {})
-    if proposal.get("kind") != "Samples" or proposal["length"] is not None:
-        return
-    if m.condition.guide is None or m.condition.guide["name"] != reward.name:
-        return
-    gold = samples.by_prompt("reward")
-    if gold and min(len(values) for values in gold.values()) > proposal["n"]:
-        kl = best_of_n_kl(gold, proposal["n"])
-        row["kl"], row["kl_se"] = kl.mean, _finite(kl.se)
-
-
-# --- wall times ----------------------------------------------------------------------------------
-
-
-def wall_times(store: Store, conditions: Sequence[Facts]) -> tuple[WallTime, ...]:
-    """The wall time of every condition, against the base decoding alone in the same run.
-
-    They are read from the folder's `times/`, as they were when the texts were decoded.
-    """
-
-    def seconds(condition: Facts) -> float | None:
-        return seconds_per_token([store.time(key) for key in condition.batches])
-
-    def part(condition: Facts, name: str) -> str | None:
-        kind: str | None = (condition.method or {}).get(name, {}).get("kind")
-        return kind
-
-    alone = [c for c in conditions if not c.guide and part(c, "proposal") == "Vocabulary"]
-    base = min(alone, key=lambda c: part(c, "sampler") != "Stochastic", default=None)
-    unit = seconds(base) if base is not None else None
-    times = []
-    for condition in conditions:
-        own = seconds(condition)
-        relative = own / unit if own is not None and unit else None
-        times.append(WallTime(condition.title, own, relative, base.label if base else None))
-    return tuple(times)
-
-
 Row: TypeAlias = dict[str, Value]
-
-Column: TypeAlias = tuple[str, str, str]
-"""Name, heading and format of a figure that people read."""
 
 READ: tuple[Column, ...] = (
     ("reward", "reward", ".3f"),
@@ -395,8 +63,7 @@ READ: tuple[Column, ...] = (
 )
 """Columns that people read, of every table."""
 
-
-# --- tables --------------------------------------------------------------------------------------
+ROLES = ("reward", "judge")
 
 
 @dataclass(frozen=True)
@@ -472,16 +139,11 @@ class Table:
         usual = {name for name, _, _ in READ}
         columns = [*READ, *(column for column in self.asked if column[0] not in usual)]
         columns = [c for c in columns if any(row.get(c[0]) is not None for row in self.rows)]
-        rows = [
-            (
-                title(str(row["method"]), None if row["guide"] is None else str(row["guide"])),
-                *(
-                    with_error(row.get(name), row.get(f"{name}_se"), form)
-                    for name, _, form in columns
-                ),
-            )
-            for row in self.rows
-        ]
+        rows = []
+        for row in self.rows:
+            guide = None if row["guide"] is None else str(row["guide"])
+            cells = [with_error(row.get(name), row.get(f"{name}_se"), f) for name, _, f in columns]
+            rows.append((title(str(row["method"]), guide), *cells))
         a = self.about
         caption = (
             f"{a['task']} ({a['split']}), {a['model']}, seed {a['seed']}: "
@@ -501,3 +163,233 @@ class Table:
 
     def _repr_html_(self) -> str:
         return self.readable()._repr_html_()
+
+
+# --- what is in a folder -------------------------------------------------------------------------
+
+
+class ScoresOf(NamedTuple):
+    """Scores that are in a folder, whoever gave them."""
+
+    name: str  # what tables call them
+    key: str  # the name of their folder
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was found out about a condition."""
+
+    condition: Facts
+    ids: tuple[str, ...]  # the prompt of each response
+    completions: tuple[Completion, ...]
+    scores: dict[str, tuple[float | None, ...]]
+    """By "reward", "judge" and the name of a metric that scores texts, one per response; None where
+    scoring failed. Whoever was not asked about all of them is not there."""
+
+    def by_prompt(self, what: str) -> dict[str, list[float]]:
+        """Each prompt's scores, without those that failed."""
+        scores = self.scores.get(what, (None,) * len(self.ids))
+        pairs = [(i, x) for i, x in zip(self.ids, scores, strict=True) if x is not None]
+        return by_prompt([i for i, _ in pairs], [x for _, x in pairs])
+
+
+def measured(store: Store, condition: Facts, keys: Mapping[str, str]) -> Measured:
+    """A finished condition with its scores; `keys` names the folder of each one's scores."""
+    rows = [row for key in condition.batches for row in store.read(key)]
+    pairs = [(row, i, r) for row in rows for i, r in enumerate(row.group.responses)]
+    scores: dict[str, tuple[float | None, ...]] = {}
+    for what, scored_by in keys.items():
+        files = [store.scores(scored_by, key) for key in condition.batches]
+        if None not in files:
+            answers = [x for file in files for row in file or () for x in row.answers]
+            scores[what] = tuple(x if isinstance(x, float) else None for x in answers)
+    return Measured(
+        condition,
+        tuple(row.id for row, _, _ in pairs),
+        tuple(response.completion(row.group.prompt, i) for row, i, response in pairs),
+        scores,
+    )
+
+
+def measure(
+    folder: str | Path,
+    *,
+    split: str | None = None,
+    reward: str | None = None,
+    judge: str | None = None,
+    baseline: str | None = None,
+    metrics: Sequence[str | Metric] = (),
+) -> Table:
+    """The table of what a run's folder holds; nothing is decoded, and no reward is asked.
+
+    Args:
+        folder: what `evaluate`, `sweep` or `collect` wrote.
+        split: of the task's prompts; None takes all that there are.
+        reward: name of the scores that are the reward; None takes the task's own, else the only
+            ones.
+        judge: name of the scores that are the judge's; None takes the task's own, if it has one.
+        baseline: as for `evaluate`.
+        metrics: figures of the texts alone, beside those of every table.
+
+    Raises:
+        ResultsError: the folder is no run's, or no condition of it is finished.
+        UsageError: several rewards and none was named.
+    """
+    store, manifest = Store(folder), read_manifest(folder)
+    known = manifest["rewards"]
+    roles = {**manifest.get("roles", {})}
+    roles |= {k: v for k, v in (("reward", reward), ("judge", judge)) if v is not None}
+    if "reward" not in roles and len(known) == 1:
+        roles["reward"] = next(iter(known))
+    if roles.get("reward") not in known or roles.get("judge", roles["reward"]) not in known:
+        raise UnknownNameError("the scores of a table", roles.get("reward"), known)
+    scorers = {role: ScoresOf(name, known[name]["folder"]) for role, name in roles.items()}
+    conditions = [
+        facts
+        for facts in store.conditions()
+        if split in (None, facts.split) and not store.missing(facts.batches)
+    ]
+    if not conditions:
+        raise ResultsError(
+            "a table needs a finished condition", got=f"none in {folder}", do="run it to its end"
+        )
+    order = sorted(conditions, key=lambda facts: (facts.split, not facts.plain, facts.title))
+    return make_table(store, order, scorers, baseline, find_metrics(metrics))
+
+
+def make_table(
+    store: Store,
+    conditions: Sequence[Facts],
+    scorers: Mapping[str, Scorer | ScoresOf],
+    baseline: str | None = None,
+    metrics: Sequence[Metric] = (),
+) -> Table:
+    """The table of finished conditions, one row each.
+
+    `scorers` has the role "reward", and "judge" where there is one. Without a `baseline` others are
+    compared with the base's own samples, or what comes nearest.
+    """
+    keys = {role: scorer.key for role, scorer in scorers.items()}
+    asked = {m.name: m.scorer.key for m in metrics if m.scorer is not None}
+    parts = [measured(store, condition, keys | asked) for condition in conditions]
+    rows = [row_of(m, (*USUAL, *(x for x in metrics if x not in USUAL))) for m in parts]
+    base = _baseline([condition.label for condition in conditions], baseline)
+    for role in scorers:
+        _compare(rows, parts, role, base)
+    samples = next((m for m in parts if m.condition.plain), None)
+    if samples is not None:
+        for row, m in zip(rows, parts, strict=True):
+            _kl_of_best(row, m.condition, samples, scorers["reward"].name)
+    first = conditions[0]
+    about = {
+        "task": first.task,
+        "split": ", ".join(dict.fromkeys(condition.split for condition in conditions)),
+        "model": read_manifest(store.folder)["about"]["model"]["name"],
+        "seed": first.seed,
+        "max_new_tokens": first.max_new_tokens,
+        **{role: scorer.name for role, scorer in scorers.items()},
+        "baseline": conditions[base].label,
+        **({"metrics": [m.label for m in metrics]} if metrics else {}),
+        "scores": keys,
+        "conditions": [condition.key for condition in conditions],
+    }
+    curve: tuple[Row, ...] = ()
+    if samples is not None:
+        beside = {"judge": "judge", **{m.name: m.columns[0][0] for m in metrics if m.scorer}}
+        scores = {column: samples.by_prompt(what) for what, column in beside.items()}
+        figures_of_n = best_of_curve(samples.by_prompt("reward"), scores)
+        curve = tuple(entered(figures) for figures in figures_of_n)
+    return Table(about, tuple(rows), curve, tuple(c for m in metrics for c in m.columns))
+
+
+# --- one row -------------------------------------------------------------------------------------
+
+
+def row_of(m: Measured, metrics: Sequence[Metric]) -> Row:
+    """A condition's row with these metrics, all but the comparison."""
+    condition, done = m.condition, m.completions
+    failed = [[x is None for x in m.scores[role]] for role in ROLES if role in m.scores]
+    row: Row = {
+        "method": condition.label,
+        "guide": condition.guide["name"] if condition.guide else None,
+        "split": condition.split,
+        "n": condition.n,
+        "prompts": condition.prompts["count"],
+        "responses": len(done),
+        "failed": sum(map(any, zip(*failed, strict=True))),
+    }
+    answers = Answers(m.ids, done, m.scores)
+    kl = ledger_kl(done) if all(c.kl is not None for c in done) else None
+    scored = [c.steps[-1].score for c in done]
+    values: dict[str, Figure] = {
+        **{role: answers.mean(m.scores[role]) if role in m.scores else None for role in ROLES},
+        "guide_score": estimate(scored, m.ids) if condition.guide else None,
+        "kl": kl.sequence if kl else None,
+        "kl_token": kl.token if kl else None,
+    }
+    for metric in metrics:
+        values |= metric.figures(answers)
+    values["length"] = estimate([len(c.tokens) for c in done], m.ids)
+    row |= entered(values)
+    for column, finish in (("eos", "eos"), ("length_cut", "length"), ("stop", "stop")):
+        row[column] = sum(c.finish == finish for c in done) / len(done)
+    return row | cost_per_token(done, condition.shape, condition.guide_shape)
+
+
+def entered(values: Mapping[str, Figure]) -> Row:
+    """The columns of some figures: means beside their standard errors; NaN and infinity are None.
+
+    What is missing keeps the place of its error.
+    """
+    row: Row = {}
+    for name, value in values.items():
+        if value is None or isinstance(value, Estimate):
+            row[name] = value.mean if value else None
+            row[f"{name}_se"] = _finite(value.se) if value else None
+        else:
+            row[name] = _finite(value)
+    return row
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+# --- against the baseline ------------------------------------------------------------------------
+
+
+def _baseline(labels: Sequence[str], wanted: str | None) -> int:
+    if wanted is not None and wanted not in labels:
+        raise UnknownNameError("the baseline", wanted, set(labels))
+    order = [wanted] if wanted else ["sampling", "greedy", labels[0]]
+    return next(labels.index(name) for name in order if name in labels)
+
+
+def _compare(rows: list[Row], parts: Sequence[Measured], role: str, base: int) -> None:
+    """Differences of each row to the baseline, over the prompts that both have scores of."""
+    of_base = parts[base].by_prompt(role)
+    p: dict[str, float] = {}
+    for i, (row, m) in enumerate(zip(rows, parts, strict=True)):
+        row |= {f"{role}_{x}": None for x in ("gain", "gain_se", "low", "high", "p", "holm")}
+        scores = m.by_prompt(role)
+        both = [prompt for prompt in of_base if prompt in scores]
+        if i == base or len(both) < 2:
+            continue
+        a, b = {x: scores[x] for x in both}, {x: of_base[x] for x in both}
+        interval = bootstrap(a, b)
+        row[f"{role}_gain"], row[f"{role}_gain_se"] = interval.difference, interval.se
+        row[f"{role}_low"], row[f"{role}_high"] = interval.low, interval.high
+        row[f"{role}_p"] = p[str(i)] = wilcoxon(a, b).p
+    for index, adjusted in holm(p).items():
+        rows[int(index)][f"{role}_holm"] = adjusted
+
+
+def _kl_of_best(row: Row, condition: Facts, samples: Measured, reward: str) -> None:
+    """The KL of a best-of-n row whose guide is the reward, from the base's samples."""
+    proposal = (condition.method or {}).get("proposal", {})
+    by_reward = condition.guide is not None and condition.guide["name"] == reward
+    if not by_reward or proposal.get("kind") != "Samples" or proposal["length"] is not None:
+        return
+    gold = samples.by_prompt("reward")
+    if gold and min(len(values) for values in gold.values()) > proposal["n"]:
+        row |= entered({"kl": best_of_n_kl(gold, proposal["n"])})

@@ -1,34 +1,31 @@
-"""What the figures say, in plain words, and no more than they say."""
+"""What the figures say, in plain words and in tables of text, and no more than they say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from trimtab.evaluation.presentation import NONE, TextTable, number, p_value
-from trimtab.evaluation.results import COMPUTED, Entry, Results, Sheet, Texts
+from trimtab.evaluation.results import Entry, Results, Sheet
 from trimtab.evaluation.statistics import Test, wilcoxon
 from trimtab.runs.batches import title
+
+ALPHA = 0.05
+
+# --- what everybody asks first -------------------------------------------------------------------
 
 Tone: TypeAlias = Literal["good", "bad", "open", "plain"]
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A question that everybody asks first, and what the figures answer.
-
-    Attributes:
-        question: of a few words.
-        answer: the figure.
-        words: what it rests on.
-        tone: whether it is good news, bad, undecided, or none of these.
-    """
+    """A question that everybody asks first, and what the figures answer."""
 
     question: str
-    answer: str
-    words: str
-    tone: Tone = "plain"
+    answer: str  # the figure
+    words: str  # what it rests on
+    tone: Tone = "plain"  # good news, bad, undecided, or none of these
 
 
 def opening(sheet: Sheet) -> str:
@@ -42,20 +39,12 @@ def opening(sheet: Sheet) -> str:
     )
 
 
-def warnings(results: Results, peaks: Sequence[Peak]) -> list[str]:
-    """What may not be read out of the facts."""
-    found = [verdict(peak) for peak in peaks if peak.verdict == "over-optimised"]
-    if results.head.best is None:
-        found.append("Only one method has a reward, so there is nothing to compare.")
-    return found
-
-
-def facts(sheet: Sheet, texts: Texts) -> list[Fact]:
+def facts(sheet: Sheet) -> list[Fact]:
     """Gain, judge, cut answers and cost of the method with the most reward; none without one."""
     best = sheet.best
     if best is None:
         return []
-    return [_gain(best, sheet), _judge(best, sheet), _cut(best, sheet), _cost(best, sheet, texts)]
+    return [_gain(best, sheet), _judge(best, sheet), _cut(best, sheet), _cost(best, sheet)]
 
 
 def _gain(best: Entry, sheet: Sheet) -> Fact:
@@ -110,12 +99,12 @@ def _cut(best: Entry, sheet: Sheet) -> Fact:
     return Fact("Are texts cut?", f"{cut:.0%}", words, "plain" if cut < 0.5 else "open")
 
 
-def _cost(best: Entry, sheet: Sheet, texts: Texts) -> Fact:
+def _cost(best: Entry, sheet: Sheet) -> Fact:
     paid, kl = sheet.cost(best), best.number("kl")
     unit = "operations of" if sheet.counted else "tokens read by"
-    free = best.guided and best.condition.guide_shape is None
+    free = best.guide is not None and best.condition.guide_shape is None
     parts = [f"the {unit} the base alone" + (" (its guide, a function, is not counted)" * free)]
-    if (time := texts.relative_time(best, sheet)) is not None:
+    if (time := sheet.time(best)) is not None:
         parts.append(f"{time:.1f} times the wall time of {sheet.baseline.name}")
     if best.number("guide_tokens"):
         parts.append(f"{best.number('guide_tokens'):.1f} guide tokens per token")
@@ -130,83 +119,30 @@ def _cost(best: Entry, sheet: Sheet, texts: Texts) -> Fact:
 
 
 # --- along the strength --------------------------------------------------------------------------
-
-
-def verdict(peak: Peak) -> str:
-    """One sentence on over-optimisation."""
-    at, last, name = f"{peak.at.beta:g}", f"{peak.last.beta:g}", peak.curve.name
-    if peak.verdict == "no peak":
-        return (
-            f"{name}: no over-optimisation was seen up to beta {last}, the strongest that was "
-            "tried; the judge's score is highest there."
-        )
-    if peak.judge is None or peak.reward is None:
-        return f"{name}: too few prompts have both scores to tell whether it over-optimises."
-    tested = (
-        f"(from beta {at} to {last}: reward {peak.reward.difference:+.3f}, "
-        f"p {_equals(peak.reward.p)}; judge {peak.judge.difference:+.3f}, "
-        f"p {_equals(peak.judge.p)})"
-    )
-    if peak.verdict == "over-optimised":
-        return (
-            f"{name}: the reward keeps rising after beta {at} while the judge's score falls: "
-            f"beyond it the method optimises the guide, not the goal {tested}."
-        )
-    if peak.verdict == "too strong":
-        return (
-            f"{name}: the judge's score falls after beta {at}, and the reward does not rise "
-            f"beyond noise: stronger is only worse {tested}."
-        )
-    return (
-        f"{name}: no over-optimisation was seen beyond noise; the judge's score is highest at "
-        f"beta {at} {tested}."
-    )
-
-
-def silence(sheet: Sheet, swept: bool) -> str:
-    """Why nothing can be said about over-optimisation."""
-    if "judge" not in sheet.roles:
-        return "Without a judge, nothing tells whether the reward's gain is the goal's."
-    missing = "no score of the judge" if swept else "no method ran at two strengths or more"
-    return f"Nothing can be said on over-optimisation: {missing}."
-
-
-ALPHA = 0.05
+#
+# A reward that guides is a stand-in for what is wanted; a judge that no method saw is another.
+# Where the reward rises with the strength and the judge's score falls, what is gained is the
+# guide's error (Gao et al. 2023).
 
 Verdict: TypeAlias = Literal["over-optimised", "too strong", "not seen", "no peak", "unknown"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The rows of one method and guide, by rising strength; two or more.
+    """The rows of one method and guide, by rising strength; two or more."""
 
-    Attributes:
-        name: the method without its strength.
-        entries: its rows.
-    """
-
-    name: str
+    name: str  # the method without its strength
     entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)
 class Peak:
-    """What the judge says along a curve.
-
-    Attributes:
-        curve: which.
-        at: where the judge's score is highest.
-        verdict: "over-optimised" where the judge's score falls after `at` while the reward rises,
-            "too strong" where it falls and the reward does not rise, "not seen" where neither is
-            beyond noise, "no peak" where the strongest is best, "unknown" without scores.
-        judge: of the strongest against `at`, p adjusted; None where they are one.
-        reward: likewise.
-    """
+    """What the judge says along a curve."""
 
     curve: Curve
-    at: Entry
-    verdict: Verdict
-    judge: Test | None = None
+    at: Entry  # where the judge's score is highest
+    verdict: Verdict  # "not seen": neither change is beyond noise; "unknown": too few scores
+    judge: Test | None = None  # of the strongest against `at`, p adjusted; None where they are one
     reward: Test | None = None
 
     @property
@@ -219,7 +155,7 @@ def curves(sheet: Sheet) -> list[Curve]:
     """Every method that ran at two strengths or more."""
     families: dict[str, list[Entry]] = {}
     for entry in sheet.entries:
-        if entry.guided and entry.beta > 0:
+        if entry.guide is not None and entry.beta > 0:
             families.setdefault(entry.family, []).append(entry)
     return [
         Curve(name, tuple(sorted(entries, key=lambda e: e.beta)))
@@ -228,7 +164,7 @@ def curves(sheet: Sheet) -> list[Curve]:
     ]
 
 
-def find_peak(curve: Curve, sheet: Sheet, texts: Texts) -> Peak | None:
+def find_peak(curve: Curve, sheet: Sheet) -> Peak | None:
     """Where the judge's score peaks, and what lies beyond it; None without a judge.
 
     The strongest is compared with the peak, prompt by prompt. The peak was picked by looking at
@@ -242,8 +178,7 @@ def find_peak(curve: Curve, sheet: Sheet, texts: Texts) -> Peak | None:
     if peak is last:
         return Peak(curve, peak, "no peak")
     looks = len(curve.entries) - 1
-    judge = _against(peak, last, sheet, "judge", texts, looks)
-    reward = _against(peak, last, sheet, "reward", texts, looks)
+    judge, reward = (_against(peak, last, role, looks) for role in ("judge", "reward"))
     if judge is None or reward is None:
         return Peak(curve, peak, "unknown")
     falls = judge.difference < 0 and judge.p < ALPHA
@@ -252,17 +187,56 @@ def find_peak(curve: Curve, sheet: Sheet, texts: Texts) -> Peak | None:
     return Peak(curve, peak, verdict, judge, reward)
 
 
-def _against(
-    peak: Entry, last: Entry, sheet: Sheet, role: str, texts: Texts, looks: int
-) -> Test | None:
+def _against(peak: Entry, last: Entry, role: str, looks: int) -> Test | None:
     """The strongest against the peak on the prompts that both have scores of, p times `looks`."""
-    a, b = texts.by_prompt(last, sheet, role), texts.by_prompt(peak, sheet, role)
+    a, b = last.measured.by_prompt(role), peak.measured.by_prompt(role)
     both = [prompt for prompt in a if prompt in b]
     if len(both) < 2:
         return None
     test = wilcoxon({p: a[p] for p in both}, {p: b[p] for p in both})
     return replace(test, p=min(1.0, test.p * looks))
 
+
+def verdict(peak: Peak) -> str:
+    """One sentence on over-optimisation."""
+    at, last = f"{peak.at.beta:g}", f"{peak.last.beta:g}"
+    if peak.judge is None or peak.reward is None:
+        says = "too few prompts have both scores to tell whether it over-optimises."
+        if peak.verdict == "no peak":
+            says = (
+                f"no over-optimisation was seen up to beta {last}, the strongest that was tried; "
+                "the judge's score is highest there."
+            )
+        return f"{peak.curve.name}: {says}"
+    says = {
+        "over-optimised": (
+            f"the reward keeps rising after beta {at} while the judge's score falls: beyond it the "
+            "method optimises the guide, not the goal"
+        ),
+        "too strong": (
+            f"the judge's score falls after beta {at}, and the reward does not rise beyond noise: "
+            "stronger is only worse"
+        ),
+    }.get(
+        peak.verdict,
+        f"no over-optimisation was seen beyond noise; the judge's score is highest at beta {at}",
+    )
+    changes = "; ".join(
+        f"{role} {test.difference:+.3f}, p {_equals(test.p)}"
+        for role, test in (("reward", peak.reward), ("judge", peak.judge))
+    )
+    return f"{peak.curve.name}: {says} (from beta {at} to {last}: {changes})."
+
+
+def silence(sheet: Sheet, swept: bool) -> str:
+    """Why nothing can be said about over-optimisation."""
+    if "judge" not in sheet.roles:
+        return "Without a judge, nothing tells whether the reward's gain is the goal's."
+    missing = "no score of the judge" if swept else "no method ran at two strengths or more"
+    return f"Nothing can be said on over-optimisation: {missing}."
+
+
+# --- tables of text ------------------------------------------------------------------------------
 
 Shown: TypeAlias = "tuple[str, Callable[[Entry], str]]"
 """The heading of a column, and what a row shows in it."""
@@ -288,55 +262,50 @@ COSTS = {
 
 
 def _table(
-    caption: str, columns: list[Shown], entries: Sequence[Entry], note: str = ""
+    caption: str,
+    columns: list[Shown],
+    entries: Sequence[Entry],
+    note: str,
+    notes: Mapping[str, str],
 ) -> TextTable:
-    """One row per entry; columns that are empty throughout are left out."""
+    """One row per entry; columns that are empty throughout are left out, and so are their notes."""
     filled = [c for c in columns if any(c[1](e) not in (NONE, "") for e in entries)]
     head = ("method", *(name for name, _ in filled))
     rows = tuple((e.name, *(show(e) for _, show in filled)) for e in entries)
-    return TextTable(caption, head, rows, note)
+    known = [text for name, text in notes.items() if any(h.startswith(name) for h in head)]
+    return TextTable(caption, head, rows, " ".join([note, *known]).strip())
 
 
-def _explained(table: TextTable, notes: dict[str, str], opening: str = "") -> TextTable:
-    """The table with what is to be known of the columns that it has."""
-    known = [text for name, text in notes.items() if any(h.startswith(name) for h in table.head)]
-    return replace(table, note=" ".join([opening, *known]).strip())
-
-
-def _plain(column: str, form: str) -> Callable[[Entry], str]:
-    return lambda entry: number(entry.number(column), form)
-
-
-def _mean(column: str, form: str = ".3f") -> Callable[[Entry], str]:
+def _figure(column: str, form: str = ".3f") -> Callable[[Entry], str]:
+    """A figure, with its standard error where it has one."""
     return lambda entry: entry.mean(column, form)
+
+
+def _asked(sheet: Sheet) -> list[Shown]:
+    return [(heading, _figure(name, form)) for name, heading, form in sheet.asked]
 
 
 def methods(sheet: Sheet) -> TextTable:
     """Every method's figures."""
     a, prompts = sheet.about, sheet.entries[0].row["prompts"]
     columns: list[Shown] = [
-        (f"reward ({a['reward']})", _mean("reward")),
-        (f"judge ({a.get('judge')})", _mean("judge")),
-        ("KL / response", _mean("kl", ".2f")),
-        ("KL / token", _mean("kl_token")),
-        ("diversity", _plain("diversity", ".2f")),
+        (f"reward ({a['reward']})", _figure("reward")),
+        (f"judge ({a.get('judge')})", _figure("judge")),
+        ("KL / response", _figure("kl", ".2f")),
+        ("KL / token", _figure("kl_token")),
+        ("diversity", lambda e: number(e.number("diversity"), ".2f")),
         *(column for column in _asked(sheet) if column[0] != "diversity"),
-        ("tokens", _mean("length", ".1f")),
-        ("ended", _plain("eos", ".0%")),
-        ("cut", _plain("length_cut", ".0%")),
+        ("tokens", _figure("length", ".1f")),
+        ("ended", _figure("eos", ".0%")),
+        ("cut", _figure("length_cut", ".0%")),
         ("stopped", lambda e: number(e.number("stop"), ".0%") if e.number("stop") else NONE),
-        ("FLOPs", _plain("flops", ".2f")),
-        ("n", _plain("n", ".0f")),
+        ("FLOPs", _figure("flops", ".2f")),
+        ("n", _figure("n", ".0f")),
         ("failed", lambda e: str(e.row["failed"] or NONE)),
     ]
-    table = _table(f"Methods on {sheet.place}", columns, sheet.entries)
     notes = METHODS | {"n": METHODS["n"].format(prompts)}
-    return _explained(table, notes, "Mean ± standard error, clustered by prompt.")
-
-
-def _asked(sheet: Sheet) -> list[Shown]:
-    """The figures that were asked for by name."""
-    return [(heading, _mean(name, form)) for name, heading, form in sheet.asked]
+    first = "Mean ± standard error, clustered by prompt."
+    return _table(f"Methods on {sheet.place}", columns, sheet.entries, first, notes)
 
 
 def differences(sheet: Sheet) -> TextTable:
@@ -347,7 +316,7 @@ def differences(sheet: Sheet) -> TextTable:
         "Paired by prompt. Interval: 95%, bootstrap over prompts (BCa). p: Wilcoxon's signed-rank "
         f"test, two-sided. Holm: adjusted for the {len(others)} comparisons."
     )
-    return _table(f"Against {sheet.baseline.name}, prompt by prompt", columns, others, note)
+    return _table(f"Against {sheet.baseline.name}, prompt by prompt", columns, others, note, {})
 
 
 def _compared(role: str) -> list[Shown]:
@@ -356,22 +325,20 @@ def _compared(role: str) -> list[Shown]:
         return NONE if low is None else f"{number(low, '+.3f')} to {number(high, '+.3f')}"
 
     return [
-        (role, _mean(f"{role}_gain", "+.3f")),
+        (role, _figure(f"{role}_gain", "+.3f")),
         (f"{role}: interval", interval),
         (f"{role}: p", lambda entry: p_value(entry.number(f"{role}_p"))),
         (f"{role}: Holm", lambda entry: p_value(entry.number(f"{role}_holm"))),
     ]
 
 
-def costs(sheet: Sheet, texts: Texts) -> TextTable:
+def costs(sheet: Sheet) -> TextTable:
     """What every method costs, and what best-of-n would have reached for it."""
 
     def within(entry: Entry) -> str:
         other = sheet.best_of_n(entry)
-        if other is None or other.within is None:
-            return NONE
-        row = Entry(dict(other.within), COMPUTED, "")
-        return f"n = {row.row['n']}: {row.mean('reward')}"
+        row = other.within if other else None
+        return f"n = {row.row['n']}: {row.mean('reward')}" if row else NONE
 
     def reaches(entry: Entry) -> str:
         other = sheet.best_of_n(entry)
@@ -380,18 +347,16 @@ def costs(sheet: Sheet, texts: Texts) -> TextTable:
         return f"n = {other.reaches}" if other.reaches else f"none up to {other.most}"
 
     columns: list[Shown] = [
-        ("FLOPs", _plain("flops", ".2f")),
-        ("base reads", _plain("base_tokens", ".2f")),
-        ("guide reads", _plain("guide_tokens", ".2f")),
-        ("time", lambda e: number(texts.relative_time(e, sheet), ".2f")),
-        ("reward", _mean("reward")),
+        ("FLOPs", _figure("flops", ".2f")),
+        ("base reads", _figure("base_tokens", ".2f")),
+        ("guide reads", _figure("guide_tokens", ".2f")),
+        ("time", lambda e: number(sheet.time(e), ".2f")),
+        ("reward", _figure("reward")),
         ("best-of-n by the reward, within its cost", within),
         ("best-of-n by the reward, as good", reaches),
     ]
     notes = COSTS | {"time": COSTS["time"].format(sheet.baseline.name)}
-    return _explained(
-        _table("Cost, and best-of-n by the reward for it", columns, sheet.entries), notes
-    )
+    return _table("Cost, and best-of-n by the reward for it", columns, sheet.entries, "", notes)
 
 
 def best_of(sheet: Sheet) -> TextTable | None:
@@ -399,20 +364,19 @@ def best_of(sheet: Sheet) -> TextTable | None:
     if not sheet.best_of:
         return None
     columns: list[Shown] = [
-        ("reward", _mean("reward")),
-        ("judge", _mean("judge")),
+        ("reward", _figure("reward")),
+        ("judge", _figure("judge")),
         *_asked(sheet),
-        ("KL / response", _mean("kl", ".2f")),
+        ("KL / response", _figure("kl", ".2f")),
     ]
-    entries = [Entry(row, COMPUTED, f"best-of-{row['n']} by the reward") for row in sheet.best_of]
-    samples = int(sheet.best_of[0]["samples"] or 0)
+    samples = int(sheet.best_of[0].number("samples") or 0)
     good = samples // 4  # see `best_of_n_kl`
     trust = f"good up to n = {good}" if good > 1 else "rough with so few samples"
     note = (
         f"From all subsets of the {samples} samples of each prompt. The KL is estimated from the "
         f"same samples, and is {trust}."
     )
-    return _table("Best-of-n by the reward", columns, entries, note)
+    return _table("Best-of-n by the reward", columns, sheet.best_of, note, {})
 
 
 def choices(results: Results) -> TextTable | None:
