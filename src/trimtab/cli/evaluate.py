@@ -109,7 +109,7 @@ class MeasureOptions:
     @contextmanager
     def prepared(self, task: str | None, betas: Sequence[float] = ()) -> Iterator[dict[str, Any]]:
         """The arguments of the Python functions, with a bar for the work."""
-        from trimtab.evaluation.metrics import find_metrics
+        from trimtab.evaluation.metrics import metric as find_metric
         from trimtab.runs import Processes
         from trimtab.runs.resolve import find_guide, find_methods
 
@@ -119,7 +119,7 @@ class MeasureOptions:
             axes[name] = [*axes.get(name, ()), *values]
         methods = find_methods(grid.method or METHODS, axes)
         measured = self.find_task(task)
-        metrics = find_metrics(scores.metric)
+        metrics = [find_metric(name) for name in scores.metric]  # said before the work
         opener = self.model.opener(measured.template)
         lm = opener()
         guides = [find_guide(guide, lm) for guide in grid.guide or [measured.reward]]
