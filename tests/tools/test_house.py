@@ -59,10 +59,10 @@ def go():
 """,
     "trials": """
 def passed():
-    from cache import selfcheck
-    selfcheck.run()
+    from cache import trial
+    trial.run()
 """,
-    "cache__selfcheck": "import twin\ndef run():\n    twin.made()\n",
+    "cache__trial": "import twin\ndef run():\n    twin.made()\n",
     "twin": "def made():\n    pass\n",
     "decoding__loop": """
 import made
@@ -115,7 +115,7 @@ def test_a_walk_counts_the_files_of_functions_up_to_each_mark(
     with walks.Watch() as watch:
         importlib.import_module("first").go()
     assert sys.getprofile() is None
-    before = ["first.py", "trials.py", "cache/selfcheck.py"]  # and not what the trial calls
+    before = ["first.py", "trials.py", "cache/trial.py"]  # and not what the trial calls
     assert watch.marks["loop"] == before
     assert watch.marks["token"] == [*before, "decoding/loop.py", "made.py"]
     assert list(watch.files) == [*before, "decoding/loop.py", "made.py", "last.py"]
