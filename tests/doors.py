@@ -27,8 +27,8 @@ APART = ("trimtab.cli", "trimtab.__main__")
 
 OUTPUTS = (
     "decoding.rows.Trace:finish",
-    "evaluation.report.sentences.Fact:tone",
-    "evaluation.report.strengths.Peak:verdict",
+    "evaluation.words.Fact:tone",
+    "evaluation.words.Peak:verdict",
     "inspection.audit.Finding:level",
     "runs.worker.Progress:stage",
     "types.records.Completion:finish",
@@ -222,7 +222,7 @@ INNER = {
     "cache.reader.TreeReader": "arguments of a network's forward",
     "cache.slots.StepView.update": "called by transformers",
     "cache.trial.open_reader": "arguments of a network's forward",
-    "evaluation.html.render": "what a template shows; jinja2 refuses one that lacks something",
+    "evaluation.presentation.render": "what a template shows; jinja2 refuses one that lacks something",
     "guides.cached.Identity": "torch's own module",
     "guides.cached.LogProbabilityHead": "torch's own module",
     **{
