@@ -257,13 +257,11 @@ _NUMBERS = re.compile(r"moe_layers|full_attn_idxs|mlp_only_layers|cross_attentio
 
 
 def make_twin(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
-    """A twin of a network of this class and config, in float32 on the CPU.
-
-    Raises:
-        Exception: whatever the class says of such a config.
-    """
+    """A twin of a network of this class and config, in float32 on the CPU."""
     with _apart():
-        small = twin_config(config)
+        given = _shrunk(config.to_dict())
+        given.pop("quantization_config", None)
+        small = type(config).from_dict(given, attn_implementation=config._attn_implementation)
         with torch.device("meta"):
             size = sum(weights.numel() for weights in kind(small).parameters())
         if size > LARGEST:
@@ -291,15 +289,6 @@ def _apart() -> Iterator[None]:
             log.setLevel(level)
 
 
-def twin_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config of a network's twin."""
-    small = _shrunk(config.to_dict())
-    small.pop("quantization_config", None)
-    twin = type(config).from_dict(small, attn_implementation=config._attn_implementation)
-    assert isinstance(twin, PreTrainedConfig)
-    return twin
-
-
 def _shrunk(given: Mapping[str, Any]) -> dict[str, Any]:
     """A config, or a part of one, as a twin has it."""
     deep = next((v for n, v in given.items() if _DEPTHS.fullmatch(n) and _number(v)), 0)
@@ -309,7 +298,7 @@ def _shrunk(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _entry(given: Mapping[str, Any], name: str, value: Any, deep: int, kept: Sequence[int]) -> Any:
     if isinstance(value, dict):
-        return _inner(name, value, kept)
+        return _part(name, value, kept)
     if _number(value):
         return _small(given, name, value, deep, len(kept))
     if not isinstance(value, list):
@@ -321,7 +310,7 @@ def _entry(given: Mapping[str, Any], name: str, value: Any, deep: int, kept: Seq
     return [_sized(name, value[i]) for i in kept] if deep and len(value) == deep else value
 
 
-def _inner(name: str, value: Mapping[Any, Any], kept: Sequence[int]) -> Any:
+def _part(name: str, value: Mapping[Any, Any], kept: Sequence[int]) -> Any:
     if name in ("id2label", "label2id"):
         return value
     if name in ("rope_parameters", "rope_scaling"):

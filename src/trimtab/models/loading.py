@@ -41,13 +41,7 @@ def check_device(device: str) -> None:
 
 
 def from_pretrained(kind: Any, name: str, what: str, **loading: Any) -> Any:
-    """`kind.from_pretrained(name)`, with one clear line when it fails.
-
-    Raises:
-        FetchError: there is none of that name, or it cannot be reached.
-        UnknownNameError: an option that neither transformers nor the model's class takes.
-        IncompatibleError: a model of another kind.
-    """
+    """`kind.from_pretrained(name)`, with one clear line when it fails."""
     try:
         return kind.from_pretrained(locate(name), **loading)
     except TypeError as error:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.cache.networks import text_config
 from trimtab.cache.reader import Attention, CachedReader
@@ -174,14 +174,10 @@ class TransformersLM:
 
 def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Every id that the model's configs or its tokenizer take for the end of a response."""
-    sources = (
-        text_config(model).eos_token_id,
-        model.generation_config.eos_token_id,
-        tokenizer.eos_token_id,
-    )
     ids: set[int] = set()
-    for source in sources:
-        ids.update([source] if isinstance(source, int) else source or ())
+    for source in (text_config(model), model.generation_config, tokenizer):
+        found = source.eos_token_id
+        ids.update([found] if isinstance(found, int) else found or ())
     return frozenset(ids)
 
 
@@ -199,10 +195,8 @@ def _hidden_settings(model: PreTrainedModel) -> dict[str, Any]:
 
     Said once in the log, never applied: they would change pi_ref behind the user's back.
     """
-    plain, theirs = vars(GenerationConfig()), vars(model.generation_config)
-    found = {
-        name: theirs[name] for name in _SHAPING if theirs.get(name) not in (None, plain.get(name))
-    }
+    differs = model.generation_config.to_diff_dict()
+    found = {name: differs[name] for name in _SHAPING if differs.get(name) is not None}
     if found:
         log.warning("generation_config of %s is not applied: %s", model.name_or_path, found)
     return found
