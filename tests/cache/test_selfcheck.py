@@ -22,7 +22,7 @@ from transformers.models.llama import modeling_llama
 
 from tests import toys
 from tests.cache.nets import longrope, net, shape
-from trimtab.cache import expanded, networks, slots, trial
+from trimtab.cache import networks, reader, slots, trial
 from trimtab.cache.networks import Context, QueryLayout
 from trimtab.cache.trial import open_reader, reads_trees
 from trimtab.errors import IncompatibleError
@@ -339,5 +339,5 @@ def test_many_candidates_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
     guide = toys.value_guide("mpt", attention="expanded")
     state, candidates = guide.prefill(fixture.prompts), fixture.candidates(seed=1)
     whole = guide.score(state, candidates)
-    monkeypatch.setattr(expanded, "COPIES", 6)
+    monkeypatch.setattr(reader, "COPIES", 6)
     torch.testing.assert_close(guide.score(state, candidates), whole, atol=1e-5, rtol=1e-5)

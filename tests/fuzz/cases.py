@@ -14,7 +14,7 @@ import trimtab as tt
 from tests import toys
 from tests.fuzz.oracle import Oracle
 from tests.fuzz.worlds import KINDS, SHAPES, SINGLE_PRECISION, SIZE, Ids, causal, prompt, weighted
-from trimtab.cache import expanded, reader
+from trimtab.cache import reader
 from trimtab.types import TopK
 
 Spelled = tuple[str, dict[str, Any]]
@@ -147,12 +147,12 @@ def cases(draw: Any) -> Case:
 @contextlib.contextmanager
 def in_pieces(size: int) -> Iterator[None]:
     """Long readings go in pieces of so many tokens, many candidates in pieces of so many rows."""
-    before = reader.CHUNK, expanded.COPIES
-    reader.CHUNK, expanded.COPIES = size, size
+    before = reader.CHUNK, reader.COPIES
+    reader.CHUNK, reader.COPIES = size, size
     try:
         yield
     finally:
-        reader.CHUNK, expanded.COPIES = before
+        reader.CHUNK, reader.COPIES = before
 
 
 def base(case: Case) -> tt.TransformersLM:

@@ -17,10 +17,12 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers import DynamicCache
 
 
 class Slot:
@@ -65,11 +67,18 @@ class SlotStore:
         """How many slots nobody holds."""
         return len(self._free) + len(self._returned)
 
-    def lay_out(self, seen: dict[tuple[int, int], Float[Tensor, "B H Q D"]]) -> None:
-        """Allocate planes like the (layer, key or value) tensors that a first forward showed."""
+    def lay_out(self, shown: DynamicCache) -> None:
+        """Allocate planes like the keys and values that a first forward showed, by layer."""
+        layers: list[Any] = shown.layers
+        seen = {
+            (i, kind): x
+            for i, layer in enumerate(layers)
+            for kind, x in enumerate((layer.keys, layer.values))
+            if layer.is_initialized
+        }
         groups: dict[tuple[int, int, torch.dtype, torch.device], list[tuple[int, int]]]
         groups = defaultdict(list)
-        for at, x in sorted(seen.items()):
+        for at, x in seen.items():
             groups[(x.shape[1], x.shape[3], x.dtype, x.device)].append(at)
         for (heads, dim, *_), planes in groups.items():
             like = seen[planes[0]]
@@ -169,7 +178,7 @@ class Scored:
 
 
 @dataclass
-class TreeState:
+class CachedRows:
     """Rows that have been read."""
 
     slots: tuple[Slot, ...]
@@ -178,13 +187,13 @@ class TreeState:
     last: Float[Tensor, "B D"]
     scored: Scored | None = None
 
-    def rows(self, rows: Sequence[int]) -> TreeState:
+    def rows(self, rows: Sequence[int]) -> CachedRows:
         """The same for some rows, each at most once."""
         at = torch.tensor(rows, dtype=torch.int64).to(self.lengths.device)
         scored = self.scored and Scored(
             self.scored.tokens[at], self.scored.out[at], self.scored.closed
         )
-        return TreeState(
+        return CachedRows(
             tuple(self.slots[i] for i in rows),
             self.lengths[at],
             [self.bounds[i] for i in rows],
@@ -225,8 +234,11 @@ class StepView:
         plane = self._store.plane(layer, kind)
         rows, at = self._rows.to(plane.device), self._at.to(plane.device)
         plane[rows[:, None], at] = new.transpose(1, 2)
-        read = plane[self._span, : self._width] if self._span else plane[rows, : self._width]
-        return read.transpose(1, 2)
+        return self._read(plane)
+
+    def _read(self, plane: Float[Tensor, "S T H D"]) -> Float[Tensor, "B H W D"]:
+        rows = self._span or self._rows.to(plane.device)
+        return plane[rows, : self._width].transpose(1, 2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """How many tokens are stored, to number new ones by: ours have numbers."""
@@ -239,3 +251,39 @@ class StepView:
     def get_mask_sizes(self, query: object, layer_idx: int | None = 0) -> tuple[int, int]:
         """How wide a mask is, and where it begins."""
         return self._width, 0
+
+
+class PaddedView(StepView):
+    """The same as a cache of rows that are padded on the left, without holes; `lengths` are new."""
+
+    layers = ()  # none holds what was seen of an image, which some networks ask for
+
+    def __init__(
+        self,
+        store: SlotStore,
+        slots: Sequence[Slot],
+        at: Int[Tensor, "B Q"],
+        width: int,
+        lengths: Int[Tensor, "B"],
+    ) -> None:
+        super().__init__(store, slots, at, width)
+        self._before = width - at.shape[1]
+        self.place = torch.arange(width, device=at.device) - (width - lengths)[:, None]
+        """Which of its row's positions the network sees in each of W places; below 0 in padding."""
+
+    def _read(self, plane: Float[Tensor, "S T H D"]) -> Float[Tensor, "B H W D"]:
+        rows, place = self._rows.to(plane.device), self.place.clamp(min=0).to(plane.device)
+        return plane[rows[:, None], place].transpose(1, 2).contiguous()
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether something was read before; recurrent depth asks for it."""
+        return self._before > 0
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many places stand before the new tokens."""
+        return self._before
+
+    def get_query_offset(self, layer_idx: int | None = 0) -> int:
+        """Where queries begin in a mask."""
+        return self._before

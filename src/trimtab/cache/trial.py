@@ -24,14 +24,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
-from trimtab.cache.expanded import ExpandedReader
 from trimtab.cache.networks import text_config
-from trimtab.cache.reader import Attention, CachedReader, TreeReader, as_it_is
+from trimtab.cache.reader import Attention, CachedReader, ExpandedReader, TreeReader, as_it_is
 from trimtab.errors import IncompatibleError, TrimtabError, check_word
 from trimtab.locks import Lock
 from trimtab.types import Candidates
 
-KINDS: dict[str, type[CachedReader[Any]]] = {"tree": TreeReader, "expanded": ExpandedReader}
+KINDS: dict[str, type[CachedReader]] = {"tree": TreeReader, "expanded": ExpandedReader}
 
 TOLERANCE = 1e-3
 """Largest relative error (norm of the difference over the norm) of a twin, in float32; what is read
@@ -52,7 +51,7 @@ def open_reader(
     attention: Attention = "tree",
     finish: Callable[[Tensor], Tensor] = as_it_is,
     **arguments: Any,
-) -> CachedReader[Any]:
+) -> CachedReader:
     """A reader over `net`, whose arguments are those of `CachedReader`, once its twin was tried.
 
     Raises:
@@ -166,7 +165,7 @@ def _looks_ahead(net: PreTrainedModel) -> bool:
     return bool((one - other).norm() > TOLERANCE * one.norm())
 
 
-def _relative_error(net: PreTrainedModel, reader: CachedReader[Any]) -> float:
+def _relative_error(net: PreTrainedModel, reader: CachedReader) -> float:
     """How far what a reader says is from a plain forward of each text alone, at worst.
 
     Rows of unequal lengths are read side by side, branched, extended by a candidate and by

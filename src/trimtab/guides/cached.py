@@ -48,7 +48,7 @@ class CachedGuide(Delegate):
         self.vocab = _vocab_of(self.backbone, vocab)
         self.name = name or self.kind
         last_only: dict[str, Any] = {"logits_to_keep": 1} if logits else {}
-        self.reader: CachedReader[Any] = open_reader(
+        self.reader: CachedReader = open_reader(
             self.backbone,
             (lambda out: out.logits) if logits else (lambda out: out.last_hidden_state),
             attention=attention,
@@ -57,7 +57,7 @@ class CachedGuide(Delegate):
         self.context: int | None = self.reader.context.tokens
 
     @property
-    def inner(self) -> CachedReader[Any]:
+    def inner(self) -> CachedReader:
         """The cached reader."""
         return self.reader
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab.cache.networks import text_config
 from trimtab.cache.reader import Attention, CachedReader
-from trimtab.cache.slots import TreeState
+from trimtab.cache.slots import CachedRows
 from trimtab.cache.trial import open_reader
 from trimtab.errors import IncompatibleError, check_keywords, check_word
 from trimtab.guides.cached import ValueGuide
@@ -264,7 +264,7 @@ class Retokenised(ResponseReader, NotingDelegate):
         self.reader = open_reader(model, lambda out: out.last_hidden_state)
 
     @property
-    def inner(self) -> CachedReader[Any]:
+    def inner(self) -> CachedReader:
         """The cached reader."""
         return self.reader
 
@@ -319,7 +319,7 @@ class Retokenised(ResponseReader, NotingDelegate):
         state.notes = [replace(row, read=ids) for row, ids in zip(state.notes, wanted, strict=True)]
 
 
-def shortened(state: TreeState, lengths: Sequence[int]) -> TreeState:
+def shortened(state: CachedRows, lengths: Sequence[int]) -> CachedRows:
     """The first `lengths[b]` tokens of each row; what stands behind will be overwritten."""
     on = torch.tensor(lengths, device=state.lengths.device)
     return replace(state, lengths=on, bounds=list(lengths), scored=None)

@@ -95,7 +95,7 @@ class TransformersLM:
         size = min(rows, max([self.codec.size, *(i + 1 for i in self.eos_ids)]))
         self.vocab = Vocab(size, self.codec.fingerprint, rows if rows > size else None)
         self.hidden_settings = _hidden_settings(self.model)
-        self.reader: CachedReader[Any] = open_reader(
+        self.reader: CachedReader = open_reader(
             self.model,
             lambda out: out.logits[..., :size],
             finish=self._logprobs,
