@@ -1,6 +1,5 @@
 """Reading growing prefixes with transformers' decoders, without reading anything twice.
 
-`slots` holds keys and values, `masks` says who sees whom, `tree` reads k candidates over one
-shared prefix in one forward, `expanded` does the same by k copies for architectures that cannot
-take such a mask.
+`reader` has the contract and both ways to read k candidates, `slots` holds keys and values,
+`networks` asks configs and answers a network that asks who sees whom, `trial` opens a reader.
 """

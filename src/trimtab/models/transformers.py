@@ -54,7 +54,7 @@ class TransformersLM:
         base_top_p: cuts pi_ref to this nucleus, renormalised.
         template: "auto" puts a text into the tokenizer's chat template, where it has one, as the
             user's message; "none" continues the text as it is.
-        attention: "tree" keeps rows in the slot store; "expanded" uses transformers' own cache,
+        attention: "tree" reads k candidates behind one prefix; "expanded" behind k copies of it,
             for architectures that cannot take an explicit mask.
         **loading: passed to `from_pretrained` (dtype, device_map, quantization_config, ...), or
             `device`.
