@@ -217,7 +217,7 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
 """A call with a keyword that is nearly one, and the one that it should offer."""
 
 INNER = {
-    "cache.expanded.ExpandedReader": "arguments of a network's forward",
+    "cache.reader.ExpandedReader": "arguments of a network's forward",
     "cache.reader.CachedReader": "arguments of a network's forward",
     "cache.reader.TreeReader": "arguments of a network's forward",
     "cache.slots.StepView.update": "called by transformers",
