@@ -210,8 +210,8 @@ THREADS = (
     Fault(
         "threads may be inside a reader together",
         "cache/reader.py",
-        "        with self.lock:\n            return method",
-        "        if True:\n            return method",
+        "        with self.lock, torch.inference_mode():\n            return method",
+        "        with torch.inference_mode():\n            return method",
         ("tests/laws/test_threads.py",),
     ),
     Fault(

@@ -36,7 +36,6 @@ from trimtab.locks import lock_of
 from trimtab.types import Candidates, Cost, pad_ids
 
 P = ParamSpec("P")
-S = TypeVar("S")
 T = TypeVar("T")
 
 Attention: TypeAlias = Literal["tree", "expanded"]
@@ -55,11 +54,11 @@ def as_it_is(out: Tensor) -> Tensor:
 
 
 def one_at_a_time(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
-    """A method that holds its reader's `lock` while it runs."""
+    """A method that holds its reader's `lock` while it runs, and records no gradient."""
 
     @wraps(method)
     def alone(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.lock:
+        with self.lock, torch.inference_mode():
             return method(self, *args, **kwargs)
 
     return alone
@@ -94,7 +93,6 @@ class CachedReader(ABC):
         self._arguments = {name: value for name, value in arguments.items() if name in known}
 
     @one_at_a_time
-    @torch.inference_mode()
     def prefill(self, ids: Sequence[Sequence[int]]) -> CachedRows:
         """Read whole prompts."""
         device = self.net.device
@@ -116,7 +114,6 @@ class CachedReader(ABC):
         return replace(state, bounds=lengths)
 
     @one_at_a_time
-    @torch.inference_mode()
     def extend(
         self, state: CachedRows, tokens: Int[Tensor, "B L"], lengths: Int[Tensor, "B"]
     ) -> CachedRows:
@@ -150,7 +147,6 @@ class CachedReader(ABC):
         return CachedRows(state.slots, state.lengths + lengths, bounds, last)
 
     @one_at_a_time
-    @torch.inference_mode()
     def branch(self, state: CachedRows, candidates: Candidates) -> Float[Tensor, "B K D"]:
         """The output at each candidate's last token; `state`'s prefixes stay as they were."""
         b, k, length = candidates.shape
@@ -218,7 +214,6 @@ class CachedReader(ABC):
         )
 
     @one_at_a_time
-    @torch.inference_mode()
     def select(self, state: CachedRows, rows: Int[Tensor, "R"]) -> CachedRows:
         """Drop, reorder or fork rows; only a row's second and later copies move numbers."""
         wanted = rows.tolist()
@@ -227,7 +222,6 @@ class CachedReader(ABC):
         return self._copy(picked, again) if again else picked
 
     @one_at_a_time
-    @torch.inference_mode()
     def fork(self, state: CachedRows, n: int) -> CachedRows:
         """n copies of every row; `state` stays as it was."""
         rows = [i for i in range(len(state.slots)) for _ in range(n)]
