@@ -222,7 +222,7 @@ INNER = {
     "cache.reader.TreeReader": "arguments of a network's forward",
     "cache.slots.StepView.update": "called by transformers",
     "cache.trial.open_reader": "arguments of a network's forward",
-    "evaluation.presentation.render": "what a template shows; jinja2 refuses one that lacks something",
+    "evaluation.presentation.render": "what a template shows; jinja2 refuses what is missing",
     "guides.cached.Identity": "torch's own module",
     "guides.cached.LogProbabilityHead": "torch's own module",
     **{
