@@ -42,21 +42,25 @@ DOORS = {
         UnavailableError UnknownNameError UsageError
     """,
     "trimtab.evaluation": """
-        Answers best_of_n_kl best_of_n_kl_bound best_of_n_reward best_of_n_scores bleu bootstrap
+        Answers best_of_n_kl best_of_n_kl_bound best_of_n_reward best_of_n_scores
+        bleu bootstrap
         by_prompt Choice distinct diversity Estimate estimate evaluate Evaluation Flops forward
         holm kaplan ledger_kl Metric monte_carlo_kl Options paired_differences
         paired_power pairwise_rouge_l perplexity ratio repetition sample_size Shape shape_of
         sign_flips spent Sweep Table wilcoxon win_tie_lose
     """,
     "trimtab.guides": """
-        AdvantageHead Center Clamp Delegate DuelingHead Identity load_guide LogProbabilityHead
-        LogSigmoid Manifest RereadingValueGuide RewardGuide save_guide ScalarHead shipped_guides
-        TextGuide Transform ValueGuide verify VocabularyGuide VocabularyHead WeightedSum
+        AdvantageHead Center Clamp Delegate DuelingHead EmbeddingHead Identity load_guide
+        LogProbabilityHead LogSigmoid Manifest RereadingValueGuide RewardGuide save_guide ScalarHead
+        shipped_guides StateGuide TextGuide Transform ValueGuide verify VocabularyGuide
+        VocabularyHead WeightedSum
     """,
     "trimtab.inspection": "Finding inspect_guide Inspection",
     "trimtab.integrations": "GuidedLogitsProcessor",
     "trimtab.models": "ChatTemplate TableLM TransformersLM",
-    "trimtab.protocols": "Bounded Guide LanguageModel Reader Reward Rule Sampler Task",
+    "trimtab.protocols": """
+        Bounded Guide LanguageModel OffersStates Reader ReadsStates Reward Rule Sampler Task
+    """,
     "trimtab.rewards": """
         as_reward ask Chrf Classifier encoder find OfTexts on_texts parse RatedSentiment REWARDS
         Rouge SentenceEncoder Server Similarity spelled Sum Toxicity

@@ -8,7 +8,7 @@ checks the laws that they cannot spell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +21,9 @@ __all__ = [
     "Bounded",
     "Guide",
     "LanguageModel",
+    "OffersStates",
     "Reader",
+    "ReadsStates",
     "Reward",
     "Rule",
     "Sampler",
@@ -123,6 +125,25 @@ class Bounded(Protocol):
     @property
     def context(self) -> int | None:
         """Most tokens that a prompt and its response may have; None if unlimited."""
+
+
+@runtime_checkable
+class ReadsStates(Protocol):
+    """A guide that reads hidden states of the base, as candidates carry them."""
+
+    @property
+    def state_layers(self) -> frozenset[int]:
+        """After how many layers, counted from the embedding; none where it reads none."""
+        ...
+
+
+@runtime_checkable
+class OffersStates(Protocol):
+    """A base that can hand its hidden states to a guide."""
+
+    def offering(self, layers: frozenset[int]) -> LanguageModel[Any]:
+        """The same base, whose candidates carry the states of some layers."""
+        ...
 
 
 @runtime_checkable

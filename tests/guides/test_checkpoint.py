@@ -227,7 +227,7 @@ def rewrite(folder: Path, **fields: Any) -> None:
     ("fields", "words"),
     [
         ({"format": 99}, "must be of format 1; got 99"),
-        ({"kind": "oracle"}, "kind must be one of value, vocabulary; got 'oracle'"),
+        ({"kind": "oracle"}, "kind must be one of value, vocabulary, state; got 'oracle'"),
         ({"head": {"kind": "deep"}}, "head.kind must be one of scalar, .*; got 'deep'"),
         ({"head": {"kind": "scalar", "hidden": 5}}, "head.safetensors must fit"),
         (
@@ -293,7 +293,7 @@ def test_an_interrupted_save_leaves_nothing(
 
 
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="must be a ValueGuide or VocabularyGuide"):
+    with pytest.raises(UsageError, match="must be a ValueGuide, VocabularyGuide or StateGuide"):
         tt.save_guide(toys.TableGuide(), tmp_path / "g")
     with pytest.raises(UsageError, match="head that is saved must be one of ScalarHead"):
         tt.save_guide(tt.ValueGuide(toys.backbone(), torch.nn.Linear(32, 1)), tmp_path / "g")

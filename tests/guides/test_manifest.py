@@ -172,5 +172,6 @@ def test_shipped_manifests_are_in_order() -> None:
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_every_kind_of_head_is_made_from_what_is_said_of_it(kind: str) -> None:
-    sizes = {name: {"hidden": 3, "vocabulary": 2}[name] for name in head_sizes(kind)}
+    known = {"hidden": 3, "vocabulary": 2, "embedding": 4, "width": 5}
+    sizes = {name: known[name] for name in head_sizes(kind)}
     assert head_spec(HEADS[kind](**sizes)) == {"kind": kind, **sizes}

@@ -90,7 +90,8 @@ class CachedReader(ABC):
         self._output, self._finish = output, finish
         known = inspect.signature(net.forward).parameters
         self._places = "position_ids" in known
-        self._arguments = {name: value for name, value in arguments.items() if name in known}
+        taken = {*known, "output_hidden_states"}  # which transformers takes for every network
+        self._arguments = {name: value for name, value in arguments.items() if name in taken}
 
     @one_at_a_time
     def prefill(self, ids: Sequence[Sequence[int]]) -> CachedRows:

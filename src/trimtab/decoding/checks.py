@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trimtab.decoding.methods import METHODS, Method
 from trimtab.errors import IncompatibleError, PromptError, UsageError, check_whole
-from trimtab.protocols import Bounded, Guide, LanguageModel
+from trimtab.protocols import Bounded, Guide, LanguageModel, OffersStates, ReadsStates
 from trimtab.types import Prompt, PromptLike, Samples, TopK
 
 log = logging.getLogger("trimtab")
@@ -161,6 +161,13 @@ def check_call(
             f"guide {guide.name!r} must read the base's token ids",
             got=f"vocabulary {guide.vocab} for a base with {lm.vocab}",
             do="use a guide made for this base, or wrap it as a TextGuide, which reads text",
+        )
+    reads_states = isinstance(guide, ReadsStates) and bool(guide.state_layers)
+    if guide is not None and reads_states and not isinstance(lm, OffersStates):
+        raise IncompatibleError(
+            f"guide {guide.name!r} reads hidden states of the base",
+            got=f"{type(lm).__name__}, which hands out none",
+            do="use a TransformersLM, or a guide that reads ids or text",
         )
     return _budgets(
         lm, guide if method.guided else None, prompts, max_new_tokens, blocks, first_prompt

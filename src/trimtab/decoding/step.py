@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trimtab.decoding.methods import Method
 from trimtab.errors import GuideError, LawError
-from trimtab.protocols import Guide, LanguageModel
+from trimtab.protocols import Guide, LanguageModel, OffersStates, ReadsStates
 from trimtab.rng import Rng, row_key
 from trimtab.types import Candidates, Prompt, Samples
 
@@ -69,6 +69,9 @@ def prefill(
     drawn: Sequence[int],
 ) -> States:
     """Read every prompt once, and fork it into its n rows (prompt-major)."""
+    layers = guide.state_layers if guide is not None and isinstance(guide, ReadsStates) else None
+    if layers and isinstance(lm, OffersStates):
+        lm = lm.offering(layers)
     base = lm.prefill(prompts)
     aux = guide.prefill(prompts) if guide is not None else None
     fork = torch.arange(len(prompts)).repeat_interleave(n)

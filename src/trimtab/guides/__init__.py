@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trimtab.guides.compose import WeightedSum
     from trimtab.guides.manifest import Manifest, shipped_guides, verify
     from trimtab.guides.reward import RewardGuide
+    from trimtab.guides.states import EmbeddingHead, StateGuide
     from trimtab.guides.text import TextGuide
     from trimtab.guides.transforms import (
         Center,
@@ -46,6 +47,7 @@ __all__ = [
     "Clamp",
     "Delegate",
     "DuelingHead",
+    "EmbeddingHead",
     "Identity",
     "LogProbabilityHead",
     "LogSigmoid",
@@ -53,6 +55,7 @@ __all__ = [
     "RereadingValueGuide",
     "RewardGuide",
     "ScalarHead",
+    "StateGuide",
     "TextGuide",
     "Transform",
     "ValueGuide",

@@ -19,10 +19,11 @@ from trimtab.cache.networks import text_config, text_decoder
 from trimtab.cache.reader import Attention, CachedReader
 from trimtab.cache.trial import open_reader
 from trimtab.errors import IncompatibleError, UsageError, check_keywords
+from trimtab.guides.states import EmbeddingHead, token_embeddings
 from trimtab.guides.transforms import Delegate
 from trimtab.types import Candidates, Prompt, Vocab
 
-GuideKind: TypeAlias = Literal["value", "vocabulary"]
+GuideKind: TypeAlias = Literal["value", "vocabulary", "state"]
 
 
 class CachedGuide(Delegate):
@@ -44,6 +45,8 @@ class CachedGuide(Delegate):
         logits = self.reads_logits and backbone.can_generate()
         body = backbone if logits else text_decoder(backbone)
         self.backbone = truncated(body, layers).eval()
+        if isinstance(head, EmbeddingHead):
+            head.through(token_embeddings(backbone))
         self.head = head.to(self.backbone.device).eval()
         self.vocab = _vocab_of(self.backbone, vocab)
         self.name = name or self.kind
@@ -159,6 +162,9 @@ class VocabularyGuide(CachedGuide):
                 got=f"candidates of {candidates.tokens.shape[-1]} tokens",
                 do="use a token-wise method, or a ValueGuide",
             )
+        tokens = candidates.tokens[:, :, 0]
+        if isinstance(self.head, EmbeddingHead):
+            return self.head.at(state.last, tokens)
         scores: Tensor = self.head(state.last)
         if scores.shape[-1] < self.vocab.size:
             raise IncompatibleError(
@@ -166,7 +172,7 @@ class VocabularyGuide(CachedGuide):
                 got=f"a head with {scores.shape[-1]} outputs",
                 do="pass vocab=... of the head's size, or a head over the whole vocabulary",
             )
-        return scores.gather(1, candidates.tokens[:, :, 0])
+        return scores.gather(1, tokens)
 
 
 OPTIONS = tuple(inspect.signature(VocabularyGuide).parameters)[2:]
@@ -256,6 +262,7 @@ HEADS: dict[str, type[nn.Module]] = {
     "advantage": AdvantageHead,
     "log_probability": LogProbabilityHead,
     "identity": Identity,
+    "embedding": EmbeddingHead,
 }
 """Heads that can be saved, by their names on disk."""
 

@@ -42,6 +42,7 @@ from trimtab.guides.cached import (
     truncated,
 )
 from trimtab.guides.manifest import HEAD, Manifest, Storage, guide_folder, verify, write_manifest
+from trimtab.guides.states import EmbeddingHead, StateGuide
 from trimtab.guides.transforms import TRANSFORMS, Transform
 from trimtab.models.loading import check_device, from_pretrained
 from trimtab.models.transformers import TransformersLM
@@ -72,8 +73,8 @@ def save_guide(
     """Write a guide; the folder appears when it is complete.
 
     Args:
-        guide: a `ValueGuide` or `VocabularyGuide` with a head of `trimtab.guides`, as it is or
-            inside `LogSigmoid`, `Clamp` and `Center`.
+        guide: a `ValueGuide`, `VocabularyGuide` or `StateGuide` with a head of `trimtab.guides`,
+            as it is or inside `LogSigmoid`, `Clamp` and `Center`.
         folder: where; it must not exist, unless `overwrite`.
         storage: "full" stores the backbone, cut to its layers; "base" stores none of it, for a
             guide whose backbone is the base's own first layers.
@@ -97,12 +98,15 @@ def save_guide(
     check_word("storage", storage, Storage)
     target = Path(folder).absolute()
     inner, transforms = unwrap(guide)
-    if not isinstance(inner, CachedGuide):
+    if not isinstance(inner, CachedGuide | StateGuide):
         raise UsageError(
-            "a saved guide must be a ValueGuide or VocabularyGuide, or a transform of one",
+            "a saved guide must be a ValueGuide, VocabularyGuide or StateGuide, or a transform of "
+            "one",
             got=type(inner).__name__,
             do="save its parts",
         )
+    if isinstance(inner, StateGuide) and storage != "base":
+        raise UsageError("a state guide needs storage='base'", got=repr(storage), do="pass that")
     if adapter is not None and storage != "base":
         raise UsageError("an adapter needs storage='base'", got=repr(storage), do="pass that")
     if target.exists() and not overwrite:
@@ -133,9 +137,14 @@ def save_guide(
     return target
 
 
-def _facts(guide: CachedGuide) -> dict[str, Any]:
+def _facts(guide: CachedGuide | StateGuide) -> dict[str, Any]:
     """What a manifest says of a guide that can be read off it."""
     config = text_config(guide.backbone)
+    layers, attention = config.num_hidden_layers, "tree"
+    if isinstance(guide, StateGuide):
+        layers = guide.layer
+    else:
+        attention = guide.reader.attention
     return {
         "kind": guide.kind,
         "name": guide.name,
@@ -143,16 +152,16 @@ def _facts(guide: CachedGuide) -> dict[str, Any]:
         "causal": guide.backbone.can_generate(),
         "model_type": config.model_type,
         "hidden": config.hidden_size,
-        "layers": config.num_hidden_layers,
+        "layers": layers,
         "dtype": str(guide.backbone.dtype).removeprefix("torch."),
         "implementation": config._attn_implementation,
-        "attention": guide.reader.attention,
+        "attention": attention,
         "head": head_spec(guide.head),
         "version": __version__,
     }
 
 
-def _write(folder: Path, guide: CachedGuide, adapter: Any, manifest: Manifest) -> None:
+def _write(folder: Path, guide: CachedGuide | StateGuide, adapter: Any, manifest: Manifest) -> None:
     """All files, the manifest last."""
     if weights := {name: w.contiguous() for name, w in guide.head.state_dict().items()}:
         save_file(weights, folder / HEAD)
@@ -217,11 +226,12 @@ def load_guide(
     backbone = _open_backbone(folder, manifest, backbone)
     if device is not None:
         backbone = backbone.to(torch.device(device))  # type: ignore[arg-type]  # as torch's modules
+    head: Any = _load_head(manifest.head, folder / HEAD)
+    same: dict[str, Any] = {"vocab": manifest.vocab, "name": manifest.name}
+    if manifest.kind == "state":
+        return wrap(StateGuide(backbone, head, layer=manifest.layers, **same), manifest.transforms)
     kind = ValueGuide if manifest.kind == "value" else VocabularyGuide
-    head = _load_head(manifest.head, folder / HEAD)
-    guide = kind(
-        backbone, head, vocab=manifest.vocab, attention=manifest.attention, name=manifest.name
-    )
+    guide = kind(backbone, head, attention=manifest.attention, **same)
     return wrap(guide, manifest.transforms)
 
 
@@ -302,6 +312,8 @@ def _on_base(folder: Path, manifest: Manifest, base: PreTrainedModel) -> PreTrai
                 got=f"one with {value!r}",
                 do="pass the base that it was trained on",
             )
+    if manifest.kind == "state":
+        return base
     net = truncated(base, manifest.layers)
     if not manifest.adapter:
         return net
@@ -348,6 +360,8 @@ def head_spec(head: nn.Module) -> dict[str, Any]:
             got=type(head).__name__,
             do="use one of those",
         )
+    if isinstance(head, EmbeddingHead):
+        return {"kind": kind, **head.sizes}
     widest = max((w.shape for w in head.parameters() if w.dim() == 2), default=(0, 0))
     sizes = {"vocabulary": widest[0], "hidden": widest[1]}
     return {"kind": kind, **{name: sizes[name] for name in head_sizes(kind)}}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trimtab.decoding.step import check_scores
 from trimtab.errors import IncompatibleError, UsageError
-from trimtab.protocols import Bounded, Guide
+from trimtab.protocols import Bounded, Guide, ReadsStates
 from trimtab.types import Candidates, Cost, Prompt, TotalCost, Vocab
 
 Weight: TypeAlias = "float | Sequence[float] | Tensor"
@@ -75,6 +75,12 @@ class WeightedSum:
         """The shortest of the parts'."""
         known = [guide.context for guide in self.guides if isinstance(guide, Bounded)]
         return min((tokens for tokens in known if tokens is not None), default=None)
+
+    @property
+    def state_layers(self) -> frozenset[int]:
+        """The layers of the base whose states a part reads."""
+        known = (guide.state_layers for guide in self.guides if isinstance(guide, ReadsStates))
+        return frozenset[int]().union(*known)
 
     @property
     def cost(self) -> Cost:

@@ -164,7 +164,7 @@ class Manifest:
         causal: whether the backbone is a language model with its own output layer.
         model_type: transformers' name of the architecture.
         hidden: the backbone's hidden size.
-        layers: how many layers it has.
+        layers: how many layers it has; of a state guide, how many of the base's its states passed.
         dtype: of its weights.
         implementation: of its attention, by transformers' name.
         attention: how k candidates share a prefix.
@@ -212,6 +212,9 @@ def _check_fields(value: Any, name: str) -> None:
     if (value["kind"] == "value") != (head == "scalar"):
         kinds = f"{head!r} of a {value['kind']} guide"
         raise SchemaError("head.kind must be scalar of a value guide, and of no other", kinds)
+    if value["kind"] == "state" and (head != "embedding" or value["storage"] == "full"):
+        given = f"{head!r}, storage {value['storage']!r}"
+        raise SchemaError("a state guide must have an embedding head and storage 'base'", given)
     wanted = {
         "backbone/config.json": value["storage"] == "full",
         "adapter/adapter_config.json": value["adapter"],

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from trimtab.decoding.step import check_scores
 from trimtab.errors import UsageError
 from trimtab.guides.text import appended_ids
-from trimtab.protocols import Bounded, Guide
+from trimtab.protocols import Bounded, Guide, ReadsStates
 from trimtab.types import Candidates, Cost, Prompt, Vocab, pad_ids
 
 
@@ -39,6 +39,11 @@ class Delegate(ABC):
         """Tokens read so far."""
         cost: Cost = self.inner.cost
         return cost
+
+    @property
+    def state_layers(self) -> frozenset[int]:
+        """The layers of the base whose states it reads."""
+        return self.inner.state_layers if isinstance(self.inner, ReadsStates) else frozenset()
 
     def prefill(self, prompts: Sequence[Prompt]) -> Any:
         """Read whole prompts, one row each."""

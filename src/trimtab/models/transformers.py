@@ -5,10 +5,12 @@ Legend: B rows, K candidates, L tokens of a candidate, V vocabulary, R some rows
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -95,17 +97,47 @@ class TransformersLM:
         size = min(rows, max([self.codec.size, *(i + 1 for i in self.eos_ids)]))
         self.vocab = Vocab(size, self.codec.fingerprint, rows if rows > size else None)
         self.hidden_settings = _hidden_settings(self.model)
-        self.reader: CachedReader = open_reader(
-            self.model,
-            lambda out: out.logits[..., :size],
-            finish=self._logprobs,
-            attention=attention,
-            logits_to_keep=1,
-        )
+        self.attention: Attention = attention
+        self.layers: tuple[int, ...] = ()
+        self._offering: dict[frozenset[int], TransformersLM] = {}
+        self.reader: CachedReader = self._open_reader()
         self.context: int | None = self.reader.context.tokens
         if why := self.reader.context.why:
             kind = self.model.config.model_type
             log.warning("rows of %s may have %d tokens: %s", kind, self.context, why)
+
+    def _open_reader(self, **arguments: Any) -> CachedReader:
+        """What reads: log pi_ref of the next token, and behind it the states of `layers`."""
+        return open_reader(
+            self.model,
+            self._output,
+            finish=self._finish,
+            attention=self.attention,
+            logits_to_keep=1,
+            **arguments,
+        )
+
+    def offering(self, layers: frozenset[int]) -> TransformersLM:
+        """The same base, whose candidates carry the hidden states of some layers.
+
+        Args:
+            layers: after how many layers; after the last they have passed its norm.
+
+        Raises:
+            UsageError: the network has no such layer.
+        """
+        if layers not in self._offering:
+            most = text_config(self.model).num_hidden_layers
+            if odd := [layer for layer in layers if not 0 <= layer <= most]:
+                raise UsageError(
+                    f"a layer must be from 0 to {most}", got=f"{odd[0]}", do="name another"
+                )
+            other = copy.copy(self)
+            other.layers = tuple(sorted(layers))
+            other.reader = other._open_reader(output_hidden_states=True)
+            other.reader.cost = self.cost
+            self._offering.setdefault(layers, other)
+        return self._offering[layers]
 
     @property
     def cost(self) -> Cost:
@@ -141,6 +173,21 @@ class TransformersLM:
         """Rows of several states side by side."""
         return self.reader.join(states)
 
+    def _output(self, out: Any) -> Float[Tensor, "B Q N"]:
+        """Logits of the tokens, and the states that are offered."""
+        logits: Tensor = out.logits[..., : self.vocab.size]
+        if not self.layers:
+            return logits
+        states = (out.hidden_states[layer][:, -logits.shape[1] :] for layer in self.layers)
+        return torch.cat([logits, *(state.to(logits.device) for state in states)], dim=-1)
+
+    def _finish(self, last: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """The same of a row's last token, with log pi_ref in place of logits."""
+        logprobs = self._logprobs(last[:, : self.vocab.size])
+        if not self.layers:
+            return logprobs
+        return torch.cat([logprobs, last[:, self.vocab.size :].float()], dim=-1)
+
     def _logprobs(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
         """log pi_ref in float32, whatever the model computes in."""
         logprobs = logits.float()
@@ -155,13 +202,22 @@ class TransformersLM:
         """Candidate continuations of each row; leaves `state` as it was."""
         if isinstance(proposal, Samples):
             return draw_blocks(self, self.reader.fork(state, proposal.n), proposal, rng)
-        return propose_tokens(state.last, proposal, self.eos_ids)
+        candidates = propose_tokens(self._next(state), proposal, self.eos_ids)
+        if not self.layers:
+            return candidates
+        states = state.last[:, self.vocab.size :].chunk(len(self.layers), dim=-1)
+        return replace(candidates, states=dict(zip(self.layers, states, strict=True)))
+
+    def _next(self, state: Any) -> Float[Tensor, "B V"]:
+        """log pi_ref of each row's next token."""
+        last: Tensor = state.last
+        return last[:, : self.vocab.size]
 
     def draw_tail(
         self, state: Any, candidates: Candidates, rng: Rng
     ) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
         """A token of each row from pi_ref outside its candidates, and its log pi_ref."""
-        return tail_draw(state.last, candidates, rng)
+        return tail_draw(self._next(state), candidates, rng)
 
     def __repr__(self) -> str:
         """Model, pi_ref's shape and how it reads."""

@@ -16,6 +16,9 @@ Unit: TypeAlias = Literal["reward", "std"]
 Store: TypeAlias = Literal["float32", "bfloat16"]
 """Precision of a guide's own weights on disk."""
 
+Reads: TypeAlias = Literal["layers", "states"]
+"""What a guide reads: the text, by layers of its own, or the base's own hidden states."""
+
 Count: TypeAlias = Annotated[int, whole(1)]
 Positive: TypeAlias = Annotated[float, above(0)]
 
@@ -39,7 +42,11 @@ class TrainConfig:
         name: the guide's; None is the folder's.
 
         model: the base policy: folder, Hub id or fetched asset.
-        layers: how many of its first layers the guide has; None is all.
+        reads: "layers", a network of the guide's own, made from the base's first layers; or
+            "states", the base's own hidden states, at no cost: only a head is trained.
+        layers: how many of its first layers the guide has, or its states have passed; None is all.
+        width: of the hidden layer of a head that speaks through the base's token embeddings; 0 is
+            a linear head, where the guide reads layers, and 1024 where it reads states.
         lora_rank: rank of the adapter on their linear maps; 0 trains the layers themselves.
         lora_alpha: the adapter is scaled by alpha / rank.
 
@@ -73,7 +80,9 @@ class TrainConfig:
     name: str | None = None
 
     model: str = "smollm2"
+    reads: Reads = "layers"
     layers: Count | None = None
+    width: Annotated[int, whole(0, 2**16)] = 0
     lora_rank: int = 32
     lora_alpha: Count = 32
 

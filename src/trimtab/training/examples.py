@@ -108,6 +108,8 @@ class Example:
     prompt: tuple[int, ...]
     rows: tuple[Row, ...]
     prefixes: tuple[int, ...] | None = None  # of a pair: how many tokens of each; None is all
+    states: tuple[Tensor, ...] | None = field(default=None, repr=False, compare=False)
+    """Of a state guide's: the base's states [T + 1, D] of each row, computed once."""
 
     @property
     def size(self) -> int:
@@ -143,6 +145,8 @@ class Outputs:
 
     values: Float[Tensor, "B S"] | None = None  # V(s_t), of networks that have a scalar head
     scores: Float[Tensor, "B S V"] | None = None  # of every next token, of heads that wide
+    query: Float[Tensor, "B S E"] | None = None  # score(s, v) = V(s) + query(s) . e(v)
+    embeddings: Float[Tensor, "V E"] | None = None  # e, where heads speak through it
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,8 @@ def to_batch(tensors: Mapping[str, Tensor], reference: Tensor | None = None) -> 
 
 def to_network(tensors: Tensors) -> dict[str, Any]:
     """The part of a collated batch that the network reads."""
+    if "states" in tensors:
+        return {"states": tensors["states"]}
     return {name: tensors[name] for name in ("ids", "chain", "position", "sequence", "place")}
 
 
@@ -180,12 +186,17 @@ def state_values(outputs: Outputs) -> Float[Tensor, "B S"]:
 
 def next_scores(outputs: Outputs) -> Float[Tensor, "B S V"]:
     """The scores of every next token, of a network with a head that wide."""
+    if outputs.query is not None and outputs.embeddings is not None:
+        return state_values(outputs)[..., None] + outputs.query @ outputs.embeddings.T
     assert outputs.scores is not None, "this objective trains a head over the vocabulary"
     return outputs.scores
 
 
 def token_scores(outputs: Outputs, batch: Batch) -> Float[Tensor, "B T"]:
     """The guide's score of each response token after its prefix, as decoding will ask for it."""
+    if outputs.query is not None and outputs.embeddings is not None:
+        said = outputs.query[:, :-1] * outputs.embeddings[batch.tokens]
+        return state_values(outputs)[:, :-1] + said.sum(-1)
     if outputs.scores is None:
         return state_values(outputs)[:, 1:]
     return outputs.scores[:, :-1].gather(2, batch.tokens[..., None])[..., 0]
@@ -223,6 +234,9 @@ def collate(examples: Sequence[Example], *, shared: bool = True) -> Tensors:
         "lengths": torch.tensor([len(row.tokens) for row in rows]),
         "rewards": torch.tensor([row.target for row in rows], dtype=torch.float32),
     }
+    if examples[0].states is not None:
+        states = [rows.float() for example in examples for rows in example.states or ()]
+        tensors["states"] = pad_sequence(states, batch_first=True)
     if examples[0].prefixes is not None:
         marks = torch.zeros(len(examples), longest + 1, dtype=torch.bool)
         for i, example in enumerate(examples):

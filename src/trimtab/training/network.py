@@ -10,29 +10,39 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.cache.networks import Visible, answering, text_config, text_decoder, within
 from trimtab.cache.trial import reads_trees
+from trimtab.errors import UsageError, check_word
+from trimtab.files import write_atomic
 from trimtab.guides import (
     AdvantageHead,
     DuelingHead,
+    EmbeddingHead,
     Identity,
     LogProbabilityHead,
     ScalarHead,
+    StateGuide,
     ValueGuide,
     VocabularyGuide,
     VocabularyHead,
 )
 from trimtab.guides.cached import truncated
+from trimtab.guides.states import token_embeddings
 from trimtab.models.transformers import TransformersLM
 from trimtab.protocols import Guide
+from trimtab.training.config import Reads
 from trimtab.training.examples import (
     Example,
     Outputs,
@@ -45,6 +55,12 @@ from trimtab.training.examples import (
 )
 from trimtab.training.objectives import Head, Objective
 from trimtab.training.objectives.preferences import at_end
+
+WIDTH = 1024
+"""Of the hidden layer of a head on the base's states, where nothing else is said."""
+
+PART = 64
+"""Examples whose states are kept in one file."""
 
 _LOGITS = (LogProbabilityHead, Identity)
 """Heads that read a causal LM's own outputs."""
@@ -86,15 +102,30 @@ class GuideNetwork(nn.Module):
         place: Int[Tensor, "R S"],
     ) -> Outputs:
         """What the head says of every state of every response; arguments are those of `collate`."""
+        return read(self.head, self.states(ids, chain, position, sequence, place))
+
+    def states(
+        self,
+        ids: Int[Tensor, "B L"],
+        chain: Int[Tensor, "B L"],
+        position: Int[Tensor, "B L"],
+        sequence: Int[Tensor, "R"],
+        place: Int[Tensor, "R S"],
+        layer: int | None = None,
+    ) -> Float[Tensor, "R S D"]:
+        """The backbone's output at every state; after so many layers, where `layer` says so."""
         with self._masks(chain, position):
             out = self.backbone(
                 input_ids=ids,
                 attention_mask=(chain >= 0).long(),
                 position_ids=position,
                 use_cache=False,
+                output_hidden_states=layer is not None,
             )
         states = out.logits if isinstance(self.head, _LOGITS) else out.last_hidden_state
-        return read(self.head, states[sequence[:, None], place])
+        states = states if layer is None else out.hidden_states[layer]
+        at_places: Tensor = states[sequence[:, None], place]
+        return at_places
 
     def _masks(self, chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"]) -> Any:
         """Who sees whom; as usual where every prompt has one response."""
@@ -116,6 +147,29 @@ class GuideNetwork(nn.Module):
         return type(keys)([], keys.unexpected_keys)
 
 
+class StateNetwork(GuideNetwork):
+    """A head on the base's own states, which were computed once (`with_states`).
+
+    The base is no part of it: nothing of it is trained, moved or saved.
+    """
+
+    head: EmbeddingHead
+
+    def __init__(self, base: PreTrainedModel, head: EmbeddingHead, layer: int) -> None:
+        nn.Module.__init__(self)
+        self.head, self.layer, self.shares = head, layer, True
+        self.base = (base,)  # in a tuple, where torch does not look for modules
+
+    @property
+    def adapter(self) -> None:
+        """There is none."""
+        return None
+
+    def forward(self, states: Float[Tensor, "R S D"]) -> Outputs:  # type: ignore[override]
+        """What the head says of every state of every response."""
+        return read(self.head, states)
+
+
 def branches(
     chain: Int[Tensor, "B L"], position: Int[Tensor, "B L"], visible: Visible
 ) -> Bool[Tensor, "B 1 L L"]:
@@ -134,6 +188,9 @@ def branches(
 
 def read(head: nn.Module, hidden: Float[Tensor, "R S D"]) -> Outputs:
     """A head's values and scores apart, as objectives want them."""
+    if isinstance(head, EmbeddingHead):
+        value, query = head.parts(hidden)
+        return Outputs(values=value, query=query, embeddings=head.embeddings)
     if isinstance(head, ScalarHead):
         return Outputs(values=head(hidden))
     if isinstance(head, DuelingHead):
@@ -154,6 +211,25 @@ def make_head(kind: Head, hidden: int, vocabulary: int, start: float = 0.0) -> n
     return heads[kind](hidden, vocabulary)
 
 
+def make_embedding_head(
+    kind: Head, base: PreTrainedModel, width: int, start: float, seed: int
+) -> EmbeddingHead:
+    """An untrained head that speaks through the base's embeddings: all its scores are `start`."""
+    check_word("kind", kind, Head)
+    if kind in ("scalar", "causal"):
+        raise UsageError(
+            "a head that speaks through embeddings scores next tokens",
+            got=f"an objective of a {kind} head",
+            do="use value-advantage, dueling-q, q or ilql",
+        )
+    embeddings = token_embeddings(base)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = EmbeddingHead(text_config(base).hidden_size, embeddings.shape[1], width)
+    nn.init.constant_(head.value.bias, start)
+    return head.through(embeddings).to(base.device)
+
+
 @torch.no_grad()
 def rescale(head: nn.Module, size: float, shift: float) -> None:
     """Has a linear head say `size * score + shift`, in place; a causal LM's outputs stay."""
@@ -163,6 +239,11 @@ def rescale(head: nn.Module, size: float, shift: float) -> None:
     elif isinstance(head, DuelingHead):
         rescale(head.value, size, shift)
         rescale(head.advantage, size, 0.0)
+    elif isinstance(head, EmbeddingHead):
+        for linear in (head.value, head.query):
+            linear.weight.mul_(size)
+            linear.bias.mul_(size)
+        head.value.bias.add_(shift)
     elif isinstance(head, AdvantageHead):
         rescale(head.value, size, shift)
         rescale(head.q, size, shift)
@@ -180,16 +261,27 @@ def make_network(
     lora_alpha: int,
     start: float = 0.0,
     seed: int = 0,
+    width: int = 0,
+    reads: Reads = "layers",
 ) -> GuideNetwork:
     """A network whose backbone is a float32 copy of the base's first layers, or of all.
 
     A `lora_rank` of 0 trains the layers themselves; the embeddings stay as they are. `start` is
-    what a scalar head says of everything before it has learnt.
+    what a scalar head says of everything before it has learnt. A `width` makes an `EmbeddingHead`;
+    one that reads the base's states has no backbone.
     """
+    check_word("reads", reads, Reads)
+    config = text_config(base)
+    if reads == "states":
+        speaking = make_embedding_head(kind, base, width or WIDTH, start, seed)
+        return StateNetwork(base, speaking, layers or config.num_hidden_layers)
+    head = (
+        make_embedding_head(kind, base, width, start, seed)
+        if width
+        else make_head(kind, config.hidden_size, config.vocab_size, start).to(base.device)
+    )
     body = base if kind == "causal" else text_decoder(base)
     backbone: Any = copy.deepcopy(truncated(body, layers)).float()
-    hidden, vocabulary = text_config(base).hidden_size, text_config(base).vocab_size
-    head = make_head(kind, hidden, vocabulary, start).to(base.device)
     if lora_rank:
         backbone = adapted(backbone, lora_rank, lora_alpha, seed)
     else:
@@ -221,6 +313,41 @@ def adapted(backbone: PreTrainedModel, rank: int, alpha: int, seed: int) -> Any:
             "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
         )
         return get_peft_model(backbone, config)
+
+
+@torch.no_grad()
+def with_states(
+    examples: Sequence[Example], base: PreTrainedModel, layer: int, folder: Path, *, bf16: bool
+) -> tuple[Example, ...]:
+    """The examples with the base's states of every row, computed once and kept in half precision.
+
+    They lie in the folder, some examples to a file, under a name that says what they are of: a job
+    that was stopped goes on where it was, and another learning rate finds them there.
+    """
+    network = GuideNetwork(text_decoder(base), nn.Identity())
+    last = layer == text_config(base).num_hidden_layers
+    found: list[Example] = []
+    for start in range(0, len(examples), PART):
+        part = examples[start : start + PART]
+        name = sha256(f"{base.name_or_path} {layer} {bf16} {part!r}".encode()).hexdigest()[:16]
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            rows: dict[str, Tensor] = {}
+            for i, example in enumerate(part):
+                inputs = collate([example], shared=network.shares)
+                inputs = {key: tensor.to(base.device) for key, tensor in inputs.items()}
+                with torch.autocast(base.device.type, torch.bfloat16, enabled=bf16):
+                    states = network.states(**to_network(inputs), layer=None if last else layer)
+                for j, row in enumerate(example.rows):
+                    kept = states[j, : len(row.tokens) + 1]
+                    rows[f"{i}.{j}"] = kept.to("cpu", torch.float16).contiguous()
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, save(rows))
+        stored = load_file(path)
+        for i, example in enumerate(part):
+            states_of = tuple(stored[f"{i}.{j}"] for j in range(len(example.rows)))
+            found.append(replace(example, states=states_of))
+    return tuple(found)
 
 
 Reference: TypeAlias = Callable[[Tensors], Float[Tensor, "R S V"]]
@@ -262,6 +389,10 @@ def make_guide(
     network: GuideNetwork, objective: Objective, lm: TransformersLM, name: str
 ) -> Guide[Any]:
     """The guide that a network is as it stands; the adapter is merged into a copy of the layers."""
+    if isinstance(network, StateNetwork):
+        (base,) = network.base
+        free = StateGuide(base, network.head, layer=network.layer, vocab=lm.vocab, name=name)
+        return objective.wrap(free)
     backbone: Any = network.backbone
     if network.adapter is not None:
         backbone = copy.deepcopy(backbone).merge_and_unload()

@@ -20,7 +20,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +30,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from trimtab.cache.networks import text_config
 from trimtab.errors import CheckpointError, DataError, OutputError, TrainingError, TrimtabWarning
 from trimtab.files import write_atomic
 from trimtab.guides import save_guide
@@ -44,6 +45,7 @@ from trimtab.training.network import (
     reference,
     rescale,
     to_guide,
+    with_states,
 )
 from trimtab.training.objectives import Objective
 from trimtab.training.objectives import objective as find_objective
@@ -159,6 +161,18 @@ def train(
     loading: dict[str, Any] = {"device": device} if device else {}
     lm = TransformersLM(config.model, dtype=torch.float32, **loading)
     material = read_data(chosen, config, lm)
+    if config.reads == "states":
+        layer = config.layers or text_config(lm.model).num_hidden_layers
+        read = partial(
+            with_states, base=lm.model, layer=layer, folder=Path(f"{target}.runs/states"),
+            bf16=config.bf16,
+        )  # fmt: skip
+        material = replace(
+            material,
+            train=read(material.train),
+            validation=read(material.validation),
+            labelled=read(material.labelled),
+        )
     fits = []
     for lr in config.lr:
         folder = Path(f"{target}.runs") / f"lr-{lr:g}"
@@ -195,7 +209,7 @@ def _save(
     save_guide(
         guide,
         Path(config.out),
-        storage="full" if network.adapter is None else "base",
+        storage="base" if network.adapter or config.reads == "states" else "full",
         adapter=network.adapter,
         base=config.model,
         template=lm.tokenizer.chat_template if lm.codec.template == "auto" else None,
@@ -278,6 +292,8 @@ def _untrained(
         lora_alpha=config.lora_alpha,
         start=objective.constant(rows_of(material.train)),
         seed=config.seed,
+        width=config.width,
+        reads=config.reads,
     )
     if config.gradient_checkpointing:
         backbone: Any = network.backbone

@@ -227,6 +227,8 @@ class Candidates:
         lengths: number of tokens of each continuation.
         ends: for each continuation whether it ends in one of the model's EOS tokens.
         tail: what the proposal left out, when it is an outcome of its own.
+        states: the base's hidden states [B, D] behind each row's prefix, by layer, where a guide
+            reads them.
     """
 
     tokens: Int[Tensor, "B K L"]
@@ -234,6 +236,7 @@ class Candidates:
     lengths: Int[Tensor, "B K"]
     ends: Bool[Tensor, "B K"]
     tail: Tail | None = None
+    states: Mapping[int, Float[Tensor, "B D"]] = field(default_factory=dict)
 
     @property
     def possible(self) -> Bool[Tensor, "B K"]:
@@ -257,7 +260,10 @@ class Candidates:
         tail = self.tail and Tail(
             self.tail.logprob[at], self.tail.best_token[at], self.tail.best_logprob[at]
         )
-        return Candidates(self.tokens[at], self.logprobs[at], self.lengths[at], self.ends[at], tail)
+        states = {layer: rows[at] for layer, rows in self.states.items()}
+        return Candidates(
+            self.tokens[at], self.logprobs[at], self.lengths[at], self.ends[at], tail, states
+        )
 
 
 # --- costs ---------------------------------------------------------------------------------------

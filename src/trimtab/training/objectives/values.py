@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -298,7 +298,10 @@ class ILQL(RewardObjective):
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Loss, Metrics]:
         """The sum of the three."""
-        values, q = state_values(outputs), token_scores(outputs, batch)
+        values = state_values(outputs)
+        if outputs.query is not None:  # Q = V + A through embeddings: Q's loss must not move V
+            outputs = replace(outputs, values=values.detach())
+        q = token_scores(outputs, batch)
         where = within(batch.lengths, q.shape[1])
         targets = lambda_returns(values, batch.rewards, batch.lengths, 0.0)[:, :-1]
         gap = q.detach() - values[:, :-1]
