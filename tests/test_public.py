@@ -43,7 +43,7 @@ DOORS = {
     """,
     "trimtab.evaluation": """
         Answers best_of_n_kl best_of_n_kl_bound best_of_n_reward best_of_n_scores
-        bleu bootstrap
+        best_of_steered_kl bleu bootstrap
         by_prompt Choice distinct diversity Estimate estimate evaluate Evaluation Flops forward
         holm kaplan ledger_kl Metric monte_carlo_kl Options paired_differences
         paired_power pairwise_rouge_l perplexity ratio repetition sample_size Shape shape_of

@@ -19,6 +19,7 @@ from trimtab.evaluation.best_of import (
     best_of_n_reward,
     best_of_n_scores,
     best_of_n_weights,
+    best_of_steered_kl,
     kl_of_best,
 )
 
@@ -121,6 +122,27 @@ def test_the_estimate_from_decoded_samples(levels: float, n: int) -> None:
     assert abs(got.mean - truth) < 3 * got.se + 0.01 * best_of_n_kl_bound(n)
     assert got.mean < 0.9 * best_of_n_kl_bound(n), "in a small world the bound is not the KL"
     assert got.n == 200
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_best_of_a_steered_policy(n: int) -> None:
+    """Against the best of n draws from pi, enumerated, and its divergence from pi_ref."""
+    lm, guide, method = tt.TableLM(size=3, seed=4), toys.TableGuide(seed=5), tt.vas(2.0, k=3)
+    done = tt.decode(lm, guide, method, ["a"], n=200 * 16, max_new_tokens=LENGTH, seed=9)
+    base = world(lm, (1,))
+    pi = {c.tokens: np.exp(c.logprob) for c in done}
+    assert sum(pi.values()) == pytest.approx(1.0, abs=1e-3), "all that matters was drawn"
+    kept = dict.fromkeys(pi, 0.0)
+    for draws in product(pi, repeat=n):
+        kept[max(draws, key=lambda y: graded(y, 1e6))] += float(np.prod([pi[y] for y in draws]))
+    truth = sum(q * np.log(q / base[y]) for y, q in kept.items() if q > 0)
+    gold = np.array([graded(c.tokens, 1e6) for c in done]).reshape(200, 16)
+    ratios = np.array([c.logprob - c.ref_logprob for c in done]).reshape(200, 16)
+    by_row = [{str(i): row.tolist() for i, row in enumerate(x)} for x in (gold, ratios)]
+    got = best_of_steered_kl(*by_row, n)
+    assert abs(got.mean - truth) < 4 * got.se + 0.01 * best_of_n_kl_bound(n)
+    most = best_of_steered_kl({"a": [1.0, 2.0]}, {"a": [0.5, 0.7]}, 2)
+    assert most.mean == pytest.approx(0.7 + best_of_n_kl_bound(2))
 
 
 def test_distinct_rewards_reach_the_bound() -> None:

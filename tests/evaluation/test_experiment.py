@@ -133,12 +133,26 @@ def test_best_of_n_comes_from_the_samples(tmp_path: Path) -> None:
     assert table.row("best-of-n(n=2)")["kl"] == pytest.approx(table.best_of[1]["kl"])
 
 
+def test_best_of_n_of_steered_samples_goes_on_from_their_own_kl(tmp_path: Path) -> None:
+    table = run(tmp_path, n=8).table
+    vas = [row for row in table.steered if row["method"] == "vas(beta=2, k=2)"]
+    assert [row["n"] for row in vas] == [1, 2, 4, 8]
+    rewards: list[Any] = [row["reward"] for row in vas]
+    assert rewards == sorted(rewards)
+    assert rewards[0] == pytest.approx(table.row("vas(beta=2, k=2)")["reward"])
+    nats: list[Any] = [row["kl"] for row in vas]
+    assert nats == sorted(nats)
+    assert not [row for row in table.steered if str(row["method"]).startswith("best-of-n")]
+    named = [row[0] for row in compose(read_results(tmp_path)).tables[-1].rows]
+    assert "best-of-4 by the reward, of vas(beta=2, k=2)" in named
+
+
 def test_best_of_n_by_the_guide_and_by_the_reward_have_two_names(tmp_path: Path) -> None:
     found = run(tmp_path, n=8)
     assert "| best-of-2 by the guide count_b |" in found.table.to_markdown()
     assert "best-of-2 by the guide count_b" in {clock.name for clock in found.times}
     page = compose(read_results(tmp_path))
-    methods, _, costs, curve = page.tables
+    methods, _, costs, curve, _ = page.tables
     assert "best-of-2 by the guide" in {row[0] for row in methods.rows}
     assert {row[0] for row in curve.rows} == {f"best-of-{n} by the reward" for n in (1, 2, 4, 8)}
     assert any(head.startswith("best-of-n by the reward") for head in costs.head)

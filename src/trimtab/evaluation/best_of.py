@@ -142,12 +142,16 @@ def best_of_n_reward(gold: Scores, n: int, judge: Scores | None = None) -> Estim
 
 
 def best_of_curve(
-    gold: Scores, beside: Mapping[str, Scores], most: int = 128
+    gold: Scores,
+    beside: Mapping[str, Scores],
+    log_ratios: Scores | None = None,
+    most: int = 128,
 ) -> list[dict[str, Estimate | float | None]]:
     """Best-of-n by the reward for n = 1, 2, 4, ... from subsets of the samples of each prompt.
 
     Beside the reward stand other scores at the response that the reward chose. The KL wants more
-    than n samples and is good from 4 n; beyond the samples the curve ends.
+    than n samples and is good from 4 n; beyond the samples the curve ends. Samples of a steered
+    policy bring their `log_ratios`, log pi(y) - log pi_ref(y): see `best_of_steered_kl`.
     """
     samples = min((len(rewards) for rewards in gold.values()), default=0)
     paired = {
@@ -165,13 +169,19 @@ def best_of_curve(
                     k: best_of_n_reward(gold, n, s) if paired[k] else None
                     for k, s in beside.items()
                 },
-                "kl": best_of_n_kl(gold, n) if n < samples else None,
+                "kl": _kl_of_curve(gold, n, samples, log_ratios),
                 "base_tokens": float(n),
                 "samples": samples,
             }
         )
         n *= 2
     return curve
+
+
+def _kl_of_curve(gold: Scores, n: int, samples: int, log_ratios: Scores | None) -> Estimate | None:
+    if log_ratios is not None:
+        return best_of_steered_kl(gold, log_ratios, n)
+    return best_of_n_kl(gold, n) if n < samples else None
 
 
 # --- best-of-n: its KL ---------------------------------------------------------------------------
@@ -245,3 +255,25 @@ def best_of_n_kl(rewards: Scores, n: int) -> Estimate:
             do="draw more samples or ask for a smaller n",
         )
     return estimate([_kl_of_samples(r, n) for r in rewards.values()], list(rewards))
+
+
+def best_of_steered_kl(gold: Scores, log_ratios: Scores, n: int) -> Estimate:
+    """KL to pi_ref of the best of n responses that a steered policy pi drew (nats).
+
+        KL(bon || pi_ref) = KL(bon || pi) + E_{y ~ bon}[log pi(y) - log pi_ref(y)]
+
+    bon is the best of n by the reward: the responses that it keeps are further from pi_ref than
+    pi's usual ones. The first term is `best_of_n_kl`'s where there are more than n samples, else
+    its bound log n - (n - 1) / n: the sum is then an upper bound.
+
+    Args:
+        gold: rewards of each prompt's samples from pi.
+        log_ratios: log pi(y) - log pi_ref(y) of the same samples, from their ledgers.
+        n: samples that best-of-n draws.
+    """
+    kept = best_of_n_scores(gold, n, log_ratios)
+    nats = [
+        kept[p][0] + (_kl_of_samples(r, n) if n < len(r) else best_of_n_kl_bound(n))
+        for p, r in gold.items()
+    ]
+    return estimate(nats, list(gold))

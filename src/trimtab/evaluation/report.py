@@ -128,6 +128,7 @@ def _tables(sheet: Sheet) -> tuple[TextTable, ...]:
         words.differences(sheet),
         words.costs(sheet),
         words.best_of(sheet),
+        words.steered(sheet),
     ]
     return tuple(table for table in tables if table and table.rows)
 

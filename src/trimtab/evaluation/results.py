@@ -98,6 +98,7 @@ class Sheet:
     entries: tuple[Entry, ...]
     best_of: tuple[Entry, ...] = ()  # from the base's own samples, for n = 1, 2, 4, ...
     asked: tuple[Column, ...] = ()  # the figures that were asked for by name
+    steered: tuple[Entry, ...] = ()  # best-of-n of the steered policies' samples
 
     @property
     def place(self) -> str:
@@ -232,7 +233,14 @@ def _sheet(folder: Path, table: Table) -> Sheet:
         condition = read_condition(folder / "conditions" / f"{key}.json")
         entries.append(Entry(row, condition, name, folder, table.about["scores"]))
     best_of = (Entry(r, COMPUTED, f"best-of-{r['n']} by the reward") for r in table.best_of)
-    return Sheet(table.about, tuple(entries), tuple(best_of), table.asked)
+    steered = []
+    for row in table.steered:
+        guide = None if row["guide"] is None else str(row["guide"])
+        policy = title(str(row["method"]), guide, named=several)
+        if row["n"] != 1:
+            name = f"best-of-{row['n']} by the reward, of {policy}"
+            steered.append(Entry(row, COMPUTED, name))
+    return Sheet(table.about, tuple(entries), tuple(best_of), table.asked, tuple(steered))
 
 
 # --- side by side --------------------------------------------------------------------------------

@@ -76,12 +76,14 @@ class Table:
         best_of: reward, judge, metrics and KL of best-of-n for n = 1, 2, 4, ...; empty without
             samples.
         asked: columns of the metrics that were asked for by name, which people want to read.
+        steered: the same as `best_of`, of every steered condition with several samples a prompt.
     """
 
     about: dict[str, Any]
     rows: tuple[Row, ...]
     best_of: tuple[Row, ...] = ()
     asked: tuple[Column, ...] = ()
+    steered: tuple[Row, ...] = ()
 
     def row(self, method: str, guide: str | None = None) -> Row:
         """The row of a method, by its label.
@@ -101,13 +103,14 @@ class Table:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def to_json(self) -> str:
-        """The whole table: `{"about", "columns", "rows", "best_of", "asked"}`."""
+        """The whole table: `{"about", "columns", "rows", "best_of", "asked", "steered"}`."""
         whole = {
             "about": self.about,
             "columns": self.columns,
             "rows": [{k: rounded(v) for k, v in row.items()} for row in self.rows],
             "best_of": [{k: rounded(v) for k, v in row.items()} for row in self.best_of],
             "asked": self.asked,
+            "steered": [{k: rounded(v) for k, v in row.items()} for row in self.steered],
         }
         return json.dumps(whole, indent=1, allow_nan=False) + "\n"
 
@@ -115,7 +118,8 @@ class Table:
     def from_dict(cls, whole: Mapping[str, Any]) -> Table:
         """The table of a parsed JSON file."""
         asked = tuple((name, heading, form) for name, heading, form in whole["asked"])
-        return cls(whole["about"], tuple(whole["rows"]), tuple(whole["best_of"]), asked)
+        curves = (tuple(whole["best_of"]), asked, tuple(whole["steered"]))
+        return cls(whole["about"], tuple(whole["rows"]), *curves)
 
     def to_csv(self) -> str:
         """The rows; an empty field is a figure that does not exist."""
@@ -293,13 +297,42 @@ def make_table(
         "scores": keys,
         "conditions": [condition.key for condition in conditions],
     }
-    curve: tuple[Row, ...] = ()
-    if samples is not None:
-        beside = {"judge": "judge", **{m.name: m.columns[0][0] for m in metrics if m.scorer}}
-        scores = {column: samples.by_prompt(what) for what, column in beside.items()}
-        figures_of_n = best_of_curve(samples.by_prompt("reward"), scores)
-        curve = tuple(entered(figures) for figures in figures_of_n)
-    return Table(about, tuple(rows), curve, tuple(c for m in metrics for c in m.columns))
+    curve = _curve(samples, metrics) if samples is not None else ()
+    steered = tuple(
+        {
+            "method": row["method"],
+            "guide": row["guide"],
+            **of_n,
+            "flops": _times(row["flops"], of_n),
+        }
+        for row, m in zip(rows, parts, strict=True)
+        if m is not samples and m.condition.guide is not None
+        for of_n in _curve(m, metrics)
+    )
+    asked_columns = tuple(c for m in metrics for c in m.columns)
+    return Table(about, tuple(rows), curve, asked_columns, steered)
+
+
+def _curve(m: Measured, metrics: Sequence[Metric]) -> tuple[Row, ...]:
+    """Best-of-n by the reward from a condition's own samples; of blocks, which are chosen, none."""
+    beside = {"judge": "judge", **{x.name: x.columns[0][0] for x in metrics if x.scorer}}
+    scores = {column: m.by_prompt(what) for what, column in beside.items()}
+    gold, log_ratios = m.by_prompt("reward"), None
+    if m.condition.guide is not None:
+        if any(c.kl is None for c in m.completions):
+            return ()
+        ratios = [c.logprob - c.ref_logprob for c in m.completions]
+        log_ratios = by_prompt(m.ids, ratios)
+        if any(len(log_ratios[p]) != len(rewards) for p, rewards in gold.items()):
+            return ()  # a response without a reward
+        scores["length"] = by_prompt(m.ids, [float(len(c.tokens)) for c in m.completions])
+    return tuple(entered(figures) for figures in best_of_curve(gold, scores, log_ratios))
+
+
+def _times(flops: Value, of_n: Row) -> Value:
+    """Operations of n responses, in multiples of one of the base."""
+    n = of_n["n"]
+    return flops * n if isinstance(flops, float) and isinstance(n, int) else None
 
 
 # --- one row -------------------------------------------------------------------------------------

@@ -379,6 +379,24 @@ def best_of(sheet: Sheet) -> TextTable | None:
     return _table("Best-of-n by the reward", columns, sheet.best_of, note, {})
 
 
+def steered(sheet: Sheet) -> TextTable | None:
+    """Best-of-n of the steered policies' own samples."""
+    if not sheet.steered:
+        return None
+    columns: list[Shown] = [
+        ("reward", _figure("reward")),
+        ("judge", _figure("judge")),
+        *_asked(sheet),
+        ("KL / response", _figure("kl", ".2f")),
+        ("FLOPs", _figure("flops", ".2f")),
+    ]
+    note = (
+        "From all subsets of the samples of each prompt. KL: how much further from the base than "
+        "the base's law the kept responses are, and what the choice among n adds."
+    )
+    return _table("Best-of-n by the reward, of steered responses", columns, sheet.steered, note, {})
+
+
 def choices(results: Results) -> TextTable | None:
     """Which strengths a sweep chose."""
     if results.sweep is None:
