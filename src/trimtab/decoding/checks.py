@@ -27,14 +27,16 @@ Beta: TypeAlias = float | Sequence[float] | Float[Tensor, "..."]
 def encode_all(lm: LanguageModel[Any], prompts: Iterable[PromptLike]) -> list[Prompt]:
     """Every prompt as ids; they may come from a generator."""
     given: Any = prompts
-    alone = isinstance(given, str | bytes | Prompt) or not isinstance(given, Iterable)
-    each: list[Any] = [given] if alone else list(given)
-    if alone or isinstance(given, Mapping) or any(isinstance(one, Mapping) for one in each):
-        raise UsageError(
-            "prompts must be a list of prompts",
-            got=f"{given!r:.60}",
-            do="put it in a list: [prompt], or [messages] for a conversation",
-        )
+    must, wrong = "prompts must be a list of prompts", ""
+    if isinstance(given, str | bytes | Prompt | Mapping):
+        wrong = "a single one"
+    elif not isinstance(given, Iterable):
+        wrong = type(given).__name__
+    if wrong:
+        raise UsageError(must, got=wrong, do="put it in a list: [prompt]")
+    each: list[Any] = list(given)
+    if any(isinstance(prompt, Mapping) for prompt in each):
+        raise UsageError(must, got="a single conversation", do="put it in a list: [messages]")
     for i, prompt in enumerate(each):
         if not isinstance(prompt, str | Prompt | Sequence) or isinstance(prompt, bytes):
             raise PromptError(
@@ -162,8 +164,8 @@ def check_call(
             got=f"vocabulary {guide.vocab} for a base with {lm.vocab}",
             do="use a guide made for this base, or wrap it as a TextGuide, which reads text",
         )
-    reads_states = isinstance(guide, ReadsStates) and bool(guide.state_layers)
-    if guide is not None and reads_states and not isinstance(lm, OffersStates):
+    layers = guide.state_layers if guide is not None and isinstance(guide, ReadsStates) else None
+    if guide is not None and layers and not isinstance(lm, OffersStates):
         raise IncompatibleError(
             f"guide {guide.name!r} reads hidden states of the base",
             got=f"{type(lm).__name__}, which hands out none",
