@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model assets demo test check api coverage house docs fuzz faults bench recipe-sentiment recipe-concise clean
+.PHONY: help setup model assets demo test slow check api coverage house docs fuzz faults bench recipe-sentiment recipe-concise clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 26
@@ -22,9 +22,12 @@ setup: $(STAMP)  ## make the virtual environment and install trimtab into it
 demo: model  ## steer the embedded model with a real reward and show it
 	$(BIN)/trimtab demo
 
-test: check assets  ## everything that must hold: static checks, tests, documentation
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS)
+test: check assets  ## what must hold at every change: static checks, tests, documentation
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 	$(MAKE) --no-print-directory docs
+
+slow: assets  ## the tests that take long: killed jobs, clusters, pages and notebooks run, random decodes
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) -m slow
 
 check: setup  ## formatting, lint, types, import rules, requirements
 	$(BIN)/ruff format --check .

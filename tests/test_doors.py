@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import toys
 
 ROOT = Path(__file__).parents[1]
@@ -28,10 +30,12 @@ def outside(module: str, *arguments: str) -> int:
     return int(counted.split()[0])
 
 
+@pytest.mark.slow
 def test_no_public_callable_takes_a_misspelt_word_or_keyword(tmp_path: Path) -> None:
     toys.causal_lm().save_pretrained(tmp_path)
     assert outside("tests.doors", str(tmp_path)) > 40
 
 
+@pytest.mark.slow
 def test_calls_of_the_wrong_types_are_refused_in_one_clear_line_or_are_right() -> None:
     assert outside("tests.wrong_types") > 50

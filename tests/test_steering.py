@@ -36,6 +36,7 @@ def stamps(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in kept}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::trimtab.errors.TrimtabWarning")
 def test_one_command_makes_a_guide_and_shows_what_it_changes(
     given: list[str], tmp_path: Path

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -17,6 +19,7 @@ def run_quickly(script: str, *options: str) -> None:
     subprocess.run(command, check=True, timeout=240, env=environment)
 
 
+@pytest.mark.slow
 def test_quick_run_writes_rows_and_bounds(tmp_path: Path) -> None:
     run_quickly("decode_overhead.py", "--profile", "--out", str(tmp_path))
     found = json.loads((tmp_path / "decode_overhead-cpu-tiny.json").read_text())
@@ -30,6 +33,7 @@ def test_quick_run_writes_rows_and_bounds(tmp_path: Path) -> None:
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".md"]
 
 
+@pytest.mark.slow
 def test_quick_rollouts_write_both_sides(tmp_path: Path) -> None:
     run_quickly("rollouts.py", "--out", str(tmp_path))
     found = json.loads((tmp_path / "rollouts-cpu-tiny.json").read_text())
@@ -42,6 +46,7 @@ def test_quick_rollouts_write_both_sides(tmp_path: Path) -> None:
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".md"]
 
 
+@pytest.mark.slow
 def test_quick_training_writes_all_sides(tmp_path: Path) -> None:
     run_quickly("training.py", "--out", str(tmp_path))
     found = json.loads((tmp_path / "training-cpu-tiny.json").read_text())

@@ -134,6 +134,7 @@ def test_usage_errors_of_the_parser(trimtab: Run, generate: Run) -> None:
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 def test_debug_shows_the_traceback(model: str, before: bool) -> None:
     given = ["generate", "w5", "--model", model, "--method", "vass"]
@@ -160,6 +161,7 @@ def test_interruption_is_exit_code_130(trimtab: Run, monkeypatch: pytest.MonkeyP
     assert result.stderr == "interrupted\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(model: str) -> None:
     given = [sys.executable, "-m", "trimtab", "generate", "w5", "--model", model, "-n", "400"]
     process = subprocess.Popen(
@@ -268,6 +270,7 @@ def test_every_option_in_an_error_is_one_that_the_command_line_can_spell() -> No
 # --- what cannot be printed ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize(
     ("command", "buffered"),
@@ -305,6 +308,7 @@ def test_a_pipe_that_closes_is_no_error(command: str) -> None:
     assert (process.returncode, stderr) == (CLOSED, b"")
 
 
+@pytest.mark.slow
 def test_a_file_that_outgrows_the_disk_is_said_and_gone_on_with(
     generate: Run, model: str, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def test_a_job_cut_at_any_byte_goes_on_to_the_same_file(
         assert not part.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on(generate: Run, file: str, tmp_path: Path) -> None:
     out, twin = tmp_path / "out.jsonl", tmp_path / "twin.jsonl"
     part = tmp_path / "out.jsonl.part"

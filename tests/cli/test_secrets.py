@@ -10,6 +10,7 @@ from tests.rewards.test_server import SECRETS, lengths, listening, secret
 from tests.shell import Run
 
 
+@pytest.mark.slow
 def test_no_command_prints_or_writes_a_secret(
     trimtab: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

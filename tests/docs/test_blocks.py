@@ -28,6 +28,7 @@ def test_every_block_has_a_language_that_is_tried(page: Path) -> None:
         assert block.language in LANGUAGES, block.name
 
 
+@pytest.mark.slow
 @needs_asset("smollm2")
 @needs_asset("minilm")
 @pytest.mark.filterwarnings("ignore::trimtab.errors.TrimtabWarning")  # a taste learns little
@@ -83,6 +84,7 @@ def test_every_command_line_is_one_of_ours(
     parse(rest)
 
 
+@pytest.mark.slow
 @needs_asset("smollm2")
 @needs_asset("minilm")
 def test_the_commands_of_every_page_run(tmp_path: Path) -> None:

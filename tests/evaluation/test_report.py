@@ -103,6 +103,7 @@ class Page(HTMLParser):
 # --- the files -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_files_are_there_and_the_same_every_time(folder: Path, tmp_path: Path) -> None:
     assert set(files(folder / "report")) == NAMES
     again = tt.report(folder, tmp_path / "deep" / "elsewhere")
@@ -185,6 +186,7 @@ def test_tables_scroll_in_boxes_that_the_keyboard_reaches(html: str) -> None:
     assert all(a["tabindex"] == "0" and a["aria-label"] for a in boxes)
 
 
+@pytest.mark.slow
 def test_texts_cannot_become_markup(tmp_path: Path) -> None:
     report = compose(read_results(swept(tmp_path)))
     (first, *_) = report.comparisons
@@ -208,6 +210,7 @@ def test_texts_cannot_become_markup(tmp_path: Path) -> None:
 # --- what it says --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_over_optimisation_is_said_where_it_is_seen(tmp_path: Path) -> None:
     results = read_results(swept(tmp_path, opposite))
     peaks = [find_peak(c, results.grid) for c in curves(results.grid)]
@@ -221,6 +224,7 @@ def test_over_optimisation_is_said_where_it_is_seen(tmp_path: Path) -> None:
     assert said in compose(results).warnings
 
 
+@pytest.mark.slow
 def test_over_optimisation_is_not_said_of_noise_nor_of_a_judge_that_agrees(tmp_path: Path) -> None:
     agreed = read_results(swept(tmp_path / "agrees", worlds.count_b))
     verdicts = compose(agreed).verdicts

@@ -166,6 +166,7 @@ def test_dueling_heads_converge_to_the_value_of_every_token(goal: Objective):
         assert largest_error(found) < BOUND
 
 
+@pytest.mark.slow
 def test_ilql_with_the_mean_for_an_expectile_is_the_value_of_pi_ref():
     goal = ILQL(tau=0.5, conservatism=0.0)
     data = world.batch(world.rollouts())
@@ -267,6 +268,7 @@ def test_prefixes_that_were_not_drawn_are_not_trained_on():
     assert touched == {(1, 2), (2, 2)}
 
 
+@pytest.mark.slow
 def test_farma_makes_a_prefix_worth_its_best_continuation():
     found = world.learn(
         FaRMA(), world.Table(values=False, scores=True), preference_data(), steps=3000

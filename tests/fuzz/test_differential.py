@@ -14,6 +14,7 @@ CASES = 200
 PARTS = 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_row_is_what_recomputation_says(part: int) -> None:
     """In a process without shape checks, which would take half of the time."""

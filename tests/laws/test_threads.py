@@ -31,6 +31,7 @@ from trimtab.guides import ScalarHead
 # --- many ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_64_threads_with_10_calls_each_on_one_model_and_guide() -> None:
     command = [sys.executable, "-W", "error", "-m", "tests.laws.many_threads"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

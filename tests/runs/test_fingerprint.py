@@ -46,6 +46,7 @@ def test_a_thing_that_is_made_again_keeps_its_fingerprint(place: str) -> None:
     assert told(build(0)) == told(build(0))
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_fingerprints() -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     command = [sys.executable, "-W", "ignore", "-m", "tests.runs.pairs"]
@@ -87,6 +88,7 @@ def alike(x: Any, y: Any) -> bool:
     return repr(x) == repr(y)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(VALUES, VALUES)
 def test_closures_are_alike_where_what_they_hold_is(x: Any, y: Any) -> None:

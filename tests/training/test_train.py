@@ -61,6 +61,7 @@ def base(folder: Path) -> tt.TransformersLM:
     return tt.TransformersLM(str(folder / "base"), dtype="float32", device="cpu")
 
 
+@pytest.mark.slow
 def test_a_value_learns_and_steers(place: Path):
     write_groups(place / "many", world.rollouts(place / "base", prompts=16, n=40))
     data = [str(place / "many")]
