@@ -354,7 +354,7 @@ def test_metrics_that_were_asked_for_are_columns(tmp_path: Path) -> None:
     methods = [tt.sampling(), tt.vas(1.0, k=2)]
     evaluate(worlds.model(), TASK, methods, tmp_path, guides=[GUIDE], n=8, metrics=[shares])
     report = compose(read_results(tmp_path))
-    by_method, best = report.tables[0], report.tables[-1]
+    by_method, best, _of_steered = report.tables[0], *report.tables[-2:]
     of_base, one, eight = (
         table.rows[row][table.head.index("share of b")].partition(" ")[0]
         for table, row in ((by_method, 0), (best, 0), (best, -1))
