@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import trimtab as tt
 from tests import toys
 from tests.training import train_world as world
-from trimtab.errors import UsageError
+from trimtab.errors import TrainingError, UsageError
 from trimtab.guides import EmbeddingHead, StateGuide, VocabularyGuide
 from trimtab.protocols import OffersStates
 from trimtab.rng import Rng
@@ -54,6 +55,15 @@ def test_states_are_those_that_decoding_offers(tmp_path: Path, layer: int) -> No
             read = offering.prefill([tt.types.Prompt(prompt + row.tokens[:t])])
             seen = offering.propose(read, TopK(3), RNG).states[layer][0]
             torch.testing.assert_close(states[t].float(), seen, atol=2e-3, rtol=2e-3)
+
+
+def test_states_that_half_precision_cannot_hold_are_said(tmp_path: Path) -> None:
+    net: Any = copy.deepcopy(toys.causal_lm())
+    net.model.norm.weight.data.mul_(1e6)
+    example = Example((5, 6, 7), (Row((8, 9), 0.0),))
+    with pytest.raises(TrainingError, match="finite in half precision; got larger ones"):
+        with_states([example], net, 4, tmp_path, bf16=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_head_on_states_learns_and_steers_for_nothing(ready: Path) -> None:

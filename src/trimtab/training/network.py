@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from trimtab.cache.networks import Visible, answering, text_config, text_decoder, within
 from trimtab.cache.trial import reads_trees
-from trimtab.errors import UsageError, check_word
+from trimtab.errors import TrainingError, UsageError, check_word
 from trimtab.files import write_atomic
 from trimtab.guides import (
     AdvantageHead,
@@ -341,6 +341,12 @@ def with_states(
                 for j, row in enumerate(example.rows):
                     kept = states[j, : len(row.tokens) + 1]
                     rows[f"{i}.{j}"] = kept.to("cpu", torch.float16).contiguous()
+            if not all(bool(torch.isfinite(states).all()) for states in rows.values()):
+                raise TrainingError(
+                    "the base's states must be finite in half precision",
+                    got=f"larger ones, or NaN, after layer {layer}",
+                    do="take another layer, or the last, which has passed a norm",
+                )
             folder.mkdir(parents=True, exist_ok=True)
             write_atomic(path, save(rows))
         stored = load_file(path)
